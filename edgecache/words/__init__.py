@@ -1,0 +1,1 @@
+"""Pure values that every layer speaks: messages, fields, configuration, errors, counters."""

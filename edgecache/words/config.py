@@ -1,0 +1,190 @@
+"""
+The configuration as a frozen tree; every default says why. Units are in the names.
+
+Reading a file is :mod:`edgecache.words.reading`'s business.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from attrs import field, frozen
+from attrs.validators import and_, ge, gt, le, lt
+
+GIB = 1 << 30
+MIB = 1 << 20
+
+
+class Profile(enum.Enum):
+    """What kind of origin a site is."""
+
+    INDEX = "index"
+    """A Python package index: read-only, page lifetimes are ours."""
+    PLAIN = "plain"
+    """Any HTTP origin: a shared cache as RFC 9111 has it."""
+
+
+class Policy(enum.Enum):
+    """In which order the origins of a site are tried."""
+
+    ROUND_ROBIN = "round-robin"
+    ORDERED = "ordered"
+    FALLBACK = "fallback"
+
+
+@frozen
+class Secret:
+    """A value that is never shown: neither in a repr, nor in a log, nor in ``/status``."""
+
+    value: str = field(repr=False)
+
+
+@frozen
+class NodeSettings:
+    """``[node]``"""
+
+    id: str
+    region: str = ""
+    data: str = "edgecache-data"
+    # One worker per CPU is what nginx's "auto" does; 0 means everything in one process.
+    workers: int = field(default=1, validator=and_(ge(0), le(256)))
+    # A second node on the same data directory waits this long for the last worker of the first.
+    lease_seconds: float = field(default=10.0, validator=gt(0))
+
+
+@frozen
+class ListenSettings:
+    """``[listen]``: addresses as ``host:port``, ``[v6]:port``."""
+
+    public: tuple[str, ...] = ("127.0.0.1:8080",)
+    admin: tuple[str, ...] = ("127.0.0.1:8081",)
+
+
+@frozen
+class TLSSettings:
+    """``[tls]``: of the public listener."""
+
+    certificate: str
+    key: str
+
+
+@frozen
+class StoreSettings:
+    """``[store]``"""
+
+    size: int = field(default=20 * GIB, validator=ge(64 * MIB))
+    # Records and small objects; blobs get the rest. LMDB files never shrink, so this is fixed.
+    small_share: float = field(default=0.25, validator=and_(gt(0), lt(1)))
+    # FIELD 7: above this share of the map the free list gets too fragmented.
+    evict_share: float = field(default=0.85, validator=and_(gt(0), lt(1)))
+    # Nothing new is stored above this until eviction has caught up.
+    full_share: float = field(default=0.90, validator=and_(gt(0), lt(1)))
+
+
+@frozen
+class SiteSettings:
+    """``[[site]]``"""
+
+    name: str
+    profile: Profile
+    origins: tuple[str, ...]
+    hosts: tuple[str, ...] = ("*",)
+    policy: Policy = Policy.ROUND_ROBIN
+    # Off: the origin sees its own name. On: it sees the client's, which is then in the key.
+    preserve_host: bool = False
+    # Purges are pushed here, so that pages may live for a day between them.
+    purged: bool = False
+    # An index page without purges: validated (collapsed) after this. Short, and one request per page at most.
+    page_seconds: float = field(default=10.0, validator=ge(0))
+    purged_page_seconds: float = field(default=86400.0, validator=ge(0))
+    # A page or file that is not there (404, 410).
+    negative_seconds: float = field(default=10.0, validator=ge(0))
+    # max-age=0 of a request is answered from the store if the page was validated this recently.
+    recently_validated_seconds: float = field(default=2.0, validator=ge(0))
+    # What clients are told about pages: always ask us again.
+    client_max_age_seconds: int = field(default=0, validator=ge(0))
+    # Does Authorization of a client go upstream? Such requests are not cached on an index.
+    pass_authorization: bool = False
+
+
+@frozen
+class UpstreamSettings:
+    """``[upstream]``: deadlines and caps of one exchange. FIELD 1 says where the numbers come from."""
+
+    connect_seconds: float = field(default=2.0, validator=gt(0))
+    # RFC 8305: the next address is tried in parallel after this.
+    next_address_seconds: float = field(default=0.25, validator=gt(0))
+    tls_seconds: float = field(default=2.0, validator=gt(0))
+    head_seconds: float = field(default=5.0, validator=gt(0))
+    # Between two reads of content, not for the whole of it: artifacts are large.
+    stall_seconds: float = field(default=3.0, validator=gt(0))
+    # To the client's first octet, all attempts together. pip gives up after 15 s.
+    first_byte_seconds: float = field(default=12.0, validator=gt(0))
+    resolve_seconds: float = field(default=30.0, validator=gt(0))
+    # A pooled connection is used this long when the peer announces nothing.
+    idle_seconds: float = field(default=4.0, validator=gt(0))
+    idle_connections: int = field(default=32, validator=ge(0))
+    # One origin that hangs must not take all of a worker's descriptors.
+    awaited_heads: int = field(default=128, validator=ge(1))
+    head_octets: int = field(default=64 << 10, validator=ge(1024))
+    interim_responses: int = field(default=16, validator=ge(0))
+    # Extra trusted CAs (PEM) for TLS upstreams; the system's are always trusted.
+    ca: str | None = None
+
+
+@frozen
+class LimitSettings:
+    """``[limits]``: of the public listener (DESIGN 12)."""
+
+    tls_handshake_seconds: float = field(default=10.0, validator=gt(0))
+    head_seconds: float = field(default=10.0, validator=gt(0))
+    idle_seconds: float = field(default=60.0, validator=gt(0))
+    # The client accepts no octet of a response, or sends none of its content, for this long.
+    stall_seconds: float = field(default=30.0, validator=gt(0))
+    # Below this many octets per second over slow_window_seconds the client is cut.
+    slow_octets_per_second: float = field(default=1024.0, validator=ge(0))
+    slow_window_seconds: float = field(default=60.0, validator=gt(0))
+    head_octets: int = field(default=16 << 10, validator=ge(1024))
+    fields: int = field(default=100, validator=ge(10))
+    # Chunk extensions and trailers of one request's content, together.
+    framing_octets: int = field(default=16 << 10, validator=ge(256))
+    connections: int = field(default=10_000, validator=ge(1))
+    connections_per_client: int = field(default=1_000, validator=ge(1))
+    # A kept-alive connection is closed after so many requests, so that load can move.
+    requests_per_connection: int = field(default=100_000, validator=ge(1))
+    drain_seconds: float = field(default=30.0, validator=ge(0))
+
+
+@frozen
+class PurgeSettings:
+    """``[purge]``"""
+
+    # Bounds the work of one request; more selectors go into a second one.
+    selectors: int = field(default=10_000, validator=ge(1))
+    body_octets: int = field(default=4 * MIB, validator=ge(1024))
+    per_second: float = field(default=200.0, validator=gt(0))
+
+
+@frozen
+class LogSettings:
+    """``[log]``"""
+
+    # "" is none; "-" is standard output; else a path, relative to the configuration file.
+    access: str = ""
+    # "json" lines or "combined".
+    format: str = "json"
+
+
+@frozen
+class Config:
+    """One node's whole configuration."""
+
+    node: NodeSettings
+    sites: tuple[SiteSettings, ...]
+    listen: ListenSettings = field(factory=ListenSettings)
+    tls: TLSSettings | None = None
+    store: StoreSettings = field(factory=StoreSettings)
+    upstream: UpstreamSettings = field(factory=UpstreamSettings)
+    limits: LimitSettings = field(factory=LimitSettings)
+    purge: PurgeSettings = field(factory=PurgeSettings)
+    log: LogSettings = field(factory=LogSettings)

@@ -1,0 +1,50 @@
+"""
+What each worker counts, by position in its block of the mapped page.
+
+One number per line here is one 8-byte slot; only the worker writes it, anyone reads it.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Counter(enum.IntEnum):
+    """Counters of one worker; monotonic except where the name says ``OPEN`` or ``RUNNING``."""
+
+    REQUESTS = 0
+    HITS = 1
+    """Answered from the store without asking anybody."""
+    STALE_HITS = 2
+    """Answered stale on purpose."""
+    NOT_MODIFIED = 3
+    """304 answers made here."""
+    FORWARDED = 4
+    COLLAPSED = 5
+    """Waited for another request's fill."""
+    REFUSED = 6
+    """Answered 4xx or 5xx by us without asking upstream."""
+    BYTES_SENT = 7
+    BYTES_FETCHED = 8
+    CONNECTIONS = 9
+    CONNECTIONS_OPEN = 10
+    FILLS = 11
+    FILLS_RUNNING = 12
+    STORED = 13
+    FRESHENED = 14
+    STORE_FAILURES = 15
+    """Served, but not stored: full, or damaged."""
+    UPSTREAM_REQUESTS = 16
+    UPSTREAM_FAILURES = 17
+    CUT = 18
+    """Responses that we had to break off so that the client can tell."""
+    SLOW_CLIENTS = 19
+    """Clients cut at one of our deadlines."""
+    BAD_REQUESTS = 20
+    DAMAGED = 21
+    """Records or chunks whose checksum was wrong."""
+    OWNER_HOPS = 22
+
+
+SLOTS = 64
+"""Slots per block: room to grow without moving anything."""

@@ -1,0 +1,150 @@
+"""One tree of errors; each says who failed, and its attributes say the rest."""
+
+from __future__ import annotations
+
+from attrs import define
+
+
+@define(eq=False)
+class EdgeError(Exception):
+    """Base of all errors that this program raises on purpose."""
+
+    def __str__(self) -> str:
+        return repr(self)
+
+
+@define(eq=False)
+class UpstreamFailed(EdgeError):
+    """
+    One upstream address gave no usable response, or its content broke off.
+
+    :ivar upstream: ``scheme://host:port`` and the address tried, for people.
+    :ivar after: seconds from asking until the failure.
+    :cvar proxy_error: the Proxy-Status error type (RFC 9209 §2.3).
+    :cvar sent: the request may have reached the origin.
+    """
+
+    upstream: str
+    after: float
+
+    proxy_error = "proxy_internal_error"
+    sent = True
+
+
+@define(eq=False)
+class ConnectFailed(UpstreamFailed):
+    """Refused, unreachable, or reset while connecting."""
+
+    detail: str = ""
+    proxy_error = "connection_refused"
+    sent = False
+
+
+@define(eq=False)
+class ConnectTimedOut(UpstreamFailed):
+    """No connection within ``connect_seconds``."""
+
+    proxy_error = "connection_timeout"
+    sent = False
+
+
+@define(eq=False)
+class ResolveFailed(UpstreamFailed):
+    """The host has no address that we know of."""
+
+    detail: str = ""
+    proxy_error = "dns_error"
+    sent = False
+
+
+@define(eq=False)
+class TLSFailed(UpstreamFailed):
+    """The TLS handshake failed, took over ``tls_seconds``, or the certificate is not the host's."""
+
+    detail: str = ""
+    proxy_error = "tls_certificate_error"
+    sent = False
+
+
+@define(eq=False)
+class HeadTimedOut(UpstreamFailed):
+    """Connected and asked; no response head within ``head_seconds``."""
+
+    proxy_error = "connection_read_timeout"
+
+
+@define(eq=False)
+class ContentStalled(UpstreamFailed):
+    """The head came; then, while we read, no octet for ``stall_seconds``."""
+
+    proxy_error = "connection_read_timeout"
+
+
+@define(eq=False)
+class ConnectionLost(UpstreamFailed):
+    """Closed or reset before the response was complete."""
+
+    detail: str = ""
+    proxy_error = "connection_terminated"
+
+
+@define(eq=False)
+class BadResponse(UpstreamFailed):
+    """What came is not a response that we accept: status, framing, size of its head, octets in it."""
+
+    detail: str = ""
+    proxy_error = "http_protocol_error"
+
+
+@define(eq=False)
+class UpstreamBusy(UpstreamFailed):
+    """Too many heads are awaited from this address already."""
+
+    proxy_error = "connection_limit_reached"
+    sent = False
+
+
+@define(eq=False)
+class ContentMissing(EdgeError):
+    """A chunk of stored content is gone or damaged; whoever streams it must fetch the rest elsewhere."""
+
+    content_id: bytes
+    index: int
+
+
+@define(eq=False)
+class StoreFull(EdgeError):
+    """The store takes nothing new now: map or disk are full. Serving goes on without storing."""
+
+    where: str
+    detail: str
+
+
+@define(eq=False)
+class ClientGone(EdgeError):
+    """The client that sent this content has left before its end."""
+
+
+@define(eq=False)
+class ConfigError(EdgeError):
+    """
+    A setting that cannot be used.
+
+    :ivar where: file, line and key as far as they are known: what to look at.
+    """
+
+    where: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}"
+
+
+@define(eq=False)
+class StartError(EdgeError):
+    """The node cannot start here: one line for the operator."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem

@@ -1,0 +1,87 @@
+"""
+The ports between the layers: who is asked, and who is told.
+
+The implementations live further out; these say only what one side may expect of the other.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Reader(Protocol):
+    """Whoever waits for more of a :class:`Source`."""
+
+    def wake(self) -> None:
+        """More can be read, or the source has ended or failed. May come without cause."""
+
+
+class Source(Protocol):
+    """
+    Content that can be read from any position that is still there.
+
+    Stored content, a fill in progress, a response passed through and a
+    client's own content all look like this. Reading never waits: an empty
+    answer before :meth:`ended` means "not yet", and :class:`Reader` is woken.
+
+    :ivar length: complete length in octets, ``None`` while unknown.
+    :ivar failed: why no more will come, ``None`` while it may.
+    """
+
+    length: int | None
+    failed: Exception | None
+
+    def read(self, position: int, limit: int) -> bytes:
+        """
+        :return: between 1 and ``limit`` octets from ``position``; ``b""`` when
+            none is there yet, at the end, and once ``failed`` is set.
+        """
+
+    def ended(self, position: int) -> bool:
+        """Is ``position`` the end of complete content?"""
+
+    def attach(self, reader: Reader) -> None:
+        """From now on wake ``reader``."""
+
+    def detach(self, reader: Reader) -> None:
+        """``reader`` has all it wanted, or has gone. Harmless when it is not attached."""
+
+
+class Downstream(Protocol):
+    """
+    The client's side of one exchange, whatever the HTTP version.
+
+    A ``head`` is the status line and field lines of HTTP/1.1, each ended by
+    CR LF, without the empty line, without Connection and Transfer-Encoding:
+    those are the wire's. It has Content-Length whenever the length is known.
+    Exactly one of the three ``send`` methods is called, once; all of them do
+    nothing when the client has gone.
+
+    :ivar gone: the client has left, or the connection was cut.
+    """
+
+    gone: bool
+
+    def interim(self, status: int, head: bytes) -> None:
+        """Pass a 1xx response on; ignored for HTTP/1.0."""
+
+    def send(self, head: bytes, content: bytes) -> None:
+        """A whole response. For HEAD, 204 and 304 ``content`` is empty."""
+
+    def send_pieces(self, head: bytes, content: list[bytes]) -> None:
+        """Like :meth:`send`, with the content in pieces that are not joined."""
+
+    def send_from(self, head: bytes, source: Source, start: int, stop: int | None) -> None:
+        """
+        A head, then octets ``start`` up to ``stop`` of ``source`` as they come.
+
+        ``stop`` is ``None`` when the length is unknown: the content is then
+        framed by the wire. If the source fails, the connection is cut so that
+        the client can tell. The source is attached here and detached at the end.
+        """
+
+    def request_content(self) -> Source:
+        """The content of the request; reading it lets more come. Only once per exchange."""
+
+    def on_gone(self, reader: Reader | None) -> None:
+        """Wake ``reader`` once the client is gone before the response was sent in full."""

@@ -1,0 +1,92 @@
+"""A stored response as the rules see it: numbers decided when it was stored (RFC 9111 §3, §4)."""
+
+from __future__ import annotations
+
+import enum
+
+from attrs import define
+
+
+class Flag(enum.IntFlag):
+    """Yes-or-no facts about a stored response. The numbers are on disk and never change."""
+
+    ALWAYS_VALIDATE = 1
+    """``no-cache``, or reuse without validation is otherwise forbidden (RFC 9111 §5.2.2.4)."""
+    NEVER_STALE = 2
+    """``must-revalidate``, ``proxy-revalidate``, ``s-maxage``: no serving stale (§5.2.2.2)."""
+    IMMUTABLE = 4
+    """RFC 8246: a reload needs no validation while fresh."""
+    HEURISTIC = 8
+    """The lifetime was guessed (§4.2.2)."""
+    AUTHORIZED = 16
+    """The request had Authorization; the response allows shared reuse (§3.5)."""
+    PARTIAL = 32
+    """Stored content is not complete (§3.3)."""
+    CHUNKED = 64
+    """The upstream sent no length; ours is known by now."""
+    IN_BLOBS = 128
+    """Full chunks lie in blobs, the tail in small; without it all content is in small."""
+    CODED = 256
+    """Content-Encoding is not identity: not to be transformed or partly joined."""
+
+
+@define(eq=False)
+class Stored:
+    """
+    One stored response.
+
+    All times are seconds since the epoch (wall time), as floats.
+
+    :ivar site: stable hash of the site it belongs to.
+    :ivar key: the cache key itself, compared after the look-up by hash.
+    :ivar variant: normalised values of the nominated fields, ``b""`` without Vary.
+    :ivar floor: the epoch up to which it is known good; taken before the fill began.
+    :ivar selectors: hashes of everything by which a purge can name it.
+    :ivar generated_at: response time less corrected initial age: ``now - generated_at`` is the
+        current age (§4.2.3), the same on every hit.
+    :ivar fresh_until: ``generated_at`` plus freshness lifetime (§4.2.1).
+    :ivar stale_while_revalidate_until: end of the window of RFC 5861 §3; ``fresh_until`` without one.
+    :ivar stale_if_error_until: end of the window of RFC 5861 §4; infinite where we may choose.
+    :ivar validated_at: when an upstream last vouched for it.
+    :ivar date: of the Date field (§4.2.3), response time without one.
+    :ivar last_modified: of Last-Modified, ``None`` without a valid one.
+    :ivar etag: the field value as received, ``b""`` without one.
+    :ivar size: octets of content.
+    :ivar content_id: 16 random octets under which the chunks lie.
+    :ivar digest: sha256 of the content, ``b""`` where none was demanded.
+    :ivar head: serialised status line and end-to-end field lines with Content-Length, each ended by
+        CR LF, no empty line, without Age, Cache-Status and Connection.
+    """
+
+    site: int
+    key: bytes
+    status: int
+    flags: int
+    floor: int
+    generated_at: float
+    fresh_until: float
+    stale_while_revalidate_until: float
+    stale_if_error_until: float
+    validated_at: float
+    date: float
+    last_modified: float | None
+    etag: bytes
+    size: int
+    content_id: bytes
+    selectors: tuple[int, ...]
+    head: bytes
+    variant: bytes = b""
+    digest: bytes = b""
+
+
+@define(eq=False)
+class Variants:
+    """
+    What is stored under a primary key whose responses vary (RFC 9111 §4.1).
+
+    :ivar nominated: sets of nominated field names, the newest response's first;
+        each selects a variant record by the values of those fields.
+    """
+
+    key: bytes
+    nominated: list[tuple[bytes, ...]]
