@@ -1,0 +1,128 @@
+"""
+What lies where on disk: names of the databases, formats of their keys and values.
+
+Nothing here acts; readers, writers and the collector agree through this page.
+All integers in values are little-endian, all in keys big-endian so that they sort.
+
+small
+  records   key hash (32) -> a record (:mod:`edgecache.store.record`); :data:`RECORD_PREFIX` is
+            common to both kinds of record
+  contents  content id (16) + piece index (u32) -> up to :data:`PIECE` octets + checksum
+  queue     sequence (u64) -> :data:`QUEUE_ROW`; each record has exactly one row, which carries the
+            same sequence as the record. The lowest sequence is the oldest
+  orphans   content id (16) -> :data:`ORPHAN_ROW`
+  meta      :data:`META_LAYOUT`, :data:`META_INCARNATION`
+blobs
+  chunks    content id (16) + chunk index (u32) -> exactly :data:`CHUNK` octets + checksum
+  meta      as in small
+control
+  meta      as in small; the rest belongs to :mod:`edgecache.store.control`
+
+Content of ``size`` octets has ``size // CHUNK`` full chunks in blobs and the remaining ``size % CHUNK``
+octets, its tail, in ``contents`` of small.
+
+Note [who frees content]: content without a chunk in blobs lives and dies with its record: whatever
+transaction removes or replaces the record deletes its pieces as well. Content with chunks in blobs may
+be on its way to a client (pinned), tail included. So removing or replacing its record adds an orphan row
+and deletes neither chunks nor tail; the collector deletes, once nobody pins it, first the chunks and then,
+in one transaction of small, the tail's pieces and the orphan row.
+
+Note [one row per record]: a transaction that replaces a record deletes the old record's queue row, so a
+row is current if and only if the record under its key hash has its sequence. A row that is not current
+can be left by nothing but damage; it is dropped.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+LAYOUT: Final = 1
+"""Version of everything on this page; an environment with another one is moved aside."""
+
+PAGE: Final = 4096
+OVERHEAD: Final = 16
+"""LMDB's own octets in the first page of a value that does not fit into a leaf."""
+
+CHECKSUM: Final = 8
+"""xxh3_64 of the payload, at the end of a chunk or piece; :func:`seed` binds it to its place."""
+CHUNK_VALUE: Final = 16 * PAGE - OVERHEAD
+CHUNK: Final = CHUNK_VALUE - CHECKSUM
+"""Octets of content per chunk in blobs."""
+PIECE_VALUE: Final = 4 * PAGE - OVERHEAD
+PIECE: Final = PIECE_VALUE - CHECKSUM
+"""Octets of content per piece in small; the last piece of a tail is shorter."""
+
+RECORDS: Final = b"records"
+CONTENTS: Final = b"contents"
+QUEUE: Final = b"queue"
+ORPHANS: Final = b"orphans"
+META: Final = b"meta"
+CHUNKS: Final = b"chunks"
+
+SMALL_DATABASES: Final = (RECORDS, CONTENTS, QUEUE, ORPHANS, META)
+BLOBS_DATABASES: Final = (CHUNKS, META)
+CONTROL_DATABASES: Final = (META, b"log", b"ids", b"epochs", b"last", b"tokens")
+
+META_LAYOUT: Final = b"layout"
+META_INCARNATION: Final = b"incarnation"
+"""16 random octets, made with control; small and blobs of another incarnation are void."""
+
+KEY_HASH_OCTETS: Final = 32
+CONTENT_ID_OCTETS: Final = 16
+INCARNATION_OCTETS: Final = 16
+NO_CONTENT: Final = bytes(CONTENT_ID_OCTETS)
+"""Content id in the queue row of a record without content of its own (nominated fields)."""
+
+U64_KEY: Final = struct.Struct(">Q")
+U32: Final = struct.Struct("<I")
+PLACE: Final = struct.Struct(">16sI")
+"""Key of a chunk or piece: content id, index."""
+
+CHECKSUM_FIELD: Final = struct.Struct("<Q")
+
+RECORD_PREFIX: Final = struct.Struct("<BBxxxxxxQQ")
+"""Start of every record: version, kind, checksum of all octets after the checksum, sequence."""
+RECORD_VERSION: Final = 1
+KIND_STORED: Final = 1
+KIND_VARIANTS: Final = 2
+
+QUEUE_ROW: Final = struct.Struct("<32s16sQB")
+"""Key hash, content id, octets of content, flags: :data:`ROW_IN_BLOBS`."""
+ROW_IN_BLOBS: Final = 1
+
+ORPHAN_ROW: Final = struct.Struct("<QQ")
+"""Spawn number of the worker that is filling it, octets in blobs (0 while unknown)."""
+NOBODY: Final = 0
+"""Spawn number in the row of content that is replaced, evicted or abandoned: free once unpinned."""
+
+
+def place(content_id: bytes, index: int) -> bytes:
+    """:return: the key of chunk or piece ``index`` of ``content_id``."""
+    return PLACE.pack(content_id, index)
+
+
+def seed(content_id: bytes, index: int) -> int:
+    """
+    :return: seed of the checksum of chunk or piece ``index``.
+
+    A page that holds an older, intact chunk (a write that the disk lost) must
+    not pass for this one: the place is part of what is checked.
+    """
+    return int.from_bytes(content_id[:8], "little") + index & 0xFFFFFFFFFFFFFFFF
+
+
+def chunks_of(size: int) -> int:
+    """:return: how many chunks in blobs content of ``size`` octets has."""
+    return size // CHUNK
+
+
+def pieces_of(size: int) -> int:
+    """:return: how many pieces in small content of ``size`` octets has."""
+    return -(-(size % CHUNK) // PIECE)
+
+
+def sequence_of(record: bytes | memoryview) -> int:
+    """:return: the queue sequence of a record of either kind."""
+    sequence: int = RECORD_PREFIX.unpack_from(record)[3]
+    return sequence
