@@ -1,0 +1,181 @@
+"""
+What the caching policy decides, as values with their reasons (RFC 9111).
+
+Callers ``match`` on them. They are ``@define(eq=False)`` because one is built for every hit.
+"""
+
+from __future__ import annotations
+
+from attrs import define
+
+from edgecache.words.reasons import ForwardReason
+from edgecache.words.stored import Stored
+
+
+@define(eq=False)
+class Reuse:
+    """
+    Answer with the stored response.
+
+    :ivar age: its current age in whole seconds, for the Age field (RFC 9111 §4.2.3).
+    :ivar ttl: whole seconds that it stays fresh; negative once stale (RFC 9211 §2.5).
+    :ivar stale: it is stale, and served on purpose.
+    :ivar revalidate: send it, and refresh it behind the client's back (RFC 5861 §3): forward ``behind``.
+    :ivar behind: the :class:`Forward` for that refresh; ``None`` without.
+    """
+
+    age: int
+    ttl: int
+    stale: bool = False
+    revalidate: bool = False
+    behind: Forward | None = None
+
+
+@define(eq=False)
+class Forward:
+    """
+    Ask an upstream.
+
+    :ivar reason: why the store could not answer.
+    :ivar stored: what is stored and may be validated (``outbound`` adds the conditions), freshened, or
+        served stale if everything fails; ``None`` without any. For a HEAD it is the stored GET response
+        that the answer may freshen or invalidate.
+    :ivar alone: not to be joined or collapsed: the client's own request goes upstream, conditions, range and
+        content included.
+    :ivar no_cache: the request carries ``Cache-Control: no-cache``, so that no cache on the way answers
+        it from before a purge.
+    :ivar stale_allowed: ``stored`` may be served stale if no upstream gives a good answer.
+    """
+
+    reason: ForwardReason
+    stored: Stored | None = None
+    alone: bool = False
+    no_cache: bool = False
+    stale_allowed: bool = False
+
+
+@define(eq=False)
+class Refuse:
+    """
+    An error that we answer ourselves; :func:`edgecache.rules.status_fields.refusal` writes it.
+
+    :ivar proxy_error: Proxy-Status error type (RFC 9209 §2.3), ``""`` when no proxy error caused it.
+    :ivar detail: one line for people, in the content and in Proxy-Status' ``details``.
+    :ivar fields: further fields (Allow, Retry-After).
+    :ivar close: the connection must not be used again.
+    """
+
+    status: int
+    detail: str = ""
+    proxy_error: str = ""
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+    close: bool = False
+
+
+@define(eq=False)
+class Store:
+    """
+    Stream it to everybody who :func:`~edgecache.rules.sharing.may_share`, and to the store.
+
+    :ivar stored: the record to be: ``size`` is the announced length or -1, ``content_id`` is ``b""``.
+        Its ``head`` has Content-Length as its *last* line if and only if ``size`` is known (and the status
+        allows one); :func:`edgecache.rules.presenting.complete` makes the final record.
+    :ivar record_hash: under which it is stored: the primary key's hash, or the variant's.
+    :ivar nominated: the field names of Vary, sorted; ``None`` without Vary.
+    """
+
+    stored: Stored
+    record_hash: bytes
+    nominated: tuple[bytes, ...] | None = None
+
+
+@define(eq=False)
+class Freshen:
+    """
+    304: the stored response is good; ``stored`` is its updated record (RFC 9111 §3.2, §4.3.4).
+
+    It has the content id, size and variant of the old one, so it is served from the same content. It is
+    written where the old one was read: ``record_hash``.
+    """
+
+    stored: Stored
+    record_hash: bytes
+
+
+@define(eq=False)
+class ServeStale:
+    """
+    The upstream failed to give a good answer (RFC 9111 §4.3.3, RFC 5861 §4): send ``forward.stored``, stale.
+
+    :ivar detail: for Cache-Status' ``detail``.
+    """
+
+    reuse: Reuse
+    detail: str
+
+
+@define(eq=False)
+class Again:
+    """
+    A 304 that is not about what we have (RFC 9111 §4.3.3): ask once more, with ``forward`` (without conditions).
+    """
+
+    forward: Forward
+
+
+@define(eq=False)
+class Pass:
+    """
+    Send it on and store nothing.
+
+    :ivar head: its head as it goes to the client: Via and Date added, private tags taken out.
+    :ivar remember: the response forbids sharing: for 2 minutes nobody need queue for this key.
+    :ivar update: a stored record to write besides: freshened or made stale by a HEAD (RFC 9111 §4.3.5).
+    :ivar update_hash: its record's hash.
+    """
+
+    head: bytes
+    remember: bool = False
+    update: Stored | None = None
+    update_hash: bytes = b""
+
+
+OnRequest = Reuse | Forward | Refuse
+OnResponse = Store | Freshen | ServeStale | Again | Pass
+OnFailure = Reuse | Refuse
+
+
+@define(eq=False)
+class Whole:
+    """Present all of the stored content, with its own status."""
+
+
+@define(eq=False)
+class NotModified:
+    """304: the client's copy is good (RFC 9110 §13.2.2)."""
+
+
+@define(eq=False)
+class Part:
+    """206: octets ``start`` up to, not including, ``stop`` (RFC 9110 §14)."""
+
+    start: int
+    stop: int
+
+
+@define(eq=False)
+class Unsatisfiable:
+    """416: no octet of the content is in the range asked for."""
+
+
+@define(eq=False)
+class PreconditionFailed:
+    """412 (RFC 9110 §13.1.1, §13.1.4)."""
+
+
+Presentation = Whole | NotModified | Part | Unsatisfiable | PreconditionFailed
+
+WHOLE = Whole()
+NOT_MODIFIED = NotModified()
+UNSATISFIABLE = Unsatisfiable()
+PRECONDITION_FAILED = PreconditionFailed()
