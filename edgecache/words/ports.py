@@ -6,6 +6,7 @@ The implementations live further out; these say only what one side may expect of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -85,3 +86,27 @@ class Downstream(Protocol):
 
     def on_gone(self, reader: Reader | None) -> None:
         """Wake ``reader`` once the client is gone before the response was sent in full."""
+
+
+class Timer(Protocol):
+    """Something that will happen, unless cancelled."""
+
+    def cancel(self) -> None:
+        """Only before it has happened; twice is once too often (Twisted raises)."""
+
+
+class Timers(Protocol):
+    """Monotonic seconds and what happens later; a ``twisted.internet.task.Clock`` in tests."""
+
+    def seconds(self) -> float:
+        """:return: monotonic seconds; only differences mean anything."""
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> Timer:  # noqa: N802
+        """Call ``callable(*args)`` once, ``delay`` seconds from now."""
+
+
+class Counts(Protocol):
+    """A worker's own counters (:class:`edgecache.words.counters.Counter`)."""
+
+    def add(self, counter: int, n: int = 1) -> None:
+        """Add ``n`` to ``counter``."""
