@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from edgecache.processes.background import background
 from edgecache.words.errors import EdgeError
 
 _log = Logger()
@@ -130,21 +131,23 @@ class LineChannel:
     def _serve(self, op: str, number: int | None, payload: Payload) -> None:
         handler = self._handlers.get(op)
         if handler is None:
-            self._refused(Failure(LookupError(f"nothing serves {op!r}")), op, number)
+            _log.warn("nothing serves {op}, which {name} asked for", op=op, name=self.name)
+            self._refuse(number, f"nothing serves {op!r}")
             return
-        done = maybeDeferred(handler, **payload)
-        if number is not None:
-            done.addCallback(self._answer, number)
-        done.addErrback(self._refused, op, number)
+        done = maybeDeferred(handler, **payload).addCallback(self._answer, number)
+        background(done.addErrback(self._failed, op, number), f"serve {op}")
 
-    def _answer(self, result: Payload | None, number: int) -> None:
-        if self._open:
+    def _answer(self, result: Payload | None, number: int | None) -> None:
+        if number is not None and self._open:
             self._send({"answers": number, "with": result or {}})
 
-    def _refused(self, failure: Failure, op: str, number: int | None) -> None:
+    def _failed(self, failure: Failure, op: str, number: int | None) -> None:
         _log.failure("{op} from {name} failed", failure, op=op, name=self.name)
+        self._refuse(number, failure.getErrorMessage())
+
+    def _refuse(self, number: int | None, why: str) -> None:
         if number is not None and self._open:
-            self._send({"answers": number, "failed": failure.getErrorMessage()})
+            self._send({"answers": number, "failed": why})
 
 
 def pair(later: Callable[[Callable[[], None]], Any]) -> tuple[LineChannel, LineChannel]:
