@@ -1,0 +1,203 @@
+"""A node as its operator starts it: ``twistd -n edgecache`` with a command line, real ports and a data directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import edgecache
+from tests.system import processes
+from tests.system.clients import Answer, ask
+from tests.system.processes import until
+
+# Where the package and its plugin lie: a checkout's root, or site-packages.
+IMPORT_ROOT = Path(edgecache.__file__).resolve().parent.parent
+
+_WORKER = "edgecache.processes.worker_main"
+
+
+class NodeDied(AssertionError):
+    """The node ended by itself; its log is the message."""
+
+
+class Node:
+    """
+    One node on loopback. ``start`` returns when ``/readyz`` says so; ``kill`` is what a power cut does to processes.
+
+    A node that was stopped or killed starts again with the same ports and data directory.
+
+    :ivar prefix: words before ``twistd``, such as ``unshare --pid``.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *origins: str,
+        profile: str = "plain",
+        workers: int = 2,
+        size: str = "1GiB",
+        arguments: tuple[str, ...] = (),
+        prefix: tuple[str, ...] = (),
+    ) -> None:
+        self.root = root
+        self.data = root / "data"
+        self.log_path = root / "node.log"
+        self.prefix = prefix
+        self.workers = workers
+        self._port = processes.free_port()
+        self._admin_port = processes.free_port()
+        self._arguments = [
+            *(word for origin in origins for word in ("--origin", origin)),
+            *("--profile", profile, "--listen", f"127.0.0.1:{self._port}", "--admin", f"127.0.0.1:{self._admin_port}"),
+            *("--data", str(self.data), "--workers", str(workers), "--size", size),
+            *arguments,
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def admin_url(self) -> str:
+        return f"http://127.0.0.1:{self._admin_port}"
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    @property
+    def leader(self) -> int:
+        """The process that was started; the node process, unless there is a prefix."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> Node:
+        self.launch()
+        self.wait_ready()
+        return self
+
+    def launch(self) -> None:
+        """Start it and wait for nothing."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        twistd = Path(sys.executable).with_name("twistd")
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self.prefix, str(twistd), "-n", "edgecache", *self._arguments],
+                cwd=self.root,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A session of its own, by which its processes are found even after the first has died.
+                start_new_session=True,
+            )
+
+    def wait_ready(self) -> None:
+        until(self._ready, f"{self.admin_url}/readyz of the node")
+
+    def _ready(self) -> bool:
+        self.require_alive()
+        try:
+            return ask(f"{self.admin_url}/readyz", seconds=5).status == 200
+        except OSError:
+            return False
+
+    def require_alive(self) -> None:
+        """
+        :raises NodeDied: it is gone.
+        """
+        assert self._process is not None
+        status = self._process.poll()
+        if status is not None:
+            raise NodeDied(f"exit status {status}\n{self.log[-4000:]}")
+
+    def family(self) -> list[int]:
+        """Every process of this node."""
+        return processes.family(self.leader)
+
+    def worker_pids(self) -> list[int]:
+        return [pid for pid in self.family() if _WORKER in processes.command_line(pid)]
+
+    def twistd_pid(self) -> int:
+        """The node process itself."""
+        for pid in self.family():
+            line = processes.command_line(pid)
+            if "twistd" in line and _WORKER not in line and "unshare" not in line.split(" ")[0]:
+                return pid
+        raise NodeDied(self.log[-4000:])
+
+    def stop(self) -> int:
+        """SIGTERM and wait; what is left after that is a failure of the node, and is killed."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            os.kill(self.twistd_pid(), signal.SIGTERM)
+            try:
+                self._process.wait(40)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise AssertionError(f"SIGTERM did not end the node\n{self.log[-4000:]}") from None
+        return self._process.wait()
+
+    def kill(self, order: random.Random | None = None) -> None:
+        """SIGKILL to all its processes by pid, in an order drawn from ``order``; returns when they are gone."""
+        assert self._process is not None
+        victims = self.family()
+        if order is not None:
+            order.shuffle(victims)
+        processes.kill_now(victims)
+        self._process.wait()
+        until(lambda: not self._rest_of(victims), "the end of killed processes")
+
+    def _rest_of(self, victims: list[int]) -> list[int]:
+        """
+        Those still there, and what they may have started while dying, killed again.
+        """
+        rest = [*self.family(), *(pid for pid in victims if processes.command_line(pid))]
+        processes.kill_now(rest)
+        return rest
+
+    def end(self) -> None:
+        """For cleanups: gone, whatever state it is in."""
+        if self._process is not None:
+            self.kill()
+
+    def ask(self, target: str, **options: Any) -> Answer:
+        """:func:`tests.system.clients.ask` on the public listener."""
+        return ask(self.url, target, **options)
+
+    def admin(self, method: str, target: str, document: Any = None, *, token: bool = True) -> Answer:
+        """The admin listener, with the token of the first start."""
+        fields = {"Authorization": f"Bearer {self.token}"} if token else {}
+        content = None
+        if document is not None:
+            content = json.dumps(document).encode()
+            fields["Content-Type"] = "application/json"
+        return ask(self.admin_url, target, method=method, fields=fields, content=content)
+
+    @property
+    def token(self) -> str:
+        return (self.data / "admin.token").read_text().strip()
+
+    def purge(self, **document: Any) -> Answer:
+        """
+        POST /purge, and see that it was taken and is complete (a lone node's always is).
+
+        :raises AssertionError: it was refused.
+        """
+        answer = self.admin("POST", "/purge?wait=complete&timeout=5", document)
+        if answer.status != 200:
+            raise AssertionError(f"purge {document}: {answer.status} {answer.content!r}\n{self.log[-2000:]}")
+        return answer
+
+
+def environment() -> dict[str, str]:
+    """The test's, with the package importable, and without any setting of pip or uv of this machine."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
+    return {**kept, "PYTHONPATH": str(IMPORT_ROOT), "PIP_CONFIG_FILE": os.devnull, "PYTHONUNBUFFERED": "1"}
