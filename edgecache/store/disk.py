@@ -1,0 +1,73 @@
+"""What the data directory lies on: which file system, and how much is free there."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from attrs import frozen
+
+from edgecache.words.errors import StartError
+
+# Magic numbers of <linux/magic.h> and of the file systems' own headers. LMDB's locks and its map
+# need one kernel that sees every write: over these, two machines do not share one.
+_NETWORK = {
+    0x6969: "NFS",
+    0x517B: "SMB",
+    0xFF534D42: "CIFS",
+    0xFE534D42: "SMB2",
+    0x01021997: "9P",
+    0x00C36400: "Ceph",
+    0x5346414F: "AFS",
+    0x6B414653: "AFS",
+    0x73757245: "Coda",
+    0x564C: "NCP",
+    0x0BD00BD0: "Lustre",
+    0x47504653: "GPFS",
+    0x19830326: "BeeGFS",
+    0xAAD7AAEA: "PanFS",
+}
+# Local (fuse-overlayfs, ntfs-3g) or remote (sshfs, glusterfs): statfs cannot tell.
+FUSE = 0x65735546
+
+
+@frozen
+class Disk:
+    """
+    :ivar magic: ``f_type`` of statfs.
+    :ivar free: octets that this user may still write.
+    """
+
+    magic: int
+    free: int
+
+    @property
+    def network(self) -> str | None:
+        """The file system's name if it is a network file system."""
+        return _NETWORK.get(self.magic)
+
+
+def inspect(path: str) -> Disk:
+    """
+    Ask the kernel about the file system of ``path``.
+
+    :raises StartError: it cannot be asked.
+    """
+    # Python has statvfs only, which does not tell the type. f_type is the first member of
+    # struct statfs on every Linux architecture that uvloop is built for, a long.
+    buffer = ctypes.create_string_buffer(512)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.statfs(os.fsencode(path), buffer) != 0:
+        number = ctypes.get_errno()
+        raise StartError(f"data directory {path}: {os.strerror(number)}")
+    magic = ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
+    status = os.statvfs(path)
+    return Disk(magic, status.f_bavail * status.f_frsize)
+
+
+def occupied(path: str) -> int:
+    """:return: octets that ``path`` takes on disk, holes not counted; 0 where there is nothing."""
+    try:
+        return os.stat(path).st_blocks * 512
+    except FileNotFoundError:
+        return 0

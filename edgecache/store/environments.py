@@ -1,0 +1,369 @@
+"""
+The three LMDB environments of a data directory: opening, moving aside, closing.
+
+``DATA/control`` is written by the node process alone; ``DATA/small`` and ``DATA/blobs`` by every
+process. One :class:`Environments` per process: LMDB forbids opening a file twice in one.
+
+Note [a pair]: small and blobs are one store. Each carries control's incarnation; where one is
+missing, damaged or of another incarnation, both go to ``DATA/aside`` (which holds the latest such
+pair only) and the store begins empty. So no record can meet chunks of another life.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import threading
+from collections.abc import Callable, Iterable
+
+import lmdb
+from attrs import define, field
+from twisted.logger import Logger
+
+from edgecache.store import disk, layout
+from edgecache.store.disk import Disk
+from edgecache.words.config import MIB, StoreSettings
+from edgecache.words.errors import StartError
+
+_log = Logger()
+
+CONTROL_MAP = 1024 * MIB
+"""Four million epochs and their log fit; the file is only as large as what was written."""
+SMALLEST_STORE = 64 * MIB
+# Each process uses a few read slots per environment; a slot is a cache line of the lock file.
+READERS = 1024
+
+# The file is there and readable, and it is not, or no longer, what we wrote.
+_UNUSABLE = (
+    lmdb.InvalidError,
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.VersionMismatchError,
+    lmdb.IncompatibleError,
+    lmdb.PanicError,
+    lmdb.NotFoundError,
+    lmdb.BadTxnError,
+    lmdb.BadDbiError,
+)
+
+
+class _Unusable(Exception):
+    """An environment must be moved aside; the message says why."""
+
+
+@define(eq=False)
+class Environment:
+    """
+    One open environment.
+
+    :ivar env: LMDB's own object.
+    :ivar databases: handles by name (:mod:`edgecache.store.layout`).
+    :ivar writing: held by this process's writer while it has a write transaction open, so
+        that nobody moves the map under it.
+    """
+
+    name: str
+    path: str
+    env: lmdb.Environment
+    databases: dict[bytes, lmdb._Database]
+    writing: threading.Lock = field(factory=threading.Lock)
+
+    def adopt_size(self) -> bool:
+        """
+        Another process has made the map larger: follow it.
+
+        To be called from the thread that reads, without a transaction open.
+
+        :return: ``False`` when this process is writing just now: try again later.
+        """
+        if not self.writing.acquire(blocking=False):
+            return False
+        try:
+            self.env.set_mapsize(0)
+        finally:
+            self.writing.release()
+        return True
+
+    def condemn(self, why: str) -> None:
+        """Its pages are damaged: the next start of the node moves it aside."""
+        _log.error("store: {name} is damaged and will be moved aside at the next start: {why}", name=self.name, why=why)
+        with open(self.path + ".damaged", "w") as mark:
+            mark.write(why + "\n")
+
+
+@define(eq=False)
+class Environments:
+    """
+    What this process has open.
+
+    :ivar incarnation: 16 octets, the same as long as control lives.
+    :ivar created: control was made just now, so nothing of any log is known.
+    """
+
+    control: Environment
+    small: Environment
+    blobs: Environment
+    incarnation: bytes
+    created: bool = False
+
+    @classmethod
+    def open(
+        cls,
+        data: str,
+        settings: StoreSettings,
+        *,
+        node_process: bool,
+        inspect: Callable[[str], Disk] = disk.inspect,
+    ) -> Environments:
+        """
+        Open ``data``. The node process makes what is missing and moves aside what is
+        unusable; a worker takes what the node process has left.
+
+        The caller holds the lock on the data directory.
+
+        :raises StartError: network file system, no permission, no space, or (worker) no store.
+        """
+        try:
+            return _open_all(data, settings, inspect) if node_process else _open_made(data)
+        except _Unusable as unusable:
+            raise StartError(f"store in {data} cannot be used: {unusable}") from unusable
+        except (lmdb.Error, OSError) as error:
+            raise StartError(f"store in {data} cannot be opened: {error}") from error
+
+    def reader_check(self) -> int:
+        """Free the slots of readers that died; each pins pages. At start and every minute. :return: slots freed."""
+        return sum(one.env.reader_check() for one in (self.control, self.small, self.blobs))
+
+    def close(self) -> None:
+        """No transaction may be open and no writer thread may run."""
+        for one in (self.control, self.small, self.blobs):
+            one.env.close()
+
+
+def map_sizes(settings: StoreSettings) -> tuple[int, int]:
+    """:return: octets of the maps of small and blobs: their shares are at most ``evict_share`` of them."""
+    small = int(settings.size * settings.small_share)
+
+    def mapped(share: int) -> int:
+        return int(share / settings.evict_share) // layout.PAGE * layout.PAGE
+
+    return mapped(small), mapped(settings.size - small)
+
+
+def _open_all(data: str, settings: StoreSettings, inspect: Callable[[str], Disk]) -> Environments:
+    os.makedirs(data, mode=0o700, exist_ok=True)
+    found = inspect(data)
+    if found.network is not None:
+        raise StartError(f"data directory {data} is on a network file system ({found.network}); LMDB needs a local one")
+    if found.magic == disk.FUSE:
+        _log.warn("data directory {data} is on FUSE: it must be local, and is slow", data=data)
+    settings = _fitted(data, settings, found)
+    control, created = _open_control(data)
+    try:
+        incarnation = _meta(control, layout.META_INCARNATION)
+        small, blobs = _open_pair(data, settings, incarnation)
+    except BaseException:
+        control.env.close()
+        raise
+    environments = Environments(control, small, blobs, incarnation, created)
+    environments.reader_check()
+    return environments
+
+
+def _open_made(data: str) -> Environments:
+    """What a worker opens; map sizes are those that the node process chose."""
+    opened: list[Environment] = []
+    try:
+        for name, names in _NAMES.items():
+            opened.append(_open_one(data, name, names, 0, readonly=name == "control"))
+        control, small, blobs = opened
+        incarnation = _meta(control, layout.META_INCARNATION)
+        for one in (small, blobs):
+            if _meta(one, layout.META_INCARNATION) != incarnation:
+                raise _Unusable(f"{one.name} belongs to another incarnation")
+    except BaseException:
+        for one in opened:
+            one.env.close()
+        raise
+    return Environments(control, small, blobs, incarnation)
+
+
+_NAMES = {
+    "control": layout.CONTROL_DATABASES,
+    "small": layout.SMALL_DATABASES,
+    "blobs": layout.BLOBS_DATABASES,
+}
+
+
+def _fitted(data: str, settings: StoreSettings, found: Disk) -> StoreSettings:
+    """A store that the disk cannot hold is made smaller, with a warning."""
+    ours = sum(disk.occupied(os.path.join(data, name, "data.mdb")) for name in ("small", "blobs"))
+    # The maps are larger than the store by this much, and control and the logs need room too.
+    room = int((found.free + ours) * settings.evict_share * 0.95)
+    if settings.size <= room:
+        return settings
+    size = max(room, SMALLEST_STORE)
+    _log.warn(
+        "store: {wanted} MiB asked for, {free} MiB free in {data}: using {size} MiB",
+        wanted=settings.size // MIB,
+        free=found.free // MIB,
+        data=data,
+        size=size // MIB,
+    )
+    return StoreSettings(size, settings.small_share, settings.evict_share, settings.full_share)
+
+
+def _open_control(data: str) -> tuple[Environment, bool]:
+    """:return: control, and whether it is new."""
+    try:
+        return _made(data, "control", CONTROL_MAP, secrets.token_bytes(layout.INCARNATION_OCTETS), None)
+    except _Unusable as unusable:
+        _move_aside(data, ("control",), str(unusable))
+    return _made(data, "control", CONTROL_MAP, secrets.token_bytes(layout.INCARNATION_OCTETS), None)
+
+
+def _open_pair(data: str, settings: StoreSettings, incarnation: bytes) -> tuple[Environment, Environment]:
+    """See Note [a pair]."""
+    sizes = map_sizes(settings)
+    opened: list[Environment] = []
+    try:
+        news = []
+        for name, size in zip(("small", "blobs"), sizes, strict=True):
+            environment, new = _made(data, name, size, incarnation, incarnation)
+            opened.append(environment)
+            news.append(new)
+        if news[0] != news[1]:
+            raise _Unusable("one of small and blobs is missing")
+    except _Unusable as unusable:
+        for environment in opened:
+            environment.env.close()
+        _move_aside(data, ("small", "blobs"), str(unusable))
+        small, _ = _made(data, "small", sizes[0], incarnation, incarnation)
+        blobs, _ = _made(data, "blobs", sizes[1], incarnation, incarnation)
+        return small, blobs
+    small, blobs = opened
+    return small, blobs
+
+
+def _made(data: str, name: str, size: int, incarnation: bytes, expected: bytes | None) -> tuple[Environment, bool]:
+    """
+    Open an environment, making it when there is none.
+
+    :param incarnation: written into a new one.
+    :param expected: what one that exists must carry; ``None`` takes any.
+    :raises _Unusable: it is damaged, half-made, or of another incarnation or layout.
+    """
+    if os.path.exists(os.path.join(data, name + ".damaged")):
+        raise _Unusable("it was found damaged while in use")
+    environment = _open_one(data, name, _NAMES[name], size, readonly=False, incarnation=incarnation)
+    new = not environment.databases
+    try:
+        if new:
+            _create(environment, _NAMES[name], incarnation)
+        found = _meta(environment, layout.META_INCARNATION)
+        if expected is not None and found != expected:
+            raise _Unusable("it belongs to another incarnation of control")
+    except BaseException:
+        environment.env.close()
+        raise
+    return environment, new
+
+
+def _open_one(
+    data: str, name: str, names: Iterable[bytes], size: int, *, readonly: bool, incarnation: bytes | None = None
+) -> Environment:
+    """:return: the environment; without databases if it is empty and ``incarnation`` may be given to it."""
+    path = os.path.join(data, name)
+    may_create = incarnation is not None
+    if may_create:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        file = os.path.join(path, "data.mdb")
+        if os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):
+            raise StartError(f"{file} is not readable and writable for this user")
+    try:
+        env = lmdb.open(
+            path,
+            map_size=size,
+            max_dbs=16,
+            max_readers=READERS,
+            mode=0o600,
+            create=may_create,
+            readonly=readonly,
+            # A cold 64 KiB chunk is read in one go; records and small pages lie scattered.
+            readahead=name == "blobs",
+        )
+    except _UNUSABLE as error:
+        raise _Unusable(str(error)) from error
+    environment = Environment(name, path, env, {})
+    try:
+        _cover(environment)
+        if may_create and env.stat()["entries"] == 0:
+            return environment
+        for each in names:
+            environment.databases[each] = env.open_db(each, create=False)
+        if _meta(environment, layout.META_LAYOUT) != bytes((layout.LAYOUT,)):
+            raise _Unusable("it has another layout")
+        if may_create:
+            # A commit, so that this map size is in the file: workers open with what they find there.
+            with env.begin(write=True) as txn:
+                txn.put(layout.META_LAYOUT, bytes((layout.LAYOUT,)), db=environment.databases[layout.META])
+    except _UNUSABLE as error:
+        env.close()
+        raise _Unusable(str(error)) from error
+    except BaseException:
+        env.close()
+        raise
+    return environment
+
+
+def _cover(environment: Environment) -> None:
+    """
+    A file that was cut short is lengthened by a hole up to what its head speaks of.
+
+    Reading beyond its end would be SIGBUS; zeros are found out by LMDB's checks or our checksums.
+    A file that is whole may also lack its last pages: some were taken and given back unwritten.
+    """
+    file = os.path.join(environment.path, "data.mdb")
+    needed = (environment.env.info()["last_pgno"] + 1) * layout.PAGE
+    size = os.stat(file).st_size
+    if 0 < size < needed:
+        os.truncate(file, needed)
+
+
+def _create(environment: Environment, names: Iterable[bytes], incarnation: bytes) -> None:
+    """All databases and the meta rows in one transaction: an environment is empty or complete."""
+    env = environment.env
+    handles: dict[bytes, lmdb._Database] = {}
+    with env.begin(write=True) as txn:
+        for name in names:
+            handles[name] = env.open_db(name, txn=txn)
+        txn.put(layout.META_LAYOUT, bytes((layout.LAYOUT,)), db=handles[layout.META])
+        txn.put(layout.META_INCARNATION, incarnation, db=handles[layout.META])
+    environment.databases.update(handles)
+
+
+def _meta(environment: Environment, key: bytes) -> bytes:
+    with environment.env.begin() as txn:
+        value: bytes | None = txn.get(key, db=environment.databases[layout.META])
+    if value is None:
+        raise _Unusable(f"it has no {key.decode()} row")
+    return bytes(value)
+
+
+def _move_aside(data: str, names: tuple[str, ...], why: str) -> None:
+    """Keep the latest unusable ones for whoever wants to look; older ones would fill the disk."""
+    aside = os.path.join(data, "aside")
+    for name in names:
+        path, kept = os.path.join(data, name), os.path.join(aside, name)
+        if os.path.lexists(path):
+            os.makedirs(aside, mode=0o700, exist_ok=True)
+            if os.path.isdir(kept) and not os.path.islink(kept):
+                shutil.rmtree(kept)
+            elif os.path.lexists(kept):
+                os.unlink(kept)
+            os.rename(path, kept)
+            _log.warn("store: {name} moved to {kept} and begun anew: {why}", name=name, kept=kept, why=why)
+        # Only now: a crash before the rename must find the mark again.
+        if os.path.exists(path + ".damaged"):
+            os.unlink(path + ".damaged")
