@@ -82,9 +82,15 @@ class ContentStalled(UpstreamFailed):
 
 @define(eq=False)
 class ConnectionLost(UpstreamFailed):
-    """Closed or reset before the response was complete."""
+    """
+    Closed or reset before the response was complete.
+
+    :ivar reused: the connection came from the pool and not one octet of an answer was seen:
+        the origin may just have closed an idle connection.
+    """
 
     detail: str = ""
+    reused: bool = False
     proxy_error = "connection_terminated"
 
 
@@ -148,3 +154,13 @@ class StartError(EdgeError):
 
     def __str__(self) -> str:
         return self.problem
+
+
+@define(eq=False)
+class ControlFailed(EdgeError):
+    """Control could not be written or read; nothing of what was asked has happened."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        return f"control: {self.detail}"

@@ -101,7 +101,7 @@ class Timers(Protocol):
     def seconds(self) -> float:
         """:return: monotonic seconds; only differences mean anything."""
 
-    def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> Timer:  # noqa: N802
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> Timer:
         """Call ``callable(*args)`` once, ``delay`` seconds from now."""
 
 

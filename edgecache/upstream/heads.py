@@ -1,0 +1,142 @@
+"""
+The head of a response: strict where httptools is lenient (RFC 9112 §2.2, §4, §5, §6).
+
+A head is given whole, up to and including its empty line, and every head gets
+a parser of its own. So httptools never sees content: it would take octets
+after a HEAD response's head for content, and it calls each 1xx a complete message.
+"""
+
+from __future__ import annotations
+
+import re
+
+from attrs import define, field
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from edgecache.words.messages import HOP_BY_HOP, Fields
+
+END = b"\r\n\r\n"
+"""Ends a head."""
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([^\r\n]*))?\r\n")
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+_TIMEOUT = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})\"?(?:$|[,;\s])", re.IGNORECASE)
+
+_TAKEN_OFF = HOP_BY_HOP | {b"content-length"}
+
+# Connection must not name them (RFC 9110 §7.6.1). One that does is not
+# obeyed: without them a response would be stored, or read, as something else.
+_NEVER_HOP_BY_HOP = frozenset(
+    (
+        b"age",
+        b"cache-control",
+        b"cdn-cache-control",
+        b"content-encoding",
+        b"content-range",
+        b"content-type",
+        b"date",
+        b"etag",
+        b"expires",
+        b"last-modified",
+        b"pragma",
+        b"vary",
+    )
+)
+
+
+class FramingError(Exception):
+    """These octets are not a response that we accept; the text says why. Becomes a ``BadResponse``."""
+
+
+@define(eq=False)
+class ParsedHead:
+    """
+    A head whose framing and connection fields were understood and taken off.
+
+    :ivar fields: end-to-end fields, names in lower case, in the order received.
+    :ivar length: of Content-Length, ``None`` without.
+    :ivar chunked: Transfer-Encoding is ``chunked``; nothing else is accepted.
+    :ivar persistent: another request may follow on the connection (RFC 9112 §9.3).
+    :ivar idle_seconds: what a Keep-Alive field announces, ``None`` without.
+    """
+
+    status: int
+    reason: bytes
+    minor: int
+    fields: Fields
+    length: int | None
+    chunked: bool
+    persistent: bool
+    idle_seconds: int | None
+
+
+@define(eq=False)
+class _Lines:
+    """Takes the field lines that httptools finds."""
+
+    lines: Fields = field(factory=list)
+    complete: bool = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.lines.append((name.lower(), value.strip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+def parse_head(octets: bytes) -> ParsedHead:
+    """
+    :param octets: from the first octet of the status line to :data:`END`.
+
+    :raises FramingError: with what is wrong.
+    """
+    matched = _STATUS_LINE.match(octets)
+    if matched is None:
+        raise FramingError("no status line of HTTP/1.0 or HTTP/1.1")
+    if _CONTROL.search(octets) is not None:
+        raise FramingError("control octet in the head")
+    found = _Lines()
+    try:
+        HttpResponseParser(found).feed_data(octets)
+    except HttpParserUpgrade:
+        # Its way to say "Connection: upgrade was there", which matters with 101 only.
+        pass
+    except HttpParserError as error:
+        raise FramingError(str(error)) from None
+    if not found.complete:
+        raise FramingError("incomplete head")
+    return _understand(int(matched[2]), matched[3] or b"", matched[1] == b"1", found.lines)
+
+
+def _understand(status: int, reason: bytes, minor: bool, lines: Fields) -> ParsedHead:
+    fields: Fields = []
+    length: int | None = None
+    chunked = False
+    options: list[bytes] = []
+    idle_seconds: int | None = None
+    for line in lines:
+        name, value = line
+        if name not in _TAKEN_OFF:
+            fields.append(line)
+        elif name == b"content-length":
+            if length is not None or _DIGITS.fullmatch(value) is None:
+                raise FramingError("Content-Length is not one number")
+            length = int(value)
+        elif name == b"transfer-encoding":
+            if chunked or not minor or value.lower() != b"chunked":
+                raise FramingError("Transfer-Encoding is not once chunked, or in HTTP/1.0")
+            chunked = True
+        elif name == b"connection":
+            options += [option.strip(b" \t").lower() for option in value.split(b",")]
+        elif name == b"keep-alive":
+            announced = _TIMEOUT.search(value)
+            if announced is not None:
+                idle_seconds = int(announced[1])
+    if chunked and length is not None:
+        raise FramingError("both Content-Length and Transfer-Encoding")
+    if options:
+        named = frozenset(options) - _NEVER_HOP_BY_HOP
+        fields = [line for line in fields if line[0] not in named]
+    persistent = b"close" not in options and (minor or b"keep-alive" in options)
+    return ParsedHead(status, reason, int(minor), fields, length, chunked, persistent, idle_seconds)
