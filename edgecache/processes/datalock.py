@@ -1,0 +1,85 @@
+"""
+One node per data directory.
+
+The lock is an ``flock`` on an open file description, which workers inherit: it is free only when
+the node process and the last of its workers are gone. A node that started earlier could meet a
+worker that still serves what has been purged since.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable
+
+from attrs import frozen
+
+from edgecache.words.errors import StartError
+
+LOCK = "lock"
+"""Its name in the data directory; the holder's process id stands in it, for people."""
+
+_RETRY_SECONDS = 0.05
+
+
+@frozen
+class DataLock:
+    """
+    The held lock.
+
+    :ivar descriptor: what workers inherit; closing the last copy frees the lock.
+    """
+
+    path: str
+    descriptor: int
+
+    def release(self) -> None:
+        """This process lets go; workers that still run keep it held."""
+        os.close(self.descriptor)
+
+
+def lock_data(
+    data: str,
+    seconds: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> DataLock:
+    """
+    Make the data directory if needed and lock it, before anything else happens in it.
+
+    This blocks: nothing runs yet that could be kept waiting.
+
+    :param seconds: to wait for a node that is going down.
+    :raises StartError: another node holds it, or it cannot be made or written.
+    """
+    try:
+        os.makedirs(data, mode=0o700, exist_ok=True)
+        path = os.path.join(data, LOCK)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StartError(f"cannot use the data directory {data}: {error.strerror}") from error
+    until = clock() + seconds
+    while not _taken(descriptor, data):
+        if clock() >= until:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            by = f" (process {holder})" if holder else ""
+            raise StartError(f"the data directory {data} is in use by another node{by}; waited {seconds:g} s")
+        sleep(_RETRY_SECONDS)
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+    return DataLock(path, descriptor)
+
+
+def _taken(descriptor: int, data: str) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        os.close(descriptor)
+        raise StartError(f"cannot lock the data directory {data}: {error.strerror}") from error
+    return True

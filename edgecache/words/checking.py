@@ -1,0 +1,112 @@
+"""What settings demand of each other; what one setting may be is said by its own type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+import attrs
+
+from edgecache.words.config import Config, Profile, SiteSettings
+from edgecache.words.endpoints import Endpoint, endpoint, origin_url
+from edgecache.words.errors import ConfigError
+from edgecache.words.places import Path
+from edgecache.words.reading import Document
+
+T = TypeVar("T")
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SIMPLE = "/simple"
+
+
+def checked(config: Config, document: Document) -> Config:
+    """
+    Put settings in the form that the program uses, or refuse them.
+
+    :param document: what ``config`` was built from; it knows where each setting stands.
+    :raises ConfigError: at the first thing that cannot be.
+    """
+    return _Checks(config, document).run()
+
+
+def listens_at(config: Config, host: str, port: int) -> bool:
+    """Is this one of the node's own listeners? A node in front of itself would ask itself for ever."""
+    asked = Endpoint(host.lower(), port)
+    for own in map(endpoint, config.listen.public):
+        everything = own.host in ("0.0.0.0", "::") and asked.loopback
+        by_name = "localhost" in (own.host, asked.host) and own.loopback and asked.loopback
+        if own.port == port and (own.host == asked.host or everything or by_name):
+            return True
+    return False
+
+
+@attrs.frozen
+class _Checks:
+    config: Config
+    document: Document
+
+    def run(self) -> Config:
+        config = self.config
+        if not _IDENTIFIER.fullmatch(config.node.id):
+            self.refuse(("node", "id"), "is up to 64 letters, digits, '.', '_' and '-'")
+        for name in ("public", "admin"):
+            addresses = getattr(config.listen, name)
+            if not addresses and name == "public":
+                self.refuse(("listen", name), "is empty: nobody could ask this node anything")
+            for at, text in enumerate(addresses):
+                self.parse(("listen", name, at), endpoint, text)
+        if config.store.evict_share >= config.store.full_share:
+            self.refuse(("store", "evict_share"), "must be below full_share: eviction begins before the store is full")
+        if config.log.format not in ("json", "combined"):
+            self.refuse(("log", "format"), "is one of 'json', 'combined'")
+        sites = tuple(self.site(at, site) for at, site in enumerate(config.sites))
+        self.distinct(sites)
+        return attrs.evolve(config, sites=sites)
+
+    def site(self, at: int, site: SiteSettings) -> SiteSettings:
+        path: Path = ("site", at)
+        if not site.origins:
+            self.refuse((*path, "origins"), "names no origin")
+        if not site.hosts:
+            self.refuse((*path, "hosts"), 'is empty; ["*"] takes every host')
+        return attrs.evolve(
+            site,
+            origins=tuple(self.origin((*path, "origins", nr), site, url) for nr, url in enumerate(site.origins)),
+            hosts=tuple(host.lower() for host in site.hosts),
+        )
+
+    def origin(self, path: Path, site: SiteSettings, url: str) -> str:
+        parsed = self.parse(path, origin_url, url)
+        if listens_at(self.config, parsed.host, parsed.port):
+            self.refuse(path, f"{parsed.shown} is this node's own listener")
+        if parsed.credentials:
+            for text in self.config.listen.public:
+                if not endpoint(text).loopback:
+                    # Anyone who can reach the listener would read with the origin's password.
+                    self.refuse(path, f"has credentials, and {text} can be reached from other machines")
+        if site.profile is Profile.INDEX and parsed.path.endswith(_SIMPLE):
+            # What installers are given is the root of the pages; clients ask us for /simple/... below it.
+            return url.rstrip("/").removesuffix(_SIMPLE)
+        return url.rstrip("/")
+
+    def distinct(self, sites: tuple[SiteSettings, ...]) -> None:
+        names: set[str] = set()
+        hosts: set[str] = set()
+        for at, site in enumerate(sites):
+            if site.name in names:
+                self.refuse(("site", at), f"the name {site.name!r} is taken by another site")
+            names.add(site.name)
+            for host in site.hosts:
+                if host in hosts:
+                    self.refuse(("site", at, "hosts"), f"{host!r} belongs to another site already")
+                hosts.add(host)
+
+    def parse(self, path: Path, parser: Callable[[str], T], text: str) -> T:
+        try:
+            return parser(text)
+        except ValueError as error:
+            self.refuse(path, str(error))
+
+    def refuse(self, path: Path, problem: str) -> NoReturn:
+        raise ConfigError(self.document.where(path), problem)

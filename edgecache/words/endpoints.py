@@ -1,0 +1,104 @@
+"""Addresses and URLs as people write them, taken apart once."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+
+
+@frozen
+class Endpoint:
+    """
+    Where to listen.
+
+    :ivar host: a literal address without brackets, or a name.
+    :ivar port: 0 takes any free one.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Can only this machine reach it?"""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() in ("localhost", "localhost.")
+
+
+def endpoint(text: str) -> Endpoint:
+    """
+    Take ``host:port`` or ``[v6]:port`` apart.
+
+    :raises ValueError: with what is wrong with it.
+
+    >>> str(endpoint("[::1]:8080"))
+    '[::1]:8080'
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        raise ValueError(f"{text!r} is not host:port")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ValueError(f"{port!r} is no port")
+    if host.startswith("[") and host.endswith("]"):
+        return Endpoint(str(ipaddress.IPv6Address(host[1:-1])), int(port))
+    if not _HOST.fullmatch(host):
+        raise ValueError(f"{host!r} is no host; IPv6 is written [::1]:port")
+    return Endpoint(host, int(port))
+
+
+@frozen
+class OriginURL:
+    """
+    An origin as configured.
+
+    :ivar shown: for people: scheme, authority and path, never credentials.
+    :ivar credentials: does the URL carry any?
+    :ivar path: without a final slash.
+    """
+
+    shown: str
+    host: str
+    port: int
+    path: str
+    credentials: bool
+
+
+def origin_url(text: str) -> OriginURL:
+    """
+    Take the URL of an origin apart.
+
+    :raises ValueError: with what is wrong with it; the message never shows credentials.
+    """
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("a URL has no blanks and only ASCII in it")
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("an origin begins with http:// or https://")
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError("the port is no number up to 65535") from None
+    host = parts.hostname or ""
+    if ":" in host:
+        ipaddress.IPv6Address(host)
+    elif not _HOST.fullmatch(host):
+        raise ValueError("the URL names no host")
+    if port == 0:
+        raise ValueError("port 0 is no port to connect to")
+    if parts.query or parts.fragment:
+        raise ValueError("an origin has a scheme, an authority and a path prefix at most: no query, no fragment")
+    bare = f"[{host}]" if ":" in host else host
+    authority = bare if port is None else f"{bare}:{port}"
+    path = parts.path.rstrip("/")
+    default = 443 if parts.scheme == "https" else 80
+    return OriginURL(f"{parts.scheme}://{authority}{path}", host, port or default, path, "@" in parts.netloc)

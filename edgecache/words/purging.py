@@ -1,0 +1,103 @@
+"""
+Purges as entries of logs, and tokens (DESIGN 9, 12): the values that control keeps and siblings exchange.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from attrs import field, frozen
+
+Row = tuple[bytes, int, int]
+"""One invalidation: canonical selector, its 64-bit hash, number of its :class:`~edgecache.words.reasons.PurgeMode`."""
+
+
+@frozen
+class LogName:
+    """
+    Whose log it is. A node whose control was lost begins another log, so that no position means two things.
+
+    :ivar incarnation: 16 octets.
+    """
+
+    id: str
+    incarnation: bytes
+
+
+@frozen
+class Position:
+    """The place after ``sequence`` entries of a log; 0 is its beginning."""
+
+    log: LogName
+    sequence: int
+
+
+@frozen
+class Entry:
+    """
+    One purge in a log.
+
+    :ivar sequence: 1 for the first; without gaps, and never used again.
+    :ivar first_epoch: this node's epoch before the purge was applied here.
+    :ivar last_epoch: this node's epoch with all of it applied.
+    :ivar purge_id: the purge's id, unique in the fleet.
+    :ivar digest: of what the purge asks for: the same id with another digest is another purge.
+    :ivar content: octets that only purgers understand.
+    """
+
+    log: LogName
+    sequence: int
+    first_epoch: int
+    last_epoch: int
+    purge_id: str
+    digest: bytes
+    content: bytes
+
+
+@frozen
+class TooOld:
+    """Entries after the position asked for are gone. :ivar oldest: the position from which on all are there."""
+
+    oldest: Position
+
+
+class PurgeState(enum.Enum):
+    """How far a purge has spread; each implies the ones before."""
+
+    LOCAL = "local"
+    """This node has applied it; too few others have."""
+    DURABLE = "durable"
+    """A majority has it on disk."""
+    EFFECTIVE = "effective"
+    """Every member has applied it, or is fenced."""
+    COMPLETE = "complete"
+    """Every member has applied it."""
+
+
+class Scope(enum.Enum):
+    """What a token allows."""
+
+    PURGE = "purge"
+    """Purge, and ask how far a purge has come."""
+    STATUS = "status"
+    """Read status and metrics."""
+    BYPASS = "bypass"
+    """Fetch past the store."""
+    TOKENS = "tokens"
+    """Make and revoke tokens."""
+
+
+ALL_SCOPES = frozenset(Scope)
+
+
+@frozen
+class Token:
+    """
+    A token as it is kept.
+
+    :ivar digest: sha256 of the token; the token itself is kept nowhere.
+    """
+
+    name: str
+    digest: bytes = field(repr=False)
+    scopes: frozenset[Scope]
