@@ -31,11 +31,14 @@ class Seen:
     fields: dict[str, str]
 
 
+BEFORE_HEAD = -1
+
+
 @define(eq=False)
 class Hold:
     """
     A barrier in the middle of a body: ``reached`` when the first ``after`` octets were sent, and nothing more until
-    ``release``.
+    ``release``. ``BEFORE_HEAD`` holds the whole response.
     """
 
     after: int
@@ -51,6 +54,11 @@ class Hold:
 
     def release(self) -> None:
         self.released.set()
+
+    def stand(self) -> bool:
+        """For the origin: wait here. False when nobody released it in a minute."""
+        self.reached.set()
+        return self.released.wait(_HELD_SECONDS)
 
 
 @define(eq=False)
@@ -103,6 +111,9 @@ class _Handler(BaseHTTPRequestHandler):
         fields = {name.lower(): value for name, value in self.headers.items()}
         seen = Seen(self.command, self.path, fields)
         reply = self.server.origin._reply_to(seen)
+        if reply.hold is not None and reply.hold.after == BEFORE_HEAD and not reply.hold.stand():
+            self.close_connection = True
+            return
         status, start, stop = _selected(reply, seen)
         head = [f"HTTP/1.1 {status} x", f"Date: {self.date_time_string()}"]
         head += [f"{name}: {value}" for name, value in reply.fields]
@@ -125,8 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
             limit = stop
             if hold is not None and not hold.released.is_set():
                 if position >= hold.after:
-                    hold.reached.set()
-                    if not hold.released.wait(_HELD_SECONDS):
+                    if not hold.stand():
                         self.close_connection = True
                         return
                 else:
