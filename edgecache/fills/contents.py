@@ -1,0 +1,307 @@
+"""Content on its way: :class:`Filling` goes to the store and to any number of clients, :class:`Passing` to one."""
+
+# Note [no wake within a read]
+#
+# A read may let the upstream go on, and the upstream may hand over at once what it held. Whoever is
+# reading just now must not be woken by that: it would read, and write to its client, the later octets
+# before those that it is about to be given. It reads again anyway until nothing comes.
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from attrs import define, field
+
+from edgecache.store.writing import ContentWriter
+from edgecache.upstream.responses import Response
+from edgecache.words.counters import Counter
+from edgecache.words.errors import ConnectionLost, EdgeError, UpstreamFailed
+from edgecache.words.ports import Counts, Reader
+
+WINDOW = 1 << 20
+"""Octets that the slowest client may be behind when the store does not take the content."""
+
+PASS_HIGH, PASS_LOW = 256 << 10, 64 << 10
+"""Octets held between upstream and client where nothing is stored: stop and go."""
+
+SMALL = 8 << 20
+"""A fill of up to so many octets goes on although nobody waits any longer."""
+
+
+@define(eq=False)
+class FillAbandoned(EdgeError):
+    """Nobody waited any longer and most of it was still to come."""
+
+
+@define(eq=False)
+class Filling:
+    """
+    Content of a fill: a sink for the network; the store and every :class:`View` are its consumers.
+
+    A fill belongs to no client. Its pace is the store's; only where the store takes nothing does the
+    slowest client set it.
+
+    :ivar length: octets in all; ``None`` until the end where the upstream announced none.
+    :ivar complete: everything has come, and as much as was announced.
+    """
+
+    _writer: ContentWriter
+    _response: Response
+    _counts: Counts
+    _done: Callable[[], None]
+    length: int | None
+    complete: bool = False
+    failed: Exception | None = None
+    _views: list[View] = field(factory=list)
+    _paused: bool = False
+    _at_last: Callable[[], None] | None = None
+
+    @property
+    def written(self) -> int:
+        """Octets that have come so far."""
+        return self._writer.written
+
+    def start(self) -> None:
+        """Begin to take content. ``done`` is called once, when it is complete or has failed."""
+        self._writer.attach(self)
+        self._response.attach(self)
+
+    def view(self, start: int) -> View:
+        """:return: the content for one client that wants it from octet ``start``."""
+        return View(self, start)
+
+    # The network's side.
+
+    def data(self, data: bytes) -> None:
+        self._counts.add(Counter.BYTES_FETCHED, len(data))
+        if self.length is not None and self._writer.written + len(data) > self.length:
+            self._response.cancel()
+            self.fail(ConnectionLost("upstream", 0.0, f"more than the announced {self.length} octets"))
+            return
+        self._writer.write(data)
+        self._wake_views()
+        self._pace()
+
+    def end(self) -> None:
+        if self.length is not None and self._writer.written != self.length:
+            self.fail(
+                ConnectionLost("upstream", 0.0, f"{self._writer.written} of the announced {self.length} octets")
+            )
+            return
+        self.length = self._writer.written
+        self.complete = True
+        self._finish()
+
+    def fail(self, failure: Exception) -> None:
+        if self.failed is None and not self.complete:
+            self.failed = failure
+            self._finish()
+
+    # The store's side.
+
+    def wake(self) -> None:
+        """The writer has got rid of some, or has failed."""
+        self._pace()
+
+    # The clients' side.
+
+    def attach(self, view: View) -> None:
+        self._views.append(view)
+
+    def detach(self, view: View) -> None:
+        if view not in self._views:
+            return
+        self._views.remove(view)
+        if not self._views:
+            self.unwanted()
+
+    def unwanted(self) -> None:
+        """Nobody reads it just now: it goes on if it is small or nearly done (FIELD 1)."""
+        if self.complete or self.failed is not None:
+            self._release()
+        elif self._worth_finishing():
+            self._pace()
+        else:
+            self._response.cancel()
+            self.fail(FillAbandoned())
+
+    def when_unread(self, at_last: Callable[[], None]) -> None:
+        """It has ended: call ``at_last`` once no client reads it any longer."""
+        self._at_last = at_last
+        if not self._views:
+            self._release()
+
+    def _release(self) -> None:
+        at_last, self._at_last = self._at_last, None
+        if at_last is not None:
+            at_last()
+
+    def read(self, position: int, limit: int) -> bytes:
+        """:return: what has come from ``position`` on, at most ``limit`` octets."""
+        if self.failed is not None:
+            return b""
+        try:
+            return self._writer.read(position, limit)
+        except EdgeError as missing:
+            self._response.cancel()
+            self.fail(missing)
+            return b""
+
+    def moved(self) -> None:
+        """A view has read on: with a failed store that makes room."""
+        if self._writer.failed is not None:
+            self._pace()
+
+    def _worth_finishing(self) -> bool:
+        if self._writer.failed is not None:
+            return False
+        if self.length is None:
+            return self._writer.written <= SMALL
+        return self.length <= SMALL or 2 * self._writer.written > self.length
+
+    def _pace(self) -> None:
+        if self.complete or self.failed is not None:
+            return
+        if self._writer.failed is not None:
+            slowest = min((view.position for view in self._views), default=self._writer.written)
+            self._writer.discard(slowest)
+            full = self._writer.written - slowest > WINDOW
+        else:
+            full = self._writer.congested
+        if full != self._paused:
+            self._paused = full
+            if full:
+                self._response.pause()
+            else:
+                self._response.resume()
+
+    def _wake_views(self) -> None:
+        for view in list(self._views):
+            view.wake()
+
+    def _finish(self) -> None:
+        self._writer.detach(self)
+        # Decide what becomes of it before the clients hear of the end: their next request may be a hit.
+        self._done()
+        self._wake_views()
+
+
+@define(eq=False)
+class View:
+    """
+    A :class:`~edgecache.words.ports.Source`: one client's way through a :class:`Filling`.
+
+    :ivar position: up to where it has read.
+    """
+
+    _filling: Filling
+    position: int
+    _reader: Reader | None = None
+    _busy: bool = False
+
+    @property
+    def length(self) -> int | None:
+        return self._filling.length
+
+    @property
+    def failed(self) -> Exception | None:
+        return self._filling.failed
+
+    def read(self, position: int, limit: int) -> bytes:
+        self._busy = True  # See Note [no wake within a read]
+        try:
+            data = self._filling.read(position, limit)
+            self.position = position + len(data)
+            self._filling.moved()
+        finally:
+            self._busy = False
+        return data
+
+    def ended(self, position: int) -> bool:
+        return self._filling.complete and position == self._filling.length
+
+    def attach(self, reader: Reader) -> None:
+        self._reader = reader
+        self._filling.attach(self)
+
+    def detach(self, reader: Reader) -> None:
+        self._reader = None
+        self._filling.detach(self)
+
+    def wake(self) -> None:
+        if self._reader is not None and not self._busy:
+            self._reader.wake()
+
+
+@define(eq=False)
+class Passing:
+    """
+    A :class:`~edgecache.words.ports.Source`: content from upstream to one client, and nowhere else.
+
+    It can be read once, in order. A client that leaves ends the exchange upstream.
+    """
+
+    _response: Response
+    _counts: Counts
+    length: int | None
+    failed: Exception | None = None
+    _pieces: deque[bytes] = field(factory=deque)
+    _held: int = 0
+    _position: int = 0
+    _complete: bool = False
+    _paused: bool = False
+    _busy: bool = False
+    _reader: Reader | None = None
+
+    def data(self, data: bytes) -> None:
+        self._counts.add(Counter.BYTES_FETCHED, len(data))
+        self._pieces.append(data)
+        self._held += len(data)
+        if self._held > PASS_HIGH and not self._paused:
+            self._paused = True
+            self._response.pause()
+        self._wake()
+
+    def end(self) -> None:
+        self._complete = True
+        self._wake()
+
+    def fail(self, failure: UpstreamFailed) -> None:
+        self.failed = failure
+        self._wake()
+
+    def read(self, position: int, limit: int) -> bytes:
+        if position != self._position:
+            raise ValueError(f"content passed through can be read once: at {self._position}, not at {position}")
+        if not self._pieces:
+            return b""
+        piece = self._pieces.popleft()
+        if len(piece) > limit:
+            self._pieces.appendleft(piece[limit:])
+            piece = piece[:limit]
+        self._held -= len(piece)
+        self._position += len(piece)
+        if self._paused and self._held < PASS_LOW:
+            self._paused = False
+            self._busy = True  # See Note [no wake within a read]
+            try:
+                self._response.resume()
+            finally:
+                self._busy = False
+        return piece
+
+    def ended(self, position: int) -> bool:
+        return self._complete and not self._pieces and position == self._position
+
+    def attach(self, reader: Reader) -> None:
+        self._reader = reader
+        self._response.attach(self)
+
+    def detach(self, reader: Reader) -> None:
+        self._reader = None
+        self._response.cancel()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._busy:
+            self._reader.wake()

@@ -1,0 +1,147 @@
+"""All fills of one worker: who joins which, and what is forwarded on its own (DESIGN 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from attrs import define, evolve, field
+from twisted.internet.defer import Deferred
+
+from edgecache.fills.attempts import Attempts
+from edgecache.fills.fill import Fill, Waiter
+from edgecache.fills.sending import Sender
+from edgecache.processes.background import background
+from edgecache.rules import status_fields
+from edgecache.rules.asking import Asked
+from edgecache.rules.decisions import Forward, Refuse
+from edgecache.rules.selectors import Selector
+from edgecache.store.epochs import Epochs
+from edgecache.store.reading import StoreReader
+from edgecache.store.writing import StoreWriter
+from edgecache.words.counters import Counter
+from edgecache.words.ports import Counts, Downstream
+from edgecache.words.reasons import ForwardReason
+from edgecache.words.stored import Stored, Variants
+
+UNSHAREABLE_SECONDS = 120.0
+"""So long nobody queues for a key whose last response could not be shared (FIELD 1)."""
+
+UNSHAREABLE_KEYS = 10_000
+"""Remembered at most; the oldest are forgotten."""
+
+
+@define(eq=False)
+class Fills:
+    """
+    The fills of one worker; it owns their keys, so there is one per key and node at a time.
+
+    :ivar clock: wall time, seconds since the epoch.
+    :ivar invalidate: asks the node process for a local epoch for selectors; fires once it is published.
+    """
+
+    reader: StoreReader
+    writer: StoreWriter
+    attempts: Attempts
+    epochs: Epochs
+    sender: Sender
+    counts: Counts
+    clock: Callable[[], float]
+    invalidate: Callable[[tuple[Selector, ...]], Deferred[None]]
+    node_id: bytes
+    _running: dict[bytes, Fill] = field(factory=dict)
+    _unshareable: dict[bytes, float] = field(factory=dict)
+
+    def join(self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream) -> None:
+        """Answer ``downstream`` from the running fill of its key, or from a new one."""
+        waiter = Waiter(asked, forward, record_hash, downstream)
+        if forward.alone or not asked.fills:
+            if asked.head and not forward.alone and self._join_running(waiter):
+                return
+            self._start(asked, forward, record_hash, None, [waiter])
+        elif self._is_unshareable(asked.key_hash):
+            self._start(asked, forward, record_hash, None, [waiter])
+        elif not self._join_running(waiter):
+            self._start(asked, forward, record_hash, record_hash, [waiter])
+
+    def refresh(self, asked: Asked, forward: Forward, record_hash: bytes) -> None:
+        """Validate a stored response behind the client's back (RFC 5861 §3), unless that is happening already."""
+        running = self._running.get(record_hash)
+        if running is None or not running.joinable_by(asked, self.clock()):
+            self._start(asked, forward, record_hash, record_hash, [])
+
+    def alone(self, waiter: Waiter) -> None:
+        """Forward ``waiter`` on its own: it may not share what it waited for."""
+        self._start(waiter.asked, waiter.forward, waiter.record_hash, None, [waiter])
+
+    def ahead(self, waiter: Waiter) -> None:
+        """Fetch just the range that ``waiter`` asked for; it is not stored."""
+        self._start(waiter.asked, evolve(waiter.forward, stored=None, alone=True), waiter.record_hash, None, [waiter])
+
+    def restart(self, leader: Asked, forward: Forward, record_hash: bytes, waiters: list[Waiter]) -> None:
+        """Ask again for everybody who waited, with another question."""
+        self._start(leader, forward, record_hash, None if forward.alone else record_hash, waiters)
+
+    def remember_unshareable(self, key_hash: bytes) -> None:
+        """The response for this key may not be shared: let nobody queue for it for a while."""
+        self._unshareable.pop(key_hash, None)
+        self._unshareable[key_hash] = self.clock() + UNSHAREABLE_SECONDS
+        if len(self._unshareable) > UNSHAREABLE_KEYS:
+            del self._unshareable[next(iter(self._unshareable))]
+
+    def forget(self, fill: Fill) -> None:
+        """``fill`` takes nobody any longer."""
+        if fill.registered is not None and self._running.get(fill.registered) is fill:
+            del self._running[fill.registered]
+
+    def look_up(self, record_hash: bytes, key: bytes) -> Stored | Variants | None:
+        """One look-up in a read transaction of its own; content is not read."""
+        try:
+            return self.reader.look_up(record_hash, key)
+        finally:
+            self.reader.done()
+
+    def refuse(
+        self, asked: Asked, refuse: Refuse, downstream: Downstream, reason: ForwardReason | None = None
+    ) -> None:
+        """Answer with an error of ours."""
+        self.counts.add(Counter.REFUSED)
+        cache_status = b"" if reason is None else status_fields.forwarded(asked.site, reason)
+        head, content = status_fields.refusal(asked.site, self.node_id, refuse, cache_status)
+        downstream.send(head, b"" if asked.head else content)
+
+    def background(self, work: Coroutine[Deferred[Any], Any, Any], what: str) -> None:
+        """Run ``work`` on its own; a failure is logged as "failed to ``what``"."""
+        background(work, what)
+
+    def _join_running(self, waiter: Waiter) -> bool:
+        running = self._running.get(waiter.record_hash)
+        if running is None or not running.joinable_by(waiter.asked, self.clock()):
+            return False
+        waiter.collapsed = True
+        self.counts.add(Counter.COLLAPSED)
+        running.join(waiter)
+        return True
+
+    def _is_unshareable(self, key_hash: bytes) -> bool:
+        until = self._unshareable.get(key_hash)
+        if until is None:
+            return False
+        if until > self.clock():
+            return True
+        del self._unshareable[key_hash]
+        return False
+
+    def _start(
+        self,
+        asked: Asked,
+        forward: Forward,
+        record_hash: bytes,
+        registered: bytes | None,
+        waiters: list[Waiter],
+    ) -> None:
+        fill = Fill(self, asked, forward, record_hash, self.epochs.current(), registered, waiters)
+        if registered is not None:
+            # A fill from before a purge goes on for those who wait for it; nobody new finds it.
+            self._running[registered] = fill
+        background(fill.run(), f"answer {asked.request.target.decode('latin-1')}")

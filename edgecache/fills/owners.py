@@ -1,0 +1,112 @@
+"""Which worker of this node fills a key, and the way to it (DESIGN 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define, field
+
+from edgecache.fills.contents import Passing
+from edgecache.processes.background import background
+from edgecache.rules.asking import Asked
+from edgecache.upstream.addresses import Address
+from edgecache.upstream.client import Client
+from edgecache.upstream.responses import Response
+from edgecache.words.counters import Counter
+from edgecache.words.errors import UpstreamFailed
+from edgecache.words.messages import HOP_BY_HOP, Head, Outbound, without
+from edgecache.words.ports import Counts, Downstream
+
+
+@define(eq=False)
+class Owners:
+    """
+    The workers of this node; each owns the keys whose hash says so.
+
+    The hop to the owner is an ordinary exchange over its Unix socket. The owner's answer is the client's:
+    it adds no Via, no count and no log line.
+
+    :ivar addresses: of every worker, by index; empty for a lone worker.
+    :ivar head_seconds: the owner's whole ladder of attempts fits into it.
+    """
+
+    _index: int
+    addresses: list[Address]
+    _client: Client
+    _counts: Counts
+    _head_seconds: float
+    _refreshing: set[bytes] = field(factory=set)
+
+    def elsewhere(self, key_hash: bytes) -> Address | None:
+        """:return: the owner of the key, ``None`` if that is this worker."""
+        if not self.addresses:
+            return None
+        owner = int.from_bytes(key_hash[:8], "big") % len(self.addresses)
+        return None if owner == self._index else self.addresses[owner]
+
+    async def ask(self, owner: Address, asked: Asked, downstream: Downstream) -> bool:
+        """
+        Let ``owner`` answer ``downstream``.
+
+        :return: ``False`` if it gave no head (nothing was sent then): the caller goes on by itself.
+        """
+        self._counts.add(Counter.OWNER_HOPS)
+
+        def interim(head: Head) -> None:
+            downstream.interim(head.status, _serialised(head, None))
+
+        try:
+            response = await self._ask(owner, asked, interim)
+        except UpstreamFailed:
+            return False
+        head = _serialised(response.head, response.length)
+        if response.empty:
+            response.cancel()
+            downstream.send(head, b"")
+        else:
+            source = Passing(response, _Uncounted(), response.length)
+            downstream.send_from(head, source, 0, response.length)
+        return True
+
+    def refresh(self, owner: Address, asked: Asked) -> None:
+        """Let ``owner`` see the request, so that it refreshes what it finds stale; nobody waits for the answer."""
+        if asked.key_hash not in self._refreshing:
+            self._refreshing.add(asked.key_hash)
+            background(self._refresh(owner, asked), "ask the owner of a key to refresh it")
+
+    async def _refresh(self, owner: Address, asked: Asked) -> None:
+        try:
+            response = await self._ask(owner, asked, None)
+            response.cancel()
+        finally:
+            self._refreshing.discard(asked.key_hash)
+
+    async def _ask(self, owner: Address, asked: Asked, interim: Callable[[Head], None] | None) -> Response:
+        request = asked.request
+        fields = without(request.fields, _OWN_FIELDS | _nominated_by_connection(request.fields))
+        out = Outbound(request.method, request.target, fields, authority=request.authority)
+        return await self._client.ask(owner, out, interim=interim, head_seconds=self._head_seconds)
+
+
+_OWN_FIELDS = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+
+
+class _Uncounted:
+    """What crosses between two workers was counted where it came from the network."""
+
+    def add(self, counter: int, n: int = 1) -> None:
+        """Count nothing."""
+
+
+def _nominated_by_connection(fields: list[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    return frozenset(
+        option.strip().lower() for name, value in fields if name == b"connection" for option in value.split(b",")
+    )
+
+
+def _serialised(head: Head, length: int | None) -> bytes:
+    lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
+    lines += [b"%b: %b\r\n" % line for line in head.fields]
+    if length is not None:
+        lines.append(b"content-length: %d\r\n" % length)
+    return b"".join(lines)

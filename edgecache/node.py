@@ -1,0 +1,146 @@
+"""
+The route of a request: from the parsed head to the answer (DESIGN 5).
+
+:meth:`Node.answer` is the whole of it. A hit never leaves that call: no task, no Deferred, no lock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from attrs import define
+
+from edgecache.fills.fills import Fills
+from edgecache.fills.owners import Owners
+from edgecache.fills.sending import Sender
+from edgecache.processes.background import background
+from edgecache.rules import status_fields
+from edgecache.rules.asking import Asked, ask
+from edgecache.rules.decisions import Forward, Refuse, Reuse
+from edgecache.rules.policy import on_request
+from edgecache.rules.sites import Sites
+from edgecache.rules.varying import variant_hash, variant_of
+from edgecache.store.epochs import Epochs
+from edgecache.store.page import Page
+from edgecache.store.reading import StoreReader
+from edgecache.store.writing import StoreWriter
+from edgecache.upstream.addresses import Address
+from edgecache.words.counters import Counter
+from edgecache.words.messages import Request
+from edgecache.words.ports import Downstream
+from edgecache.words.reasons import ForwardReason
+from edgecache.words.stored import Stored, Variants
+
+
+@define(eq=False)
+class Node:
+    """
+    One worker's route.
+
+    :ivar clock: wall time, seconds since the epoch; read once per request.
+    :ivar boot_clock: CLOCK_BOOTTIME, seconds: what leases are measured by.
+    """
+
+    _sites: Sites
+    _reader: StoreReader
+    _writer: StoreWriter
+    _page: Page
+    _epochs: Epochs
+    _sender: Sender
+    _fills: Fills
+    _owners: Owners
+    _node_id: bytes
+    _clock: Callable[[], float]
+    _boot_clock: Callable[[], float]
+
+    def answer(self, request: Request, downstream: Downstream) -> None:
+        """Answer a client's request: from the store at once, or else through its key's fill."""
+        self._page.add(Counter.REQUESTS)
+        self._answer(request, downstream, False)
+
+    def answer_worker(self, request: Request, downstream: Downstream) -> None:
+        """Answer a request that another worker forwards because this one owns its key."""
+        self._answer(request, downstream, True)
+
+    def _answer(self, request: Request, downstream: Downstream, owned: bool) -> None:
+        asked = request.asked
+        if asked is None:
+            asked = request.asked = ask(request, self._sites)
+        if type(asked) is Refuse:
+            self._refuse(request, asked, downstream)
+            return
+        if not asked.joinable:
+            self._fills.join(asked, Forward(ForwardReason.METHOD, alone=True), asked.key_hash, downstream)
+            return
+        now = self._clock()
+        try:
+            stored, record_hash, vary_miss = self._select(asked)
+            purged = None if stored is None else self._epochs.since(stored)
+            decision = on_request(asked, stored, purged, self._is_fenced(), now, vary_miss=vary_miss)
+            if type(decision) is Reuse:
+                assert stored is not None
+                status = status_fields.hit(asked.site, decision)
+                if self._sender.send(downstream, asked, stored, record_hash, decision.age, status):
+                    self._page.add(Counter.STALE_HITS if decision.stale else Counter.HITS)
+                    if decision.behind is not None:
+                        self._refresh(asked, decision.behind, record_hash, owned)
+                    elif self._epochs.is_old(stored):
+                        self._writer.raise_floor(record_hash, stored.content_id, self._epochs.current())
+                    return
+                decision = Forward(ForwardReason.URI_MISS)
+        finally:
+            self._reader.done()
+        if type(decision) is Refuse:
+            self._refuse(request, decision, downstream)
+        else:
+            self._forward(asked, decision, record_hash, downstream, owned)
+
+    def _select(self, asked: Asked) -> tuple[Stored | None, bytes, bool]:
+        """:return: the stored response that the request selects, where it lies, and "only others" (RFC 9111 §4.1)."""
+        found = self._reader.look_up(asked.key_hash, asked.key)
+        if type(found) is not Variants:
+            return found, asked.key_hash, False
+        missed = b""
+        for names in found.nominated:
+            variant = variant_of(asked, names)
+            record_hash = variant_hash(asked.key_hash, variant)
+            stored = self._reader.look_up(record_hash, asked.key)
+            if type(stored) is Stored and stored.variant == variant:
+                return stored, record_hash, False
+            missed = missed or record_hash
+        return None, missed or asked.key_hash, True
+
+    def _is_fenced(self) -> bool:
+        """Is this node outside of its lease (DESIGN 9)? See Note [order of the page] in :mod:`edgecache.store.page`."""
+        fresh_until = self._page.fresh_until
+        return fresh_until != math.inf and fresh_until <= self._boot_clock()
+
+    def _forward(
+        self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream, owned: bool
+    ) -> None:
+        self._page.add(Counter.FORWARDED)
+        owner = None if owned or forward.alone or not asked.fills else self._owners.elsewhere(asked.key_hash)
+        if owner is None:
+            self._fills.join(asked, forward, record_hash, downstream)
+        else:
+            background(self._ask_owner(owner, asked, forward, record_hash, downstream), "ask the owner of a key")
+
+    async def _ask_owner(
+        self, owner: Address, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream
+    ) -> None:
+        if not await self._owners.ask(owner, asked, downstream):
+            self._fills.join(asked, forward, record_hash, downstream)
+
+    def _refresh(self, asked: Asked, forward: Forward, record_hash: bytes, owned: bool) -> None:
+        owner = None if owned else self._owners.elsewhere(asked.key_hash)
+        if owner is None:
+            self._fills.refresh(asked, forward, record_hash)
+        else:
+            self._owners.refresh(owner, asked)
+
+    def _refuse(self, request: Request, refuse: Refuse, downstream: Downstream) -> None:
+        self._page.add(Counter.REFUSED)
+        site = request.asked.site if isinstance(request.asked, Asked) else None
+        head, content = status_fields.refusal(site, self._node_id, refuse)
+        downstream.send(head, b"" if request.method == b"HEAD" else content)
