@@ -1,0 +1,45 @@
+"""One thread per purpose, so that a disk's sync never holds the loop up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from attrs import define
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+T = TypeVar("T")
+
+
+class InThread(Protocol):
+    """Runs a function elsewhere; tests run it on the spot."""
+
+    def __call__(self, function: Callable[..., T], /, *args: Any) -> Deferred[T]:
+        """:return: fires on the loop with the function's result or failure."""
+
+
+@define(eq=False)
+class OneThread:
+    """An :class:`InThread` with one thread: functions run one after the other, in order."""
+
+    _reactor: IReactorFromThreads
+    _pool: ThreadPool
+
+    @classmethod
+    def named(cls, reactor: IReactorFromThreads, name: str) -> OneThread:
+        """:param name: of the thread, for debuggers. :meth:`start` comes later."""
+        return cls(reactor, ThreadPool(minthreads=1, maxthreads=1, name=name))
+
+    def start(self) -> None:
+        """Begin with what was asked so far."""
+        self._pool.start()
+
+    def stop(self) -> None:
+        """Wait for what runs now and what is queued."""
+        self._pool.stop()
+
+    def __call__(self, function: Callable[..., T], /, *args: Any) -> Deferred[T]:
+        return deferToThreadPool(self._reactor, self._pool, function, *args)
