@@ -11,7 +11,7 @@ small
   queue     sequence (u64) -> :data:`QUEUE_ROW`; each record has exactly one row, which carries the
             same sequence as the record. The lowest sequence is the oldest
   orphans   content id (16) -> :data:`ORPHAN_ROW`
-  meta      :data:`META_LAYOUT`, :data:`META_INCARNATION`
+  meta      :data:`META_LAYOUT`, :data:`META_INCARNATION`, :data:`META_SEQUENCE`
 blobs
   chunks    content id (16) + chunk index (u32) -> exactly :data:`CHUNK` octets + checksum
   meta      as in small
@@ -21,6 +21,10 @@ control
 Content of ``size`` octets has ``size // CHUNK`` full chunks in blobs and the remaining ``size % CHUNK``
 octets, its tail, in ``contents`` of small.
 
+Note [inline content]: content that fits into :data:`PIECE_VALUE` octets together with its record follows
+the record in the same value, with a checksum of its own, and has no pieces: a hit is one get, a store one put
+less. Whoever frees content need not know: deleting a piece that is not there does nothing.
+
 Note [who frees content]: content without a chunk in blobs lives and dies with its record: whatever
 transaction removes or replaces the record deletes its pieces as well. Content with chunks in blobs may
 be on its way to a client (pinned), tail included. So removing or replacing its record adds an orphan row
@@ -28,8 +32,9 @@ and deletes neither chunks nor tail; the collector deletes, once nobody pins it,
 in one transaction of small, the tail's pieces and the orphan row.
 
 Note [one row per record]: a transaction that replaces a record deletes the old record's queue row, so a
-row is current if and only if the record under its key hash has its sequence. A row that is not current
-can be left by nothing but damage; it is dropped.
+row is current if and only if the record under its key hash has its sequence. No sequence is used twice, and
+no two rows have the same content id (:data:`NO_CONTENT` aside). A row that is not current can be left by
+nothing but a record that was damaged; it is dropped, and its content freed as if its record had been removed.
 """
 
 from __future__ import annotations
@@ -68,6 +73,9 @@ META_LAYOUT: Final = b"layout"
 META_INCARNATION: Final = b"incarnation"
 """16 random octets, made with control; small and blobs of another incarnation are void."""
 
+META_SEQUENCE: Final = b"sequence"
+"""Of small: the sequence that the next record gets (:data:`U64_KEY`); absent means 1."""
+
 KEY_HASH_OCTETS: Final = 32
 CONTENT_ID_OCTETS: Final = 16
 INCARNATION_OCTETS: Final = 16
@@ -75,14 +83,19 @@ NO_CONTENT: Final = bytes(CONTENT_ID_OCTETS)
 """Content id in the queue row of a record without content of its own (nominated fields)."""
 
 U64_KEY: Final = struct.Struct(">Q")
-U32: Final = struct.Struct("<I")
+U64: Final = struct.Struct("<Q")
 PLACE: Final = struct.Struct(">16sI")
 """Key of a chunk or piece: content id, index."""
 
 CHECKSUM_FIELD: Final = struct.Struct("<Q")
 
-RECORD_PREFIX: Final = struct.Struct("<BBxxxxxxQQ")
-"""Start of every record: version, kind, checksum of all octets after the checksum, sequence."""
+RECORD_PREFIX: Final = struct.Struct("<BBxxIQQ")
+"""
+Start of every record: version, kind, octets of the record proper, checksum, sequence.
+
+The checksum is xxh3_64 of the record proper from :data:`RECORD_CHECKED` on.
+"""
+RECORD_CHECKED: Final = 16
 RECORD_VERSION: Final = 1
 KIND_STORED: Final = 1
 KIND_VARIANTS: Final = 2
