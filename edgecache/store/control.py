@@ -31,6 +31,8 @@ from edgecache.store.threads import InThread
 from edgecache.words.errors import ControlFailed
 from edgecache.words.purging import Entry, LogName, Position, Row, Token, TooOld
 
+__all__ = ["Appended", "Control", "ControlReader", "Gap", "Publisher"]
+
 T = TypeVar("T")
 
 KEEP = 4_000_000
@@ -119,7 +121,7 @@ class Control:
         :param in_thread: one thread of its own: commits must not overtake one another.
         :raises ControlFailed: control cannot be read.
         """
-        control = cls(LogName(node_id, incarnation), ControlReader(environment), keep, environment, page, in_thread)
+        control = cls(LogName(node_id, incarnation), ControlReader.of(environment), keep, environment, page, in_thread)
         purges = control.read.purges()
         page.publish_trimmed(purges.trimmed)
         page.publish_epoch(purges.epoch)

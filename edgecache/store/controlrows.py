@@ -250,20 +250,25 @@ class ControlReader:
 
     _environment: Environment
 
+    @classmethod
+    def of(cls, environment: Environment) -> ControlReader:
+        """:param environment: control, open in this process."""
+        return cls(environment)
+
     def purges(self) -> Purges:
         """:return: the last epoch and the last trimmed one, as committed."""
         with self._rows() as rows:
             return rows.purges()
 
-    def rows_since(self, epoch: int) -> list[tuple[int, int, int]] | None:
+    def rows_since(self, epoch: int) -> list[tuple[int, int, int]]:
         """
         What to extend a purge table with. To be called after the page's epoch was read.
 
-        :return: (epoch, selector hash, mode) of every later epoch, ascending, without gaps; ``None`` when
-            some of them are forgotten.
+        :return: (epoch, selector hash, mode) of every later epoch, ascending. It lacks those that are
+            forgotten: after the call, no floor below the page's ``trimmed`` may be judged by a table.
         """
         with self._rows() as rows:
-            return None if epoch < rows.purges().trimmed else rows.rows_since(epoch)
+            return rows.rows_since(epoch)
 
     def last(self, selector: int) -> dict[PurgeMode, int]:
         """:return: the last epoch of each mode that ``selector`` was purged with, as far as known."""

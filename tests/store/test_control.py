@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,13 @@ def row(selector: int, mode: PurgeMode = PurgeMode.REVALIDATE) -> Row:
     return (b"selector %d" % selector, selector, int(mode))
 
 
+def directory(case: SynchronousTestCase) -> str:
+    """An empty directory, as long as the test."""
+    made = tempfile.mkdtemp()
+    case.addCleanup(shutil.rmtree, made)
+    return made
+
+
 def at_once(function: Callable[..., T], /, *args: Any) -> Deferred[T]:
     return maybeDeferred(function, *args)
 
@@ -61,7 +69,7 @@ class ControlCase(SynchronousTestCase):
     node_id = "eu-1"
 
     def make(self, **options: Any) -> Control:
-        self.data = self.mktemp()
+        self.data = directory(self)
         return self.open(**options)
 
     def open(self, in_thread: Any = at_once, **options: Any) -> Control:
@@ -266,7 +274,7 @@ class RestartTests(ControlCase):
         self.assertEqual({"eu-1", "eu-2"}, {head.log.id for head in control.read.heads()})
 
     def test_what_was_answered_survives_kill_9(self) -> None:
-        self.data = self.mktemp()
+        self.data = directory(self)
         code = textwrap.dedent("""
             import os, sys
             from twisted.internet.defer import maybeDeferred
@@ -295,7 +303,6 @@ class RestartTests(ControlCase):
             answered = max(answered, int(number))
             control = self.open()
             rows = control.read.rows_since(0)
-            assert rows is not None
             self.assertGreaterEqual(self.page.epoch, int(epoch))
             self.assertEqual(list(range(1, self.page.epoch + 1)), [epoch for epoch, _, _ in rows])
             self.assertEqual(list(range(1, len(rows) + 1)), [selector for _, selector, _ in rows])
@@ -364,8 +371,8 @@ class TrimmingTests(ControlCase):
         trimmed = self.page.trimmed
         self.assertEqual(control.read.purges().trimmed, trimmed)
         self.assertTrue(150 <= trimmed <= 152, trimmed)
-        self.assertEqual(list(range(trimmed + 1, 201)), [each[0] for each in control.read.rows_since(trimmed) or ()])
-        self.assertIsNone(control.read.rows_since(trimmed - 1))
+        for since in (trimmed, trimmed - 1, 0):
+            self.assertEqual(list(range(trimmed + 1, 201)), [each[0] for each in control.read.rows_since(since)])
 
     def test_a_record_from_before_is_validated(self) -> None:
         control = self.make(keep=50)
@@ -515,7 +522,7 @@ class ThreadTests(TestCase):
     """The same on its real thread."""
 
     async def test_many_purges_at_once_are_all_answered_in_few_commits(self) -> None:
-        data = self.mktemp()
+        data = directory(self)
         environments = Environments.open(data, SETTINGS, node_process=True)
         self.addCleanup(environments.close)
         page = PageWriter.create(os.path.join(data, "page"), 1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,10 +17,12 @@ from edgecache.words.errors import StartError
 
 
 class PageCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.directory)
+
     def make(self, workers: int = 2, addresses: int = 8) -> PageWriter:
-        directory = Path(self.mktemp())
-        directory.mkdir(parents=True)
-        writer = PageWriter.create(str(directory / "page"), workers, addresses)
+        writer = PageWriter.create(str(self.directory / "page"), workers, addresses)
         self.addCleanup(writer.close)
         return writer
 
@@ -79,7 +83,7 @@ class CommonPartTests(PageCase):
         self.assertEqual(0, self.open(successor).epoch)
 
     def test_closing_fences_workers_that_are_still_there(self) -> None:
-        writer = PageWriter.create(self.mktemp(), 1)
+        writer = PageWriter.create(str(self.directory / "other"), 1)
         page = self.open(writer)
         writer.publish_fresh_until(FREE)
         writer.close()
@@ -89,7 +93,7 @@ class CommonPartTests(PageCase):
         self.assertEqual(0o600, os.stat(self.make().path).st_mode & 0o777)
 
     def test_an_unfinished_page_of_a_killed_node_is_no_obstacle(self) -> None:
-        path = self.mktemp()
+        path = str(self.directory / "other")
         Path(f"{path}.new").write_bytes(b"half")
         writer = PageWriter.create(path, 1)
         self.addCleanup(writer.close)
@@ -98,7 +102,7 @@ class CommonPartTests(PageCase):
 
 class OpeningTests(PageCase):
     def test_what_is_no_page_is_refused(self) -> None:
-        missing = self.mktemp()
+        missing = str(self.directory / "other")
         self.assertRaises(StartError, Page.open, missing, 0)
         for content in (b"", b"short", b"x" * 65536, bytes(65536)):
             Path(missing).write_bytes(content)
@@ -106,7 +110,7 @@ class OpeningTests(PageCase):
 
     def test_a_truncated_page_is_refused(self) -> None:
         writer = self.make()
-        copy = self.mktemp()
+        copy = str(self.directory / "other")
         Path(copy).write_bytes(Path(writer.path).read_bytes()[:-8])
         self.assertRaises(StartError, Page.open, copy, 0)
 
