@@ -18,6 +18,8 @@ from edgecache.words.messages import HOP_BY_HOP, Fields
 END = b"\r\n\r\n"
 """Ends a head."""
 
+_PROTOCOL = b"HTTP/1."
+_BARE_LF = re.compile(rb"(?<!\r)\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([^\r\n]*))?\r\n")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
@@ -69,6 +71,57 @@ class ParsedHead:
     chunked: bool
     persistent: bool
     idle_seconds: int | None
+
+
+class HeadBuffer:
+    """
+    Octets of a head until its end is there.
+
+    What can never become a head that we accept is refused at once: it would
+    otherwise hold a connection up to a deadline.
+    """
+
+    __slots__ = ("_limit", "_partial")
+
+    def __init__(self, limit: int) -> None:
+        """:param limit: octets of the largest head."""
+        self._limit = limit
+        self._partial: bytearray | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Is no head begun?"""
+        return self._partial is None
+
+    def feed(self, data: bytes) -> tuple[bytes | None, bytes]:
+        """
+        :return: the head, up to and including :data:`END`, and the octets after it; or ``None`` while it is not whole.
+
+        :raises FramingError: too large, or not HTTP.
+        """
+        partial, searched = self._partial, 0
+        if partial is None:
+            end = data.find(END)
+            if 0 <= end <= self._limit - len(END):
+                end += len(END)
+                return (data, b"") if end == len(data) else (data[:end], data[end:])
+            partial = self._partial = bytearray(data)
+        else:
+            # The three octets before may be the beginning of the end.
+            searched = max(0, len(partial) - len(END) + 1)
+            partial += data
+            end = partial.find(END, searched)
+        if end >= 0 and end + len(END) <= self._limit:
+            self._partial = None
+            end += len(END)
+            return bytes(partial[:end]), bytes(partial[end:])
+        if len(partial) > self._limit or end >= 0:
+            raise FramingError("head is too large")
+        if not _PROTOCOL.startswith(bytes(partial[: len(_PROTOCOL)])):
+            raise FramingError("not HTTP/1")
+        if _BARE_LF.search(partial, searched) is not None:
+            raise FramingError("line ends without CR")
+        return None, b""
 
 
 @define(eq=False)
