@@ -142,6 +142,10 @@ class LineChannel:
             self._send({"answers": number, "with": result or {}})
 
     def _failed(self, failure: Failure, op: str, number: int | None) -> None:
+        if isinstance(failure.value, EdgeError):
+            # Raised on purpose: whoever asked knows what to do with it.
+            self._refuse(number, str(failure.value))
+            return
         _log.failure("{op} from {name} failed", failure, op=op, name=self.name)
         self._refuse(number, failure.getErrorMessage())
 

@@ -40,34 +40,51 @@ class DataLock:
         os.close(self.descriptor)
 
 
+def make_data(data: str) -> None:
+    """
+    Make the data directory if it is not there.
+
+    :raises StartError: it cannot be made.
+    """
+    try:
+        os.makedirs(data, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"cannot make the data directory {data}: {error.strerror}") from error
+
+
 def lock_data(
     data: str,
     seconds: float,
     *,
+    on_wait: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> DataLock:
     """
-    Make the data directory if needed and lock it, before anything else happens in it.
+    Lock the data directory, before anything else happens in it.
 
     This blocks: nothing runs yet that could be kept waiting.
 
     :param seconds: to wait for a node that is going down.
-    :raises StartError: another node holds it, or it cannot be made or written.
+    :param on_wait: called once when there is need to wait.
+    :raises StartError: another node holds it, or it cannot be written.
     """
     try:
-        os.makedirs(data, mode=0o700, exist_ok=True)
         path = os.path.join(data, LOCK)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StartError(f"cannot use the data directory {data}: {error.strerror}") from error
     until = clock() + seconds
+    waited = False
     while not _taken(descriptor, data):
         if clock() >= until:
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
             os.close(descriptor)
             by = f" (process {holder})" if holder else ""
             raise StartError(f"the data directory {data} is in use by another node{by}; waited {seconds:g} s")
+        if not waited:
+            waited = True
+            on_wait()
         sleep(_RETRY_SECONDS)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)

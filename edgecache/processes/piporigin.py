@@ -1,0 +1,96 @@
+"""The origin of a node that was given none: the index that pip on this machine uses (DESIGN 11)."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from twisted.logger import Logger
+
+from edgecache.words.checking import listens_at
+from edgecache.words.config import Config
+from edgecache.words.endpoints import origin_url
+from edgecache.words.errors import StartError
+
+_log = Logger()
+
+_SECONDS = 60
+# The help text shows the default after the option's description, whatever the line breaks.
+_DEFAULT = re.compile(r"--index-url\b.*?\(default:?\s+(\S+?)\)", re.DOTALL)
+_NO_PIP = "no pip here to ask for its index; give --origin URL"
+
+Run = Callable[[Sequence[str], Mapping[str, str]], str]
+"""Runs pip with arguments and an environment and returns its output; raises ``StartError``."""
+
+
+def default_origin(config: Config, environ: Mapping[str, str] = os.environ, run: Run | None = None) -> str:
+    """
+    Ask pip. This node's own listener is skipped: it may well be what pip is set to by now.
+
+    :return: the URL, credentials included.
+    :raises StartError: there is no pip, or its index is not served over HTTP.
+    """
+    for source, url in _candidates(environ, run or _run_pip):
+        try:
+            parsed = origin_url(url)
+        except ValueError as error:
+            raise StartError(f"{source} cannot be the origin ({error}); give --origin URL") from None
+        if listens_at(config, parsed.host, parsed.port):
+            _log.warn("{source} is this node itself ({url}); looking further", source=source, url=parsed.shown)
+            continue
+        _log.info("origin {url}, from {source}", url=parsed.shown, source=source)
+        return url
+    raise StartError("pip knows no index besides this node; give --origin URL")
+
+
+def _candidates(environ: Mapping[str, str], run: Run) -> Iterator[tuple[str, str]]:
+    if url := environ.get("PIP_INDEX_URL"):
+        yield "PIP_INDEX_URL", url
+    # Without the variable, which pip would put first here too.
+    bare = {name: value for name, value in environ.items() if name != "PIP_INDEX_URL"}
+    if url := _configured(run(["config", "list"], bare)):
+        yield "pip's configuration", url
+    nothing = {name: value for name, value in bare.items() if not name.startswith("PIP_")}
+    # A wide terminal: the help text is not broken in the middle of a URL.
+    help_text = run(["install", "--help"], {**nothing, "PIP_CONFIG_FILE": os.devnull, "COLUMNS": "1000"})
+    if found := _DEFAULT.search(help_text):
+        yield "pip's own default", found[1]
+
+
+def _configured(listing: str) -> str | None:
+    """What ``pip config list`` says for ``pip install``: its own section comes before the global one."""
+    found = {}
+    for line in listing.splitlines():
+        key, equals, value = line.partition("=")
+        if equals and key.endswith(".index-url"):
+            found[key.removesuffix(".index-url")] = str(ast.literal_eval(value))
+    return found.get("install") or found.get("global")
+
+
+def _run_pip(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+    if importlib.util.find_spec("pip") is not None:
+        command = [sys.executable, "-m", "pip"]
+    else:
+        found = shutil.which("pip") or shutil.which("pip3")
+        if found is None:
+            raise StartError(_NO_PIP)
+        command = [found]
+    try:
+        done = subprocess.run(
+            [*command, "--disable-pip-version-check", *arguments],
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise StartError(f"cannot ask pip for its index ({error}); give --origin URL") from None
+    return done.stdout

@@ -1,0 +1,293 @@
+"""
+The node process: what a node has once, and the supervision of its workers (DESIGN 4).
+
+:func:`prepare` does what must be done before twistd goes into the background and sheds its
+privileges; :class:`NodeService` does the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field, frozen
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from edgecache.processes.background import background
+from edgecache.processes.channel import Channel, Payload, pair
+from edgecache.processes.datalock import DataLock, lock_data, make_data
+from edgecache.processes.sockets import OwnerSockets, PublicSockets, bind_once
+from edgecache.processes.supervising import Supervisor
+from edgecache.processes.timers import LoopTimers
+from edgecache.store import disk
+from edgecache.store.environments import Environments
+from edgecache.store.page import FREE, Page, PageWriter
+from edgecache.wire.tls import tls_context
+from edgecache.words.config import GIB, Config
+from edgecache.words.endpoints import endpoint, origin_url
+from edgecache.words.errors import EdgeError, StartError
+from edgecache.words.reading import plain
+from edgecache.workers import Worker, WorkerParts, start_worker
+
+_log = Logger()
+
+WORKER_MODULE = "edgecache.worker_main"
+_RESERVED_FILES = 256
+"""Descriptors besides clients' connections and the upstreams': environments, pipes, logs, admin."""
+
+
+@frozen(eq=False)
+class Prepared:
+    """What :func:`prepare` has taken hold of."""
+
+    config: Config
+    lock: DataLock
+    public: PublicSockets
+    admin: list[Any]
+    owners: OwnerSockets
+
+
+def check(config: Config) -> None:
+    """
+    What ``--check`` looks at besides the settings themselves: the files that they name.
+
+    :raises StartError: one cannot be used.
+    """
+    if config.tls is not None:
+        tls_context(config.tls)
+
+
+def prepare(
+    config: Config, *, inspect: Callable[[str], disk.Disk] = disk.inspect, on_wait: Callable[[], None] = lambda: None
+) -> Prepared:
+    """
+    Check and take everything that can be refused: certificate, data directory, ports. Blocks.
+
+    :param on_wait: called when another node holds the data directory and may be going down.
+    :raises StartError: one line for the operator.
+    """
+    check(config)
+    data = config.node.data
+    make_data(data)
+    network = inspect(data).network
+    if network is not None:
+        raise StartError(f"the data directory {data} is on a network file system ({network}); it must be a local one")
+    # Before the ports: those of a node that is going down become free with its lock.
+    lock = lock_data(data, config.node.lease_seconds, on_wait=on_wait)
+    public = PublicSockets.bind([endpoint(text) for text in config.listen.public], config.node.workers)
+    admin = bind_once([endpoint(text) for text in config.listen.admin])
+    owners = OwnerSockets.bind(os.path.join(data, "run"), config.node.workers)
+    _raise_file_limit(config)
+    return Prepared(config, lock, public, admin, owners)
+
+
+def _raise_file_limit(config: Config) -> None:
+    """Workers inherit it: a connection is a descriptor, and so is its upstream's."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = 2 * config.limits.connections + _RESERVED_FILES
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        _log.warn(
+            "only {hard} files may be open per process; [limits] connections = {connections} may need {wanted}",
+            hard=hard,
+            connections=config.limits.connections,
+            wanted=wanted,
+        )
+
+
+@define(eq=False)
+class NodeService(Service):
+    """
+    One node as twistd runs it.
+
+    :ivar prepared: what was taken before.
+    :ivar foreground: an error at the start goes to standard error; in the background twistd tells it.
+    """
+
+    prepared: Prepared
+    reactor: Any
+    loop: asyncio.AbstractEventLoop
+    foreground: bool = True
+    page: PageWriter = field(init=False)
+    environments: Environments = field(init=False)
+    _supervisor: Supervisor | None = None
+    _inside: Worker | None = None
+    _hurried: bool = False
+
+    @property
+    def config(self) -> Config:
+        """Of this node."""
+        return self.prepared.config
+
+    def startService(self) -> None:
+        """
+        Open the store and start everything.
+
+        :raises SystemExit: the node cannot start; one line was written.
+        """
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted has no types here
+        try:
+            self._start()
+        except EdgeError as error:
+            self._complain(error)
+            if not self.foreground:
+                raise
+            raise SystemExit(1) from None
+
+    def _start(self) -> None:
+        config, data = self.config, self.config.node.data
+        self.environments = Environments.open(data, config.store, node_process=True)
+        self.page = PageWriter.create(os.path.join(data, "page"), config.node.workers)
+        self.page.publish_fresh_until(FREE)
+        self._introduce()
+        background(self._run(), "start")
+        signal.signal(signal.SIGHUP, self._reload)
+
+    async def _run(self) -> None:
+        try:
+            if self.config.node.workers:
+                self._supervisor = self._supervise()
+                await self._supervisor.start()
+            else:
+                await self._start_inside()
+        except StartError as error:
+            self._give_up(error)
+            return
+        _log.info("ready: {public}", public=" ".join(self.prepared.public.addresses))
+
+    def _supervise(self) -> Supervisor:
+        prepared = self.prepared
+        owned = [prepared.owners.of(index) for index in range(self.config.node.workers)]
+        return Supervisor(
+            reactor=self.reactor,
+            timers=LoopTimers(self.loop),
+            module=WORKER_MODULE,
+            lock=prepared.lock.descriptor,
+            sockets=[
+                [*own, *([owner] if owner else [])] for own, owner in zip(prepared.public.by_worker, owned, strict=True)
+            ],
+            greeting=self._greeting,
+            serve=self._serve,
+            beat=self.page.beat,
+            gone=self._gone,
+        )
+
+    def _greeting(self, index: int, spawn: int) -> Payload:
+        return {
+            "config": plain(self.config),
+            "index": index,
+            "count": self.config.node.workers,
+            "spawn": spawn,
+            "data": self.config.node.data,
+            "page": self.page.path,
+            "owner_paths": self.prepared.owners.paths,
+        }
+
+    def _serve(self, index: int, channel: Channel) -> None:
+        """Answer what worker ``index`` asks."""
+
+    def _gone(self, index: int, spawn: int) -> None:
+        """A worker has died: nobody else can tell what it held."""
+        self.page.clear(index)
+
+    async def _start_inside(self) -> None:
+        """``--workers 0``: the same worker, in this process."""
+        ours, theirs = pair(self.loop.call_soon)
+        parts = WorkerParts(
+            config=self.config,
+            index=0,
+            count=1,
+            spawn=1,
+            data=self.config.node.data,
+            page=Page.open(self.page.path, 0),
+            environments=self.environments,
+            channel=theirs,
+            sockets=self.prepared.public.by_worker[0],
+            owner_socket=None,
+            owner_paths=[],
+            reactor=self.reactor,
+            loop=self.loop,
+        )
+        self._serve(0, ours)
+        self._inside = await start_worker(parts)
+
+    def _introduce(self) -> None:
+        """Who this is, in a few lines."""
+        config, prepared = self.config, self.prepared
+        where = f" in {config.node.region}" if config.node.region else ""
+        _log.info("node {id}{where}, data in {data}", id=config.node.id, where=where, data=config.node.data)
+        for site in config.sites:
+            _log.info(
+                "site {name} ({profile}) for {hosts}: {origins}",
+                name=site.name,
+                profile=site.profile.value,
+                hosts=" ".join(site.hosts),
+                origins=" ".join(origin_url(url).shown for url in site.origins),
+            )
+        _log.info(
+            "artifacts on {scheme}://{public}, admin on {admin}",
+            scheme="https" if config.tls else "http",
+            public=" ".join(prepared.public.addresses),
+            admin=" ".join(_shown(sock) for sock in prepared.admin) or "nothing",
+        )
+        _log.info(
+            "store of {size:.1f} GiB, {workers}",
+            size=config.store.size / GIB,
+            workers=f"{config.node.workers} workers" if config.node.workers else "no worker processes",
+        )
+
+    def stopService(self) -> Deferred[None]:
+        """Drain, at most for ``[limits] drain_seconds``; a second SIGTERM or SIGINT ends that."""
+        super().stopService()  # type: ignore[no-untyped-call]  # Twisted has no types here
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._hurry)
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        seconds = self.config.limits.drain_seconds
+        _log.info("stopping; connections may take {seconds:g} s to finish", seconds=seconds)
+        self.page.set_draining(True)
+        if self._supervisor is not None:
+            await self._supervisor.stop(seconds)
+        if self._inside is not None:
+            await self._inside.drain(seconds)
+            await self._inside.stop()
+        self.prepared.public.close()
+        self.prepared.owners.close()
+        self.environments.close()
+        self.page.close()
+        _log.info("stopped")
+
+    def _hurry(self, *_: Any) -> None:
+        """Asked twice to stop: do not wait for clients any longer."""
+        if not self._hurried and self._supervisor is not None:
+            self._hurried = True
+            background(self._supervisor.stop(0.0), "stop at once")
+
+    def _reload(self, *_: Any) -> None:
+        _log.warn("SIGHUP: settings are read at the start only; restart the node to change them")
+
+    def _complain(self, error: Exception) -> None:
+        _log.critical("cannot start: {error}", error=error)
+        if self.foreground and sys.__stderr__ is not None:
+            # twistd has put its log in the place of sys.stderr.
+            sys.__stderr__.write(f"edgecache: {error}\n")
+            sys.__stderr__.flush()
+
+    def _give_up(self, error: Exception) -> None:
+        """Stop, with exit status 1: twistd itself would end with 0."""
+        self._complain(error)
+        self.reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+        self.reactor.stop()
+
+
+def _shown(sock: Any) -> str:
+    name = sock.getsockname()
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"

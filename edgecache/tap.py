@@ -1,0 +1,188 @@
+"""The command line of ``twistd edgecache`` (DESIGN 11)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import Any, NoReturn
+
+from twisted.application.service import IService
+from twisted.logger import Logger
+from twisted.python import usage
+
+from edgecache import __version__
+from edgecache.processes.loop import install_reactor
+from edgecache.processes.piporigin import default_origin
+from edgecache.words.checking import checked
+from edgecache.words.config import Config, Profile
+from edgecache.words.errors import ConfigError, StartError
+from edgecache.words.reading import Document, Facts, build
+
+_log = Logger()
+_PIDFILE = "twistd.pid"
+"""twistd's own default for ``--pidfile``."""
+
+
+class Options(usage.Options):
+    """Flags; each overrides a setting of the file."""
+
+    longdesc = (
+        "Runs one edgecache node. Without options it listens on loopback, 8080 for artifacts and 8081 for the admin "
+        "API, stores in ./edgecache-data, and stands in front of the package index that pip uses on this machine."
+    )
+
+    optFlags = [["check", None, "Check the settings and exit."]]
+
+    optParameters = [
+        ["config", "c", None, "TOML file with settings."],
+        ["profile", None, None, "What the origin is: index or plain."],
+        ["listen", None, None, "HOST:PORT for artifacts."],
+        ["admin", None, None, "HOST:PORT for the admin API."],
+        ["data", None, None, "Directory of this node's data."],
+        ["size", None, None, "Size of the store, as 20GiB."],
+        ["workers", None, None, "Worker processes; 0: everything in one process.", int],
+        ["node", None, None, "Identifier of this node."],
+    ]
+
+    config: Config
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types here
+        self["origins"] = []
+
+    def opt_origin(self, url: str) -> None:
+        """URL of an origin: scheme and authority, a path prefix at most. Several are tried in turn."""
+        self["origins"].append(url)
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        sys.stdout.write(f"edgecache {__version__}\n")
+        sys.exit(0)
+
+    def postOptions(self) -> None:
+        """
+        Read the settings, and install the reactor before anybody imports another one.
+
+        :raises SystemExit: after one line, when a setting cannot be used.
+        """
+        try:
+            self.config = self._read()
+            if self["check"]:
+                from edgecache.service import check
+
+                check(self.config)
+                sys.stdout.write("edgecache: the settings can be used\n")
+                sys.exit(0)
+            self["reactor"], self["loop"] = install_reactor()
+        except (ConfigError, StartError) as error:
+            _refuse(error)
+        parent = self.parent
+        self["foreground"] = parent is None or bool(parent["nodaemon"])
+        if parent is not None and parent["nodaemon"]:
+            _clear_pidfile(parent)
+
+    def _read(self) -> Config:
+        document = self._document()
+        self._override(document)
+        facts = Facts(socket.gethostname(), len(os.sched_getaffinity(0)), os.getcwd())
+        config = checked(build(document, facts, _read_secret), document)
+        if config.sites:
+            return config
+        origin = default_origin(config)
+        document.override("pip's configuration", ("site",), [{"profile": Profile.INDEX.value, "origins": [origin]}])
+        return checked(build(document, facts, _read_secret), document)
+
+    def _document(self) -> Document:
+        name = self["config"]
+        if name is None:
+            return Document()
+        try:
+            with open(name, encoding="utf-8") as file:
+                return Document.parse(file.read(), name, os.path.dirname(os.path.abspath(name)))
+        except OSError as error:
+            raise ConfigError(name, f"cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(name, "is no UTF-8 text") from None
+
+    def _override(self, document: Document) -> None:
+        for flag, path, value in (
+            ("node", ("node", "id"), self["node"]),
+            ("data", ("node", "data"), self["data"] and os.path.abspath(self["data"])),
+            ("workers", ("node", "workers"), self["workers"]),
+            ("size", ("store", "size"), self["size"]),
+            ("listen", ("listen", "public"), self["listen"] and [self["listen"]]),
+            ("admin", ("listen", "admin"), self["admin"] and [self["admin"]]),
+        ):
+            if value is not None:
+                document.override(f"--{flag}", path, value)
+        if self["origins"] or self["profile"] is not None:
+            place = self._default_site(document)
+            if self["origins"]:
+                document.override("--origin", (*place, "origins"), self["origins"])
+            if self["profile"] is not None:
+                document.override("--profile", (*place, "profile"), self["profile"])
+
+    def _default_site(self, document: Document) -> tuple[str, int]:
+        """The site that ``--origin`` and ``--profile`` are about: the only one, or the one that takes every host."""
+        sites = document.data.setdefault("site", [])
+        if not isinstance(sites, list) or not all(isinstance(site, dict) for site in sites):
+            raise ConfigError(document.where(("site",)), "is an array of tables: [[site]]")
+        if not sites:
+            if not self["origins"]:
+                raise ConfigError("--profile", "says what --origin is; give that too")
+            sites.append({"profile": Profile.INDEX.value})
+        defaults = [at for at, site in enumerate(sites) if len(sites) == 1 or site.get("hosts", ["*"]) == ["*"]]
+        if len(defaults) != 1:
+            raise ConfigError("--origin", "the file has several sites and none of them takes every host")
+        return "site", defaults[0]
+
+
+def _read_secret(kind: str, name: str) -> str:
+    if kind == "env":
+        return os.environ[name]
+    with open(name, encoding="utf-8") as file:
+        return file.read().strip()
+
+
+def _clear_pidfile(parent: Any) -> None:
+    """
+    In the foreground the lock on the data directory says who runs, not a file that outlives a kill.
+
+    A container's process 1 that was killed finds its own number in that file and would never start again.
+    """
+    if parent["pidfile"] == _PIDFILE:
+        parent["pidfile"] = ""
+        return
+    try:
+        with open(parent["pidfile"]) as file:
+            stale = int(file.read()) == os.getpid()
+    except (OSError, ValueError):
+        return  # twistd says what is wrong with it
+    if stale:
+        os.remove(parent["pidfile"])
+
+
+def _refuse(error: Exception) -> NoReturn:
+    sys.stderr.write(f"edgecache: {error}\n")
+    sys.exit(1)
+
+
+def makeService(options: Options) -> IService:
+    """
+    Take hold of data directory and ports, while there is a terminal to complain to.
+
+    :raises SystemExit: after one line, when this node cannot start here.
+    """
+    # Imported late: these modules import the reactor, which postOptions has to install first.
+    from edgecache.service import NodeService, prepare
+
+    def waiting() -> None:
+        lease, data = options.config.node.lease_seconds, options.config.node.data
+        sys.stderr.write(f"edgecache: waiting up to {lease:g} s for the node that holds {data}\n")
+
+    try:
+        prepared = prepare(options.config, on_wait=waiting)
+    except (ConfigError, StartError) as error:
+        _refuse(error)
+    return NodeService(prepared, options["reactor"], options["loop"], foreground=options["foreground"])

@@ -1,0 +1,166 @@
+"""
+What a worker process runs: ``python -m edgecache.worker_main SOCKETS``.
+
+The supervisor (:mod:`edgecache.processes.supervising`) passes descriptors and says over the channel
+what to do: ``start``, ``drain``, ``stop``. Nobody else starts this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import faulthandler
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, LogEvent, eventAsText, globalLogBeginner
+from zope.interface import implementer
+
+from edgecache.processes.channel import Payload
+from edgecache.processes.loop import install_reactor
+from edgecache.processes.streams import ChannelStream, adopt
+from edgecache.processes.supervising import CHANNEL, SOCKETS, TICK_SECONDS
+from edgecache.store.environments import Environments
+from edgecache.store.page import Page
+from edgecache.words.reading import from_plain
+from edgecache.workers import Worker, WorkerParts, start_worker
+
+_PR_SET_PDEATHSIG = 1
+
+
+@implementer(ILogObserver)
+@frozen(eq=False)
+class _Observer:
+    """A function as what Twisted's log wants."""
+
+    _say: Callable[[LogEvent], None]
+
+    def __call__(self, event: LogEvent) -> None:
+        self._say(event)
+
+
+@define(eq=False)
+class _Main:
+    """One worker's life, as the node process commands it."""
+
+    _reactor: Any
+    _loop: asyncio.AbstractEventLoop
+    _sockets: list[socket.socket]
+    _stream: ChannelStream | None = None
+    _page: Page | None = None
+    _worker: Worker | None = None
+    _drain_seconds: float = 0.0
+
+    def run(self, stream: ChannelStream) -> None:
+        self._stream = stream
+        for op, handler in (("start", self._start), ("drain", self._drain), ("stop", self._stop)):
+            stream.channel.on(op, handler)
+        globalLogBeginner.beginLoggingTo([_Observer(self._say)], redirectStandardIO=False)
+        # A terminal's Ctrl-C and a service manager's SIGTERM reach every process; the node process decides.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        self._reactor.run(installSignalHandlers=False)
+
+    def _say(self, event: LogEvent) -> None:
+        stream = self._stream
+        # Better a lost line than a worker that grows because nobody reads.
+        if stream is not None and not stream.congested:
+            text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+            stream.channel.notify("log", level=event["log_level"].name, text=text)
+
+    def _start(self, **greeting: Any) -> Deferred[Payload]:
+        return Deferred.fromCoroutine(self._started(**greeting))
+
+    async def _started(
+        self,
+        *,
+        config: Payload,
+        index: int,
+        count: int,
+        spawn: int,
+        data: str,
+        page: str,
+        owner_paths: list[str],
+    ) -> Payload:
+        settings = from_plain(config)
+        self._page = Page.open(page, index)
+        self._beat(self._page)
+        owner_socket = self._sockets.pop() if owner_paths else None
+        assert self._stream is not None
+        parts = WorkerParts(
+            config=settings,
+            index=index,
+            count=count,
+            spawn=spawn,
+            data=data,
+            page=self._page,
+            environments=Environments.open(data, settings.store, node_process=False),
+            channel=self._stream.channel,
+            sockets=self._sockets,
+            owner_socket=owner_socket,
+            owner_paths=owner_paths,
+            reactor=self._reactor,
+            loop=self._loop,
+        )
+        self._worker = await start_worker(parts)
+        return {}
+
+    def _beat(self, page: Page) -> None:
+        """Tell the watchdog that this loop turns."""
+        page.beat(time.monotonic())
+        self._loop.call_later(TICK_SECONDS / 2, self._beat, page)
+
+    async def _drained(self, seconds: float) -> Payload:
+        if self._worker is not None:
+            await self._worker.drain(seconds)
+        return {}
+
+    def _drain(self, seconds: float) -> Deferred[Payload]:
+        return Deferred.fromCoroutine(self._drained(seconds))
+
+    def _stop(self) -> Deferred[Payload]:
+        return Deferred.fromCoroutine(self._stopped())
+
+    async def _stopped(self) -> Payload:
+        if self._worker is not None:
+            await self._worker.stop()
+        # After the answer to this call is written.
+        self._loop.call_soon(self._reactor.stop)
+        return {}
+
+
+def _node_is_gone() -> None:
+    """
+    Nobody would tell this worker what is purged from now on: it must not serve another request.
+
+    Stopping cleanly takes time; what is committed in LMDB needs none of it.
+    """
+    os._exit(1)
+
+
+def main() -> None:
+    """Run one worker until the node process stops it, or is gone."""
+    # Even while this process is stopped or stuck: a new node waits for the lock that we hold.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    faulthandler.enable()
+    count = int(sys.argv[1])
+    sockets = [socket.socket(fileno=number) for number in range(SOCKETS, SOCKETS + count)]
+    for sock in sockets:
+        sock.setblocking(False)
+    reactor, loop = install_reactor()
+    worker = _Main(reactor, loop, sockets)
+    stream = adopt(reactor, socket.socket(fileno=CHANNEL), "the node", _node_is_gone)
+    worker.run(stream)
+    # Nothing is left that interpreter shutdown could do better, and threads of a library must not hold it up.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

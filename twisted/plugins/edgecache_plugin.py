@@ -1,0 +1,5 @@
+"""Makes ``twistd edgecache`` known; :mod:`edgecache.tap` does the work, and is imported only when it is asked for."""
+
+from twisted.application.service import ServiceMaker
+
+edgecache = ServiceMaker("edgecache", "edgecache.tap", "One node of an artifact cache.", "edgecache")
