@@ -19,34 +19,13 @@ from tests.system.clients import Download, Together
 from tests.system.contents import Artifact
 from tests.system.harness import Node
 from tests.system.origins import Origin, Reply
+from tests.system.watching import MemoryWatch
 
 MIB = 1 << 20
 SIZE = int(os.environ.get("EDGECACHE_LARGE_OCTETS", 1024 * MIB))
 SLOW_SECONDS = float(os.environ.get("EDGECACHE_SLOW_SECONDS", "3"))
 GROWTH_LIMIT = 64 * MIB
 TARGET = "/packages/large.whl"
-
-
-class Watch:
-    """The most memory of their own that a node's processes had together while this was open."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self.most = 0
-
-    def _look(self) -> None:
-        while not self._over.wait(0.05):
-            self.most = max(self.most, processes.anonymous_octets(self._node.family()))
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self._over.set()
-        self._thread.join()
 
 
 class LargeArtifactTests(SynchronousTestCase):
@@ -67,7 +46,7 @@ class LargeArtifactTests(SynchronousTestCase):
         slow = Download(self.node.url, TARGET, self.artifact, receive_buffer=64 << 10)
         fast = [Download(self.node.url, TARGET, self.artifact) for _ in range(2)]
         staying, leaving = Together(), Together()
-        with Watch(self.node) as watch:
+        with MemoryWatch(self.node) as watch:
             # The slow one comes first: it must not set the pace of the fill.
             leaving.start(slow.read_slowly, MIB, enough)
             processes.until(lambda: slow.position > 0, "the slow client's first octet")

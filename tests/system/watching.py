@@ -1,0 +1,30 @@
+"""What a node's processes use while something goes on."""
+
+from __future__ import annotations
+
+import threading
+
+from tests.system import processes
+from tests.system.harness import Node
+
+
+class MemoryWatch:
+    """The most memory of their own that a node's processes had together while this was open."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self.most = 0
+
+    def _look(self) -> None:
+        while not self._over.wait(0.05):
+            self.most = max(self.most, processes.anonymous_octets(self._node.family()))
+
+    def __enter__(self) -> MemoryWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._over.set()
+        self._thread.join()
