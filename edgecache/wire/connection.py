@@ -1,42 +1,497 @@
-"""One client's connection: octets in, requests to the route, responses out in the same order (RFC 9112)."""
+"""
+One client's connection: octets in, requests to the route, responses out in the same order (RFC 9112).
+
+The straight path is :meth:`Connection.data_received`, :meth:`Connection._ask`, the route,
+:meth:`Connection.send`: four plain calls from packet to packet. The rest of the file is what
+happens otherwise.
+
+::
+
+    READING --a request--> ANSWERING --its head--> SENDING --its end--> READING
+       |                       |                      |
+       +--- refused, idle -----+---- last response ---+--> CLOSING --> connection_lost
+"""
 
 from __future__ import annotations
 
 import asyncio
+import enum
+import socket
+import struct
+from collections.abc import Callable
+from typing import cast
 
+from edgecache.wire.content import RequestContent
+from edgecache.wire.intake import Intake
 from edgecache.wire.listener import Listener
+from edgecache.wire.pace import Pace
+from edgecache.wire.requests import Framed, RequestRefused
+from edgecache.wire.sending import CRLF, HIGH_WATER, LOW_WATER, Pump
+from edgecache.words.counters import Counter
+from edgecache.words.errors import ClientGone
 from edgecache.words.ports import Reader, Source
+
+
+class State(enum.Enum):
+    """Of a connection; the picture is in the module's docstring."""
+
+    READING = 1
+    """Waits for a request: idle, or a part of one is here."""
+    ANSWERING = 2
+    """The route has the request; no final response head was written."""
+    SENDING = 3
+    """The head was written; content follows, or the client takes its time."""
+    CLOSING = 4
+    """No further request is read; what comes is thrown away until the client has read the last response."""
+
+
+READING, ANSWERING, SENDING, CLOSING = State
+
+REQUESTS, BYTES_SENT = int(Counter.REQUESTS), int(Counter.BYTES_SENT)
+
+LINGER_SECONDS = 3.0
+"""
+A socket closed with unread octets is reset, and the reset destroys the response on its way
+(RFC 9112 §9.6); so we end our side, and read until the client ends its own or this is over.
+"""
+
+LINGER_OCTETS = 1 << 20
+"""A client that sends on and on without reading is cut earlier."""
+
+HOLD_OCTETS = 64 << 10
+"""Chunked content is shown to the route only when so much of it proved well-formed, or all of it."""
+
+HOLD_SECONDS = 1.0
+"""A client that sends its chunks slowly may be waiting for an answer first."""
+
+PIPELINE_OCTETS = 16 << 10
+"""With so many octets of further requests here the client is not read: some twenty of an installer's."""
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_WITHOUT_CONTENT = (b"204", b"304")
+_RESET = struct.pack("ii", 1, 0)
 
 
 class Connection(asyncio.Protocol):
     """
     The :class:`~edgecache.words.ports.Downstream` of its current exchange.
 
+    :ivar gone: the client has left, or was cut or refused; nothing reaches it any more.
     :ivar peer: the client's address, without port; ``b""`` on a Unix socket.
     """
 
-    gone: bool
-    peer: bytes
+    __slots__ = (
+        "_advancing",
+        "_content",
+        "_discarded",
+        "_eof",
+        "_framed",
+        "_gone_reader",
+        "_head",
+        "_held",
+        "_intake",
+        "_last",
+        "_left",
+        "_listener",
+        "_octets",
+        "_pace",
+        "_paused",
+        "_pump",
+        "_reading_paused",
+        "_release",
+        "_since",
+        "_started",
+        "_state",
+        "_transport",
+        "_written",
+        "gone",
+        "peer",
+    )
 
-    def __init__(self, listener: Listener, peer: bytes = b"") -> None:
+    _transport: asyncio.Transport
+
+    def __init__(self, listener: Listener, peer: bytes = b"", release: Callable[[], None] | None = None) -> None:
+        """:param release: called once when the connection is closed."""
         self._listener = listener
-        self.gone = False
+        self._release = release
         self.peer = peer
+        self.gone = False
+        self._state = READING
+        self._intake = Intake(listener.memo, listener.limits, listener.secure, listener.trusted)
+        self._framed: Framed | None = None  # the current exchange's
+        self._held: Framed | None = None  # parsed, but its content must prove well-formed first: HOLD_OCTETS
+        self._content: RequestContent | None = None
+        self._pump: Pump | None = None
+        self._gone_reader: Reader | None = None
+        self._left = listener.limits.requests_per_connection
+        self._last = False  # the current response, or the next, is the last one
+        self._eof = False
+        self._paused = False  # writing
+        self._reading_paused = False  # by us, or because the client has ended its side
+        self._advancing = False
+        self._since = listener.now  # when this state, or the wait for the next octets, began
+        self._pace: Pace | None = None
+        self._written = 0  # octets given to the transport
+        self._octets = 0  # of content, in this exchange
+        self._discarded = 0
+        self._head = b""
+        self._started = 0.0
 
-    def interim(self, status: int, head: bytes) -> None:
-        raise NotImplementedError
+    # The straight path.
+
+    def data_received(self, data: bytes) -> None:
+        intake = self._intake
+        if self._state is READING and not intake.pending and intake.content is None:
+            framed = self._listener.memo.get(data)
+            if framed is not None:
+                self._ask(framed)
+                return
+        self._receive(data)
+
+    def _ask(self, framed: Framed) -> None:
+        listener = self._listener
+        self._state = ANSWERING
+        self._since = listener.now
+        self._framed = framed
+        self._left -= 1
+        if self._left <= 0:
+            self._last = True
+        if listener.on_done is not None:
+            self._started = listener.wall()
+        listener.counters.add(REQUESTS)
+        listener.answer(framed.request, self)
 
     def send(self, head: bytes, content: bytes) -> None:
-        raise NotImplementedError
+        framed = self._framed
+        if self._state is not ANSWERING or framed is None:
+            return
+        if not framed.straight or self._last:
+            self._begin(head, [content])
+            return
+        data = b"".join((head, CRLF, content))
+        self._written += len(data)
+        self._listener.counters.add(BYTES_SENT, len(data))
+        self._head, self._octets = head, len(content)
+        self._transport.write(data)
+        self._sent()
+
+    def _sent(self) -> None:
+        """The response is written; the exchange ends when the transport has room for another."""
+        if self._paused:
+            self._state = SENDING
+            return
+        self._end_exchange(complete=True)
+        if self._last:
+            self._close()
+            return
+        self._state = READING
+        self._since = self._listener.now
+        if self._reading_paused or self._intake.pending:
+            self._advance()
+
+    # The other ways of answering.
 
     def send_pieces(self, head: bytes, content: list[bytes]) -> None:
-        raise NotImplementedError
+        if self._state is ANSWERING:
+            self._begin(head, content)
 
     def send_from(self, head: bytes, source: Source, start: int, stop: int | None) -> None:
-        raise NotImplementedError
+        framed = self._framed
+        if self._state is not ANSWERING or framed is None:
+            return
+        if not _has_content(head, framed):
+            self._begin(head, [])
+            return
+        chunked = stop is None and framed.request.minor >= 1
+        if stop is None and not chunked:
+            self._last = True  # the end of the connection is the end of the content
+        transfer = b"Transfer-Encoding: chunked\r\n" if chunked else b""
+        self._begin(head, [transfer], Pump(self, self._listener.soon, source, start, stop, chunked=chunked))
+
+    def _begin(self, head: bytes, content: list[bytes], pump: Pump | None = None) -> None:
+        """Write a final head and the content, or with ``pump`` the field that frames what it will write."""
+        framed = cast(Framed, self._framed)
+        if not framed.persistent or self._intake.content is not None:
+            self._last = True
+        if self._last:
+            connection = b"Connection: close\r\n"
+        elif framed.request.minor == 0:
+            connection = b"Connection: keep-alive\r\n"
+        else:
+            connection = b""
+        self._state = SENDING
+        self._since = self._listener.now
+        self._head = head
+        if pump is not None:
+            self._pump = pump
+            pump.start(b"".join((head, connection, *content, CRLF)))
+            return
+        if not _has_content(head, framed):
+            content = []
+        self.put([b"".join((head, connection, CRLF)), *content], sum(map(len, content)))
+        self._sent()
+
+    def put(self, pieces: list[bytes], content_octets: int) -> bool:
+        """Write; the pump's too. Is there room for more?"""
+        octets = sum(map(len, pieces))
+        self._written += octets
+        self._octets += content_octets
+        self._listener.counters.add(BYTES_SENT, octets)
+        self._transport.writelines(pieces)
+        return not self._paused
+
+    def pumped(self, complete: bool) -> None:
+        """The pump has written all, or its source failed and the client must be able to tell."""
+        self._pump = None
+        if complete:
+            self._sent()
+        else:
+            self._cut()
+
+    def interim(self, status: int, head: bytes) -> None:
+        framed = self._framed
+        if self._state is ANSWERING and framed is not None and framed.request.minor >= 1 and status != 101:
+            self.put([head, CRLF], 0)
 
     def request_content(self) -> Source:
-        raise NotImplementedError
+        content, framed = self._content, self._framed
+        if content is None or framed is None:
+            raise ValueError("this request has no content, or is over")
+        if framed.expects and not content.received and self._state is ANSWERING:
+            self.put([_CONTINUE], 0)
+        return content
 
     def on_gone(self, reader: Reader | None) -> None:
-        raise NotImplementedError
+        self._gone_reader = reader
+
+    # Receiving.
+
+    def _receive(self, data: bytes) -> None:
+        if self._state is CLOSING:
+            self._discarded += len(data)
+            if self._discarded > LINGER_OCTETS:
+                self._transport.abort()
+            return
+        if self._state is READING and not self._intake.pending:
+            self._since = self._listener.now  # the head's deadline runs from its first octet
+        try:
+            self._intake.feed(data)
+        except RequestRefused as refused:
+            self._refuse(refused)
+            return
+        self._advance()
+
+    def _advance(self) -> None:
+        """Take requests out of what is here until one of them must be waited for."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._state is READING:
+                framed = self._next()
+                if framed is None:
+                    break
+                self._ask(framed)
+        finally:
+            self._advancing = False
+        if self._eof and self._state is READING:
+            self._close()
+        self._regulate()
+
+    def _next(self) -> Framed | None:
+        """:return: the next request that the route may see."""
+        framed, intake = self._held, self._intake
+        try:
+            if framed is None:
+                framed = intake.next_head()
+                if framed is None:
+                    return None
+                if not framed.request.has_content:
+                    return framed
+                self._content = intake.open_content(framed, self._regulate)
+        except RequestRefused as refused:
+            self._refuse(refused)
+            return None
+        content = intake.content
+        if framed.chunked and not framed.expects and content is not None and content.received < HOLD_OCTETS:
+            self._held = framed
+            return None
+        self._held = None
+        return framed
+
+    def _regulate(self) -> None:
+        """Read the client while there is room for what it sends."""
+        content = self._content
+        full = (content is not None and content.full) or len(self._intake.pending) >= PIPELINE_OCTETS
+        pause = full and self._state in (ANSWERING, SENDING)
+        if pause and not self._reading_paused:
+            self._reading_paused = True
+            self._transport.pause_reading()
+        elif self._reading_paused and not pause and not self._eof:
+            self._reading_paused = False
+            self._since = self._listener.now
+            self._transport.resume_reading()
+
+    # Ends.
+
+    def _end_exchange(self, *, complete: bool) -> None:
+        framed, self._framed = self._framed, None
+        self._pace = None
+        if self._listener.on_done is not None and framed is not None:
+            self._listener.on_done(framed.request, self._head, self._octets, complete, self._started, self.peer)
+        self._octets = 0
+        if self._pump is not None:
+            self._pump.stop()
+            self._pump = None
+        if self._content is not None:
+            content, self._content = self._content, None
+            content.fail(ClientGone())
+        reader, self._gone_reader = self._gone_reader, None
+        if not complete:
+            self.gone = True
+            if reader is not None:
+                reader.wake()
+
+    def _refuse(self, refused: RequestRefused) -> None:
+        """Answer what is no request, or stopped being one, ourselves; a response under way is cut."""
+        listener = self._listener
+        listener.counters.add(Counter.BAD_REQUESTS)
+        if self._state is SENDING:
+            self._cut()
+            return
+        head, content = listener.refusal(refused.status, refused.detail)
+        if self._framed is None and listener.on_done is not None:
+            listener.on_done(None, head, len(content), True, listener.wall(), self.peer)
+        self._head = head
+        self._end_exchange(complete=False)
+        self.put([head, b"Connection: close\r\n\r\n", content], 0)
+        self._close()
+
+    def _cut(self) -> None:
+        """Break a response off so that the client can tell."""
+        self._listener.counters.add(Counter.CUT)
+        framed = cast(Framed, self._framed)
+        self._end_exchange(complete=False)
+        # To HTTP/1.0, the end of the connection may look like the end of the content.
+        self._close(reset=framed.request.minor == 0)
+
+    def _close(self, *, reset: bool = False) -> None:
+        """After what was written, end our side; ``reset`` throws that away and lets the client know."""
+        transport = self._transport
+        self._state = CLOSING
+        self._since = self._listener.now
+        self.gone = True
+        if reset:
+            sock = transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            transport.abort()
+        elif self._eof or not transport.can_write_eof():
+            transport.close()  # TLS lingers by itself, until the peer's close_notify
+        else:
+            transport.write_eof()
+            self._regulate()
+
+    def shut(self) -> None:
+        """For a drain: close when idle, else after the response."""
+        self._last = True
+        if self._state is READING and not self._intake.pending and self._held is None:
+            self._close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    def check(self, now: float) -> None:
+        """Once a second: is the client over one of its deadlines?"""
+        limits, waited = self._listener.limits, now - self._since
+        match self._state:
+            case State.READING if self._held is not None:
+                if waited > HOLD_SECONDS:
+                    held, self._held = self._held, None
+                    self._ask(held)
+            case State.READING if self._intake.pending:
+                if waited >= limits.head_seconds:
+                    self._late(408)
+            case State.READING:
+                if waited >= limits.idle_seconds:
+                    self._close()
+            case State.ANSWERING:
+                content = self._intake.content
+                if content is None or self._reading_paused:
+                    self._pace = None
+                elif self._crawls(content.received, now):
+                    self._late(408)
+            case State.SENDING | State.CLOSING:
+                unsent = self._transport.get_write_buffer_size()
+                if not unsent:
+                    self._pace = None
+                    if self._state is CLOSING and waited >= LINGER_SECONDS:
+                        self._transport.abort()
+                elif self._crawls(self._written - unsent, now):
+                    self._late(None)
+
+    def _crawls(self, moved: int, now: float) -> bool:
+        if self._pace is None:
+            self._pace = Pace(moved, now)
+            return False
+        return self._pace.too_slow(moved, now, self._listener.limits)
+
+    def _late(self, status: int | None) -> None:
+        self._listener.counters.add(Counter.SLOW_CLIENTS)
+        if status is not None:
+            self._refuse(RequestRefused(status, "the request took too long"))
+            return
+        self._end_exchange(complete=False)
+        self._close(reset=True)
+
+    # What the transport tells.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        self._since = self._listener.now
+        self._listener.made(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._eof = True
+        self._state = CLOSING
+        self.gone = True
+        self._held = None
+        self._end_exchange(complete=False)
+        self._listener.lost(self)
+        self.never_made()
+
+    def never_made(self) -> None:
+        """It is closed, or its TLS handshake failed: no longer counted as its client's."""
+        release, self._release = self._release, None
+        if release is not None:
+            release()
+
+    def eof_received(self) -> bool:
+        """The client ends its side; it may still want the responses (TLS cannot do that)."""
+        self._eof = self._reading_paused = True
+        if self._state is CLOSING or self._listener.secure:
+            return False
+        if self._intake.content is not None or (self._state is READING and self._intake.pending):
+            self._refuse(RequestRefused(400, "the request broke off"))
+        elif self._state is READING:
+            return False
+        return True
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._state is not SENDING:
+            return
+        if self._pump is not None:
+            self._pump.resume()
+        else:
+            self._sent()
+
+
+def _has_content(head: bytes, framed: Framed) -> bool:
+    """RFC 9112 §6.3: neither HEAD nor these statuses have any, whatever is sent."""
+    return not framed.headless and head[9:12] not in _WITHOUT_CONTENT

@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 
+from edgecache.wire.memo import Memo
+from edgecache.wire.refusals import refusal
 from edgecache.words.config import LimitSettings
+from edgecache.words.counters import Counter
 from edgecache.words.messages import Request
-from edgecache.words.ports import Counts, Downstream, Timers
+from edgecache.words.ports import Counts, Downstream, Timer, Timers
+
+SWEEP_SECONDS = 1.0
+"""Deadlines are kept to within so much; a timer per request would cost more than the request."""
 
 
 class OnDone(Protocol):
     """Told about every exchange at its end, for the access log."""
 
     def __call__(
-        self, request: Request | None, head: bytes, octets: int, complete: bool, started: float, peer: bytes
+        self, request: Request | None, head: bytes, octets: int, complete: bool, started: float, peer: bytes, /
     ) -> None:
         """
         :param request: ``None`` when what came was no request.
-        :param head: of the response as sent, ``b""`` when there was none.
+        :param head: of the response as the route gave it, ``b""`` when there was none.
         :param octets: of content handed to the transport.
-        :param complete: the response was sent in full.
+        :param complete: the response was handed to the transport in full.
         :param started: by the listener's ``wall`` clock.
         :param peer: the client's address, without port; ``b""`` on a Unix socket.
         """
+
+
+class Swept(Protocol):
+    """A connection, as far as its listener knows it."""
+
+    peer: bytes
+
+    def check(self, now: float) -> None:
+        """Keep the deadlines."""
+
+    def shut(self) -> None:
+        """Close when idle, else after the current response."""
+
+    def abort(self) -> None:
+        """Close at once."""
 
 
 @define(eq=False)
@@ -38,8 +60,9 @@ class Listener:
     :ivar soon: ``loop.call_soon``.
     :ivar secure: TLS.
     :ivar trusted: a worker of this node is at the other end: fields that begin with
-        ``edgecache-`` are let in, and one client is not kept from making many connections.
+        ``edgecache-`` are let in, and one client may make any number of connections.
     :ivar refusal: status and a short detail -> head and content of our own error responses.
+    :ivar now: monotonic seconds at the last sweep: good enough for deadlines, and free.
     """
 
     answer: Callable[[Request, Downstream], None]
@@ -50,20 +73,94 @@ class Listener:
     secure: bool = False
     trusted: bool = False
     on_done: OnDone | None = None
-    wall: Callable[[], float] | None = None
-    refusal: Callable[[int, str], tuple[bytes, bytes]] | None = None
+    wall: Callable[[], float] = time.time
+    refusal: Callable[[int, str], tuple[bytes, bytes]] = refusal
+    memo: Memo = field(factory=Memo, init=False)
+    now: float = field(default=0.0, init=False)
     draining: bool = field(default=False, init=False)
+    _connections: set[Swept] = field(factory=set, init=False)
+    _admitted: int = field(default=0, init=False)
+    _of_client: dict[bytes, int] = field(factory=dict, init=False)
+    _timer: Timer | None = field(default=None, init=False)
+    _drained: Deferred[None] | None = field(default=None, init=False)
+    _deadline: float = field(default=0.0, init=False)
 
     def start(self) -> None:
         """Begin the sweep over deadlines."""
+        self.now = self.timers.seconds()
+        self._timer = self.timers.callLater(SWEEP_SECONDS, self._sweep)
+
+    def admit(self, client: bytes) -> bool:
+        """
+        May this client have one more connection? Then it is counted until :meth:`release`.
+
+        :param client: what counts as one client, see :func:`edgecache.wire.listening.client_of`.
+        """
+        if self._admitted >= self.limits.connections or self.draining:
+            return False
+        if not self.trusted:
+            count = self._of_client.get(client, 0)
+            if count >= self.limits.connections_per_client:
+                return False
+            self._of_client[client] = count + 1
+        self._admitted += 1
+        return True
+
+    def release(self, client: bytes) -> None:
+        """The connection that was admitted is closed, or was never made."""
+        self._admitted -= 1
+        if not self.trusted:
+            count = self._of_client.pop(client) - 1
+            if count:
+                self._of_client[client] = count
+
+    def made(self, connection: Swept) -> None:
+        """``connection`` is open (and its TLS handshake done)."""
+        self._connections.add(connection)
+        self.counters.add(Counter.CONNECTIONS)
+        self.counters.add(Counter.CONNECTIONS_OPEN)
+        if self.draining:
+            connection.shut()
+
+    def lost(self, connection: Swept) -> None:
+        """``connection`` is closed."""
+        self._connections.discard(connection)
+        self.counters.add(Counter.CONNECTIONS_OPEN, -1)
+        if self._drained is not None and not self._connections:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
 
     def drain(self, seconds: float) -> Deferred[None]:
         """
         Close idle connections now and others after their response; fires when none is left.
 
-        What is still open after ``seconds`` is cut.
+        What is still open after ``seconds`` is cut. Call it once, after the servers are closed.
         """
-        return succeed(None)
+        self.draining = True
+        self._deadline = self.timers.seconds() + seconds
+        drained: Deferred[None] = Deferred()
+        self._drained = drained
+        for connection in list(self._connections):
+            connection.shut()
+        if not self._connections and self._drained is not None:
+            self._drained = None
+            drained.callback(None)
+        return drained
 
     def stop(self) -> None:
         """Cut every connection and end the sweep."""
+        self.draining = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for connection in list(self._connections):
+            connection.abort()
+
+    def _sweep(self) -> None:
+        self.now = now = self.timers.seconds()
+        self._timer = self.timers.callLater(SWEEP_SECONDS, self._sweep)
+        for connection in list(self._connections):
+            connection.check(now)
+        if self.draining and now >= self._deadline:
+            for connection in list(self._connections):
+                connection.abort()

@@ -1,27 +1,140 @@
-"""Accepting connections from a listening socket, TCP or Unix."""
+"""
+Accepting connections from a listening socket, TCP or Unix.
+
+We accept ourselves: a connection over the caps costs neither a transport nor
+a TLS handshake, one in its handshake is counted, and running out of
+descriptors pauses accepting instead of spinning.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
+from typing import Any
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
 
+from edgecache.wire.connection import LINGER_SECONDS, Connection
 from edgecache.wire.listener import Listener
+
+_log = Logger()
+
+BATCH = 64
+"""Connections accepted in one turn of the loop."""
+
+PAUSE_SECONDS = 1.0
+"""When there are no descriptors left, some close meanwhile."""
+
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+def client_of(address: Any) -> tuple[bytes, bytes]:
+    """
+    :param address: as ``accept`` gives it.
+    :return: the address as text, and what counts as one client: of IPv6, the 64 bits of the
+        network, since a host has all addresses of it.
+    """
+    if not isinstance(address, tuple):
+        return b"", b""
+    host = str(address[0]).partition("%")[0]
+    if ":" not in host:
+        return host.encode(), host.encode()
+    packed = socket.inet_pton(socket.AF_INET6, host)
+    if packed.startswith(b"\0" * 10 + b"\xff\xff"):
+        mapped = socket.inet_ntop(socket.AF_INET, packed[12:]).encode()
+        return mapped, mapped
+    return host.encode(), packed[:8]
 
 
 @define(eq=False)
 class Server:
     """Accepts from one socket."""
 
+    _loop: asyncio.AbstractEventLoop
+    _listener: Listener
+    _sock: socket.socket
+    _tls: ssl.SSLContext | None
+    _open: bool = True
+    _opening: set[asyncio.Future[Any]] = field(factory=set)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._sock.setblocking(False)
+        self._loop.add_reader(self._sock, self._accept)
+
     def close(self) -> None:
         """Accept nothing more; connections stay. The socket stays open: it is its owner's."""
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._sock)
+            for opening in list(self._opening):
+                opening.cancel()
+
+    def _accept(self) -> None:
+        for _ in range(BATCH):
+            try:
+                sock, address = self._sock.accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                _log.warn("accepting nothing for {seconds} s: {error}", seconds=PAUSE_SECONDS, error=error)
+                self._loop.remove_reader(self._sock)
+                self._listener.timers.callLater(PAUSE_SECONDS, self._resume)
+                return
+            sock.setblocking(False)
+            peer, client = client_of(address)
+            if self._listener.admit(client):
+                self._make(sock, peer, client)
+            else:
+                self._turn_away(sock)
+
+    def _resume(self) -> None:
+        if self._open:
+            self._loop.add_reader(self._sock, self._accept)
+
+    def _make(self, sock: socket.socket, peer: bytes, client: bytes) -> None:
+        listener = self._listener
+        connection = Connection(listener, peer, lambda: listener.release(client))
+        deadlines: dict[str, float] = {}
+        if self._tls is not None:
+            deadlines["ssl_handshake_timeout"] = listener.limits.tls_handshake_seconds
+            deadlines["ssl_shutdown_timeout"] = LINGER_SECONDS
+        opening = asyncio.ensure_future(
+            self._loop.connect_accepted_socket(lambda: connection, sock, ssl=self._tls, **deadlines), loop=self._loop
+        )
+        self._opening.add(opening)
+        opening.add_done_callback(lambda done: self._made(done, connection))
+
+    def _made(self, opening: asyncio.Future[Any], connection: Connection) -> None:
+        """A client that fails its handshake, or leaves in it, is its own affair: counted, not logged."""
+        self._opening.discard(opening)
+        if opening.cancelled() or opening.exception() is not None:
+            connection.never_made()
+
+    def _turn_away(self, sock: socket.socket) -> None:
+        """Too many connections: say so if that can be said at once."""
+        try:
+            if self._tls is None:
+                head, content = self._listener.refusal(503, "too many connections")
+                sock.send(head + b"Connection: close\r\n\r\n" + content)
+        except OSError:
+            _log.debug("a client left before it could be turned away")
+        finally:
+            sock.close()
 
 
 def start_server(
     loop: asyncio.AbstractEventLoop, listener: Listener, sock: socket.socket, tls: ssl.SSLContext | None = None
 ) -> Deferred[Server]:
     """Accept connections from the listening ``sock`` for ``listener``."""
-    return succeed(Server())
+    server = Server(loop, listener, sock, tls)
+    server.start()
+    return succeed(server)

@@ -1,0 +1,113 @@
+"""From the octets of one connection to its requests and their content; no input or output here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define, field
+
+from edgecache.wire.chunked import Dechunker
+from edgecache.wire.content import RequestContent
+from edgecache.wire.memo import Memo
+from edgecache.wire.requests import REQUEST_LINE_OCTETS, Framed, fault, parse
+from edgecache.words.config import LimitSettings
+
+
+@define(eq=False)
+class Intake:
+    """
+    Where a connection's octets are until they are a request.
+
+    :ivar pending: octets not yet taken for anything.
+    :ivar content: of the current request, while more of it must come.
+    """
+
+    _memo: Memo
+    _limits: LimitSettings
+    _secure: bool
+    _trusted: bool
+    pending: bytearray = field(factory=bytearray)
+    content: RequestContent | None = None
+    _to_come: int = 0
+    _dechunker: Dechunker | None = None
+    _scanned: int = 0
+    """So many octets of ``pending`` hold neither the end of a head nor an unseen fault."""
+    _skipped: bool = False
+    """One empty line before a request is forgiven (RFC 9112 §2.2)."""
+
+    def feed(self, data: bytes) -> None:
+        """
+        Take what came: content first, while some is missing.
+
+        :raise RequestRefused: the content's framing is broken.
+        """
+        content = self.content
+        if content is None:
+            self.pending += data
+            return
+        if self._dechunker is not None:
+            octets = self._dechunker.feed(data)
+            last, rest = self._dechunker.done, self._dechunker.rest
+        else:
+            octets, rest = data[: self._to_come], data[self._to_come :]
+            self._to_come -= len(octets)
+            last = self._to_come == 0
+        if last:
+            self.content = self._dechunker = None
+            self.pending += rest
+        content.add(octets, last=last)
+
+    def next_head(self) -> Framed | None:
+        """
+        :return: the next request, once its head is here.
+        :raise RequestRefused: what is here is no request, or will never be one.
+        """
+        pending = self.pending
+        if pending.startswith(b"\r") and not self._skipped:
+            if len(pending) == 1:
+                return None
+            if pending.startswith(b"\r\n"):
+                del pending[:2]
+                self._skipped = True
+        if not pending:
+            return None
+        end = pending.find(b"\r\n\r\n", self._scanned) + 4
+        if end < 4 or end > self._limits.head_octets:
+            self._look_for_fault()
+            return None
+        head = bytes(pending[:end])
+        del pending[:end]
+        self._scanned, self._skipped = 0, False
+        framed = self._memo.get(head)
+        if framed is None:
+            framed = parse(head, self._limits, secure=self._secure, trusted=self._trusted)
+            self._memo.put(head, framed)
+        return framed
+
+    def open_content(self, framed: Framed, drained: Callable[[], None]) -> RequestContent:
+        """
+        :return: the content of the request just taken; the octets that are here are in it already.
+        :param drained: called when its reader has made room.
+        :raise RequestRefused: as :meth:`feed`.
+        """
+        self.content = content = RequestContent(None if framed.chunked else framed.length, drained)
+        self._to_come = framed.length
+        self._dechunker = Dechunker(self._limits.framing_octets, self._limits.fields) if framed.chunked else None
+        here = bytes(self.pending)
+        self.pending.clear()
+        self.feed(here)
+        return content
+
+    def _look_for_fault(self) -> None:
+        """Refuse as soon as can be, so that nobody waits for the end of something that is wrong already."""
+        pending, scanned, limit = self.pending, self._scanned, self._limits.head_octets
+        self._scanned = max(0, len(pending) - 3)
+        if (
+            scanned == 0
+            or len(pending) > limit
+            or pending.find(b"\n", scanned) >= 0
+            or (len(pending) > min(REQUEST_LINE_OCTETS, limit) and b"\n" not in pending)
+        ):
+            refused = fault(bytes(pending[: limit + 1]), self._limits)
+            if refused is not None:
+                raise refused

@@ -1,0 +1,154 @@
+"""Streaming a Source to a client, as fast as the client takes it and no faster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from edgecache.words.ports import Source
+
+PIECE = 64 << 10
+"""Octets of one write. With :data:`HIGH_WATER` a slow reader holds at most 96 KiB (DESIGN 13)."""
+
+HIGH_WATER = 32 << 10
+"""Above this in the transport's buffer no further piece is read."""
+
+LOW_WATER = 16 << 10
+"""Below this the next piece is read."""
+
+TURN = 4
+"""Pieces in one turn of the loop: a fast reader must not hold up the others."""
+
+CRLF = b"\r\n"
+
+
+class Sink(Protocol):
+    """What a pump needs of a connection."""
+
+    def put(self, pieces: list[bytes], content_octets: int) -> bool:
+        """Write ``pieces``. Is there room for more at once?"""
+
+    def pumped(self, complete: bool) -> None:
+        """The end: ``complete``, or the source failed."""
+
+
+class Pump:
+    """
+    Octets ``start`` to ``stop`` of a source, written to a sink; one response's life long.
+
+    ``stop`` is ``None`` for "until the source ends".
+    """
+
+    # fmt: off
+    __slots__ = (
+        "_busy", "_chunked", "_head", "_position", "_sink", "_soon", "_source", "_stop", "_stopped", "_waiting",
+    )
+    # fmt: on
+
+    def __init__(
+        self,
+        sink: Sink,
+        soon: Callable[[Callable[[], None]], Any],
+        source: Source,
+        start: int,
+        stop: int | None,
+        *,
+        chunked: bool,
+    ) -> None:
+        self._sink = sink
+        self._soon = soon
+        self._head = b""
+        self._source = source
+        self._position = start
+        self._stop = stop
+        self._chunked = chunked
+        self._busy = False
+        self._waiting = False  # for room, or for our next turn: the source need not wake us
+        self._stopped = False
+
+    def start(self, head: bytes) -> None:
+        """
+        Attach to the source and write what is there.
+
+        :param head: with its empty line; goes out together with the first piece, if that is there.
+        """
+        self._head = head
+        self._source.attach(self)
+        self._run()
+        if self._head and not self._stopped:
+            head, self._head = self._head, b""
+            self._waiting = not self._sink.put([head], 0)
+
+    def stop(self) -> None:
+        """The client has gone, or all is written: let go of the source."""
+        if not self._stopped:
+            self._stopped = True
+            self._source.detach(self)
+
+    def wake(self) -> None:
+        """The source has something."""
+        if not self._waiting:
+            self._run()
+
+    def resume(self) -> None:
+        """There is room again, or it is our turn."""
+        self._waiting = False
+        self._run()
+
+    def _run(self) -> None:
+        if self._busy or self._stopped:
+            return
+        self._busy = True  # a source may wake us while we read it
+        try:
+            complete = self._write_turn()
+        finally:
+            self._busy = False
+        if complete is not None:
+            self.stop()
+            self._sink.pumped(complete)
+
+    def _write_turn(self) -> bool | None:
+        """:return: ``None`` to go on later, else whether the content is complete."""
+        for _ in range(TURN):
+            limit = PIECE if self._stop is None else min(PIECE, self._stop - self._position)
+            data = self._source.read(self._position, limit) if limit else b""
+            if not data:
+                return self._verdict(limit)
+            self._position += len(data)
+            pieces = [self._head] if self._head else []
+            self._head = b""
+            if self._chunked:
+                pieces += (b"%x\r\n" % len(data), data, CRLF)
+            else:
+                pieces.append(data)
+            room = self._sink.put(pieces, len(data))
+            if self._stopped:
+                return None
+            if not room:
+                self._waiting = True
+                return None
+        self._waiting = True
+        self._soon(self.resume)
+        return None
+
+    def _verdict(self, limit: int) -> bool | None:
+        if limit == 0:
+            self._flush_head()
+            return True
+        if self._source.failed is not None:
+            self._flush_head()
+            return False
+        if self._source.ended(self._position):
+            if self._stop is not None:  # shorter than promised
+                self._flush_head()
+                return False
+            end = b"0\r\n\r\n" if self._chunked else b""
+            self._sink.put([self._head + end], 0)
+            self._head = b""
+            return True
+        return None
+
+    def _flush_head(self) -> None:
+        if self._head:
+            self._sink.put([self._head], 0)
+            self._head = b""
