@@ -137,5 +137,5 @@ def pieces_of(size: int) -> int:
 
 def sequence_of(record: bytes | memoryview) -> int:
     """:return: the queue sequence of a record of either kind."""
-    sequence: int = RECORD_PREFIX.unpack_from(record)[3]
+    sequence: int = RECORD_PREFIX.unpack_from(record)[-1]
     return sequence
