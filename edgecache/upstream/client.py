@@ -49,8 +49,7 @@ class Client:
         self._settings = settings
         self._counts = counts
         self._context = context
-        self._pool = Pool(timers, settings)
-        self._awaited: dict[Address, int] = {}
+        self._pools: dict[Address, Pool] = {}
         self._dialing: dict[Exchange, Deferred[None]] = {}
         self._closed = False
 
@@ -77,78 +76,89 @@ class Client:
             head = serialise(outbound, address.origin)
         except ValueError:
             return fail()
-        awaited = self._awaited.get(address, 0)
-        if awaited >= self._settings.awaited_heads:
+        pool = self._pool(address)
+        if pool.awaited >= self._settings.awaited_heads:
             return fail(UpstreamBusy(address.name, 0.0))
-        self._awaited[address] = awaited + 1
+        pool.awaited += 1
         self._counts.add(Counter.UPSTREAM_REQUESTS if address.path is None else Counter.OWNER_HOPS)
-        exchange = Exchange(
-            self,
-            address,
-            outbound,
-            self._settings,
-            self._timers.seconds,
-            interim=interim,
-            head_seconds=head_seconds,
-        )
-        # Kept here: a response that is complete at once is over before begin() returns.
-        answer = exchange.answer
-        connection = self._pool.take(address)
+        exchange = Exchange(self, address, outbound, self._settings, self._timers.seconds, interim, head_seconds)
+        connection = pool.take(exchange.requested_at)
         if connection is not None:
-            exchange.begin(connection, head)
+            exchange.begin(connection, head, exchange.requested_at)
         else:
             work = Deferred.fromCoroutine(self._dial(exchange, head))
             if not work.called:
                 self._dialing[exchange] = work
             # Its failures end in the exchange's answer.
             _ = work.addErrback(self._broken, exchange)
-        return answer
+        return exchange.answer
 
     def awaited(self, address: Address) -> int:
         """:return: heads that ``address`` owes us."""
-        return self._awaited.get(address, 0)
+        pool = self._pools.get(address)
+        return 0 if pool is None else pool.awaited
 
     def idle(self, address: Address) -> int:
         """:return: idle connections to ``address``."""
-        return self._pool.count(address)
+        pool = self._pools.get(address)
+        return 0 if pool is None else pool.idle
 
     def close(self) -> None:
         """Close idle connections; running exchanges go on, and theirs are closed after them."""
         self._closed = True
-        self._pool.close()
+        for pool in self._pools.values():
+            pool.close()
 
     # exchange.Keeper
 
     def head_came(self, exchange: Exchange) -> None:
         """See :meth:`edgecache.upstream.exchange.Keeper.head_came`."""
-        left = self._awaited[exchange.address] - 1
-        if left:
-            self._awaited[exchange.address] = left
-        else:
-            del self._awaited[exchange.address]
+        self._pools[exchange.address].awaited -= 1
 
-    def over(self, exchange: Exchange, connection: Connection | None, *, idle_seconds: int | None) -> None:
+    def over(self, exchange: Exchange, connection: Connection | None, idle_seconds: int | None) -> None:
         """See :meth:`edgecache.upstream.exchange.Keeper.over`."""
         if exchange.address.path is None:
             if exchange.octets:
                 self._counts.add(Counter.BYTES_FETCHED, exchange.octets)
             if exchange.failure is not None:
                 self._counts.add(Counter.UPSTREAM_FAILURES)
-        if connection is not None:
-            if self._closed:
-                connection.close()
-            else:
-                self._pool.put(connection, idle_seconds)
-        work = self._dialing.pop(exchange, None)
-        if work is not None:
-            work.cancel()
+        if connection is None:
+            self._forget(exchange.address)
+        elif self._closed:
+            connection.close()
+            self._forget(exchange.address)
+        else:
+            self._pool(exchange.address).put(connection, idle_seconds, self._timers.seconds())
+        if self._dialing:
+            work = self._dialing.pop(exchange, None)
+            if work is not None:
+                work.cancel()
+
+    def _pool(self, address: Address) -> Pool:
+        pool = self._pools.get(address)
+        if pool is None:
+            pool = self._pools[address] = Pool(address, self._settings)
+        return pool
+
+    def _discard(self, connection: Connection) -> None:
+        """An idle connection was lost, or has been idle long enough."""
+        pool = self._pools.get(connection.address)
+        if pool is not None:
+            pool.discard(connection)
+            self._forget(connection.address)
+
+    def _forget(self, address: Address) -> None:
+        """Names move from address to address for as long as we run."""
+        pool = self._pools.get(address)
+        if pool is not None and pool.unused:
+            del self._pools[address]
 
     # connecting
 
     async def _dial(self, exchange: Exchange, head: bytes) -> None:
         """Connect, with TLS where the origin has it, and begin."""
         address, name = exchange.address, exchange.address.name
-        connection = Connection(address, self._timers, self._pool.discard)
+        connection = Connection(address, self._timers, self._discard)
         try:
             await self._connect(connection, exchange)
             if address.origin.scheme == "https" and address.path is None:
@@ -167,7 +177,7 @@ class Client:
             connection.close()
             exchange.failed(ConnectFailed(name, exchange.since(), "closed at once"))
             return
-        exchange.begin(connection, head)
+        exchange.begin(connection, head, self._timers.seconds())
 
     async def _connect(self, connection: Connection, exchange: Exchange) -> None:
         connecting = self._dialer.connect(lambda: connection, exchange.address)

@@ -20,8 +20,7 @@ END = b"\r\n\r\n"
 
 _PROTOCOL = b"HTTP/1."
 _BARE_LF = re.compile(rb"(?<!\r)\n")
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([^\r\n]*))?\r\n")
-_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?\r\n")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _TIMEOUT = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})\"?(?:$|[,;\s])", re.IGNORECASE)
 
@@ -67,15 +66,15 @@ class ParsedHead:
     reason: bytes
     minor: int
     fields: Fields
-    length: int | None
-    chunked: bool
-    persistent: bool
-    idle_seconds: int | None
+    length: int | None = None
+    chunked: bool = False
+    persistent: bool = False
+    idle_seconds: int | None = None
 
 
 class HeadBuffer:
     """
-    Octets of a head until its end is there.
+    Octets of a head that did not come in one piece.
 
     What can never become a head that we accept is refused at once: it would
     otherwise hold a connection up to a deadline.
@@ -86,12 +85,7 @@ class HeadBuffer:
     def __init__(self, limit: int) -> None:
         """:param limit: octets of the largest head."""
         self._limit = limit
-        self._partial: bytearray | None = None
-
-    @property
-    def empty(self) -> bool:
-        """Is no head begun?"""
-        return self._partial is None
+        self._partial = bytearray()
 
     def feed(self, data: bytes) -> tuple[bytes | None, bytes]:
         """
@@ -99,20 +93,12 @@ class HeadBuffer:
 
         :raises FramingError: too large, or not HTTP.
         """
-        partial, searched = self._partial, 0
-        if partial is None:
-            end = data.find(END)
-            if 0 <= end <= self._limit - len(END):
-                end += len(END)
-                return (data, b"") if end == len(data) else (data[:end], data[end:])
-            partial = self._partial = bytearray(data)
-        else:
-            # The three octets before may be the beginning of the end.
-            searched = max(0, len(partial) - len(END) + 1)
-            partial += data
-            end = partial.find(END, searched)
+        partial = self._partial
+        # The three octets before may be the beginning of the end.
+        searched = max(0, len(partial) - len(END) + 1)
+        partial += data
+        end = partial.find(END, searched)
         if end >= 0 and end + len(END) <= self._limit:
-            self._partial = None
             end += len(END)
             return bytes(partial[:end]), bytes(partial[end:])
         if len(partial) > self._limit or end >= 0:
@@ -126,13 +112,18 @@ class HeadBuffer:
 
 @define(eq=False)
 class _Lines:
-    """Takes the field lines that httptools finds."""
+    """Takes the field lines that httptools finds: end-to-end ones, and those that are about the connection."""
 
-    lines: Fields = field(factory=list)
+    fields: Fields = field(factory=list)
+    taken_off: Fields = field(factory=list)
     complete: bool = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.lines.append((name.lower(), value.strip(b" \t")))
+        name = name.lower()
+        if name in _TAKEN_OFF:
+            self.taken_off.append((name, value.strip(b" \t")))
+        else:
+            self.fields.append((name, value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         self.complete = True
@@ -147,8 +138,6 @@ def parse_head(octets: bytes) -> ParsedHead:
     matched = _STATUS_LINE.match(octets)
     if matched is None:
         raise FramingError("no status line of HTTP/1.0 or HTTP/1.1")
-    if _CONTROL.search(octets) is not None:
-        raise FramingError("control octet in the head")
     found = _Lines()
     try:
         HttpResponseParser(found).feed_data(octets)
@@ -159,37 +148,34 @@ def parse_head(octets: bytes) -> ParsedHead:
         raise FramingError(str(error)) from None
     if not found.complete:
         raise FramingError("incomplete head")
-    return _understand(int(matched[2]), matched[3] or b"", matched[1] == b"1", found.lines)
+    minor, status, reason = matched.groups()
+    head = ParsedHead(int(status), reason or b"", 1 if minor == b"1" else 0, found.fields)
+    options = _understand(head, found.taken_off)
+    if options:
+        named = frozenset(options) - _NEVER_HOP_BY_HOP
+        head.fields = [line for line in head.fields if line[0] not in named]
+    head.persistent = b"close" not in options if head.minor else b"keep-alive" in options
+    return head
 
 
-def _understand(status: int, reason: bytes, minor: bool, lines: Fields) -> ParsedHead:
-    fields: Fields = []
-    length: int | None = None
-    chunked = False
+def _understand(head: ParsedHead, lines: Fields) -> list[bytes]:
+    """Framing and Keep-Alive into ``head``. :return: the options of Connection."""
     options: list[bytes] = []
-    idle_seconds: int | None = None
-    for line in lines:
-        name, value = line
-        if name not in _TAKEN_OFF:
-            fields.append(line)
-        elif name == b"content-length":
-            if length is not None or _DIGITS.fullmatch(value) is None:
+    for name, value in lines:
+        if name == b"content-length":
+            if head.length is not None or _DIGITS.fullmatch(value) is None:
                 raise FramingError("Content-Length is not one number")
-            length = int(value)
+            head.length = int(value)
         elif name == b"transfer-encoding":
-            if chunked or not minor or value.lower() != b"chunked":
+            if head.chunked or not head.minor or value.lower() != b"chunked":
                 raise FramingError("Transfer-Encoding is not once chunked, or in HTTP/1.0")
-            chunked = True
+            head.chunked = True
         elif name == b"connection":
-            options += [option.strip(b" \t").lower() for option in value.split(b",")]
+            options += [option.strip(b" \t") for option in value.lower().split(b",")]
         elif name == b"keep-alive":
             announced = _TIMEOUT.search(value)
             if announced is not None:
-                idle_seconds = int(announced[1])
-    if chunked and length is not None:
+                head.idle_seconds = int(announced[1])
+    if head.chunked and head.length is not None:
         raise FramingError("both Content-Length and Transfer-Encoding")
-    if options:
-        named = frozenset(options) - _NEVER_HOP_BY_HOP
-        fields = [line for line in fields if line[0] not in named]
-    persistent = b"close" not in options and (minor or b"keep-alive" in options)
-    return ParsedHead(status, reason, int(minor), fields, length, chunked, persistent, idle_seconds)
+    return options

@@ -1,14 +1,15 @@
-"""Idle connections by address, the last used first."""
+"""One pool for each address: its idle connections, the last used first, and the heads it owes us."""
 
 from __future__ import annotations
 
 from collections import deque
 from math import inf
 
+from attrs import define, field
+
 from edgecache.upstream.addresses import Address
 from edgecache.upstream.connection import Connection
 from edgecache.words.config import UpstreamSettings
-from edgecache.words.ports import Timers
 
 # A request must not cross the closing of the peer that announced this.
 MARGIN_SECONDS = 1.0
@@ -16,68 +17,67 @@ MARGIN_SECONDS = 1.0
 LONGEST_SECONDS = 300.0
 
 
+@define(eq=False)
 class Pool:
     """
     LIFO, so that what is not needed goes unused and expires.
 
     A connection is handed out only within what its peer announced less
     :data:`MARGIN_SECONDS`, or ``idle_seconds`` where it announced nothing.
+
+    :ivar awaited: heads awaited from this address; the client counts them.
     """
 
-    def __init__(self, timers: Timers, settings: UpstreamSettings) -> None:
-        self._timers = timers
-        self._settings = settings
-        self._idle: dict[Address, deque[Connection]] = {}
+    address: Address
+    settings: UpstreamSettings
+    awaited: int = 0
+    _idle: deque[Connection] = field(factory=deque, init=False)
 
-    def take(self, address: Address) -> Connection | None:
-        """:return: an open connection to ``address``, no longer idle; ``None`` without one."""
-        idle = self._idle.get(address)
-        if idle is None:
-            return None
-        now = self._timers.seconds()
+    @property
+    def idle(self) -> int:
+        """Idle connections."""
+        return len(self._idle)
+
+    @property
+    def unused(self) -> bool:
+        """Does nothing depend on this pool, so that it may be forgotten?"""
+        return not self._idle and not self.awaited
+
+    def take(self, now: float) -> Connection | None:
+        """:return: an open connection, no longer idle; ``None`` without one."""
+        idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.open and now < connection.usable_until:
+            if now < connection.usable_until and connection.open:
                 return connection
             connection.close()
         return None
 
-    def put(self, connection: Connection, announced: int | None) -> None:
+    def put(self, connection: Connection, announced: int | None, now: float) -> None:
         """
         Keep ``connection``, or close it if it would be too soon of no use.
 
         :param announced: ``timeout`` of its peer's Keep-Alive field, seconds.
         """
-        seconds = self._settings.idle_seconds if announced is None else announced - MARGIN_SECONDS
-        if seconds <= 0 or not self._settings.idle_connections:
+        seconds = self.settings.idle_seconds if announced is None else announced - MARGIN_SECONDS
+        if seconds <= 0 or not self.settings.idle_connections:
             connection.close()
             return
         connection.user = None
-        connection.usable_until = self._timers.seconds() + min(seconds, LONGEST_SECONDS)
-        idle = self._idle.get(connection.address)
-        if idle is None:
-            idle = self._idle[connection.address] = deque()
-        idle.append(connection)
+        connection.usable_until = now + min(seconds, LONGEST_SECONDS)
+        self._idle.append(connection)
         connection.expect(connection.usable_until)
-        if len(idle) > self._settings.idle_connections:
-            idle.popleft().close()
+        if len(self._idle) > self.settings.idle_connections:
+            self._idle.popleft().close()
 
     def discard(self, connection: Connection) -> None:
         """``connection`` was closed; it may not have been idle here at all."""
-        idle = self._idle.get(connection.address)
-        if idle is not None and connection in idle:
-            idle.remove(connection)
-            if not idle:
-                del self._idle[connection.address]
-
-    def count(self, address: Address) -> int:
-        """:return: idle connections to ``address``."""
-        return len(self._idle.get(address, ()))
+        if connection in self._idle:
+            self._idle.remove(connection)
 
     def close(self) -> None:
         """Close all that are idle."""
-        idle, self._idle = self._idle, {}
-        for connections in idle.values():
-            for connection in connections:
-                connection.expect(inf)
-                connection.close()
+        while self._idle:
+            connection = self._idle.pop()
+            connection.expect(inf)
+            connection.close()

@@ -15,7 +15,7 @@ PIECE = 64 << 10
 
 _NOT_OURS = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"upgrade"))
 _WITH_CONTENT = frozenset((b"POST", b"PUT", b"PATCH"))
-_UNSAFE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_UNSAFE = bytes(sorted(frozenset((*range(32), 127)) - frozenset(b"\t\r\n")))
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
@@ -57,7 +57,9 @@ def serialise(outbound: Outbound, origin: Origin) -> bytes:
         lines.append(b"content-length: 0\r\n")
     lines.append(b"\r\n")
     head = b"".join(lines)
-    if head.count(b"\n") != count + 1 or head.count(b"\r") != count + 1 or _UNSAFE.search(head) is not None:
+    # Dropping them and comparing takes a third of a search.
+    ends = count + 1
+    if head.count(b"\n") != ends or head.count(b"\r") != ends or len(head.translate(None, _UNSAFE)) != len(head):
         raise ValueError("control octet in a request")
     return head
 

@@ -1,0 +1,96 @@
+"""Hands content to a sink in order, no faster than the sink lets us, and its end last."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Literal
+
+from edgecache.upstream.responses import Sink
+from edgecache.words.errors import UpstreamFailed
+
+
+class Delivery:
+    """
+    The receiving half of a response: what came, and who may have it when.
+
+    Nothing is called while paused, and nothing after :meth:`drop`. The defaults are on the
+    class: most exchanges end without ever touching them.
+    """
+
+    _sink: Sink | None = None
+    _paused = False
+    _flushing = False
+    _held: deque[bytes] | None = None
+    # What the sink is told last; True is a complete end.
+    _ending: UpstreamFailed | Literal[True] | None = None
+
+    def attach(self, sink: Sink) -> None:
+        """See :meth:`edgecache.upstream.responses.Response.attach`."""
+        self._sink = sink
+        if not self._paused:
+            self.flush()
+            self.reading(True)
+
+    def pause(self) -> None:
+        """See :meth:`edgecache.upstream.responses.Response.pause`."""
+        if not self._paused:
+            self._paused = True
+            self.reading(False)
+
+    def resume(self) -> None:
+        """See :meth:`edgecache.upstream.responses.Response.resume`."""
+        if self._paused:
+            self._paused = False
+            if self._sink is not None:
+                self.flush()
+                # The sink may have paused again meanwhile.
+                if not self._paused:
+                    self.reading(True)
+
+    def reading(self, may: bool) -> None:
+        """To be overridden: go on, or stop, taking octets from the socket."""
+
+    @property
+    def flowing(self) -> bool:
+        """Is somebody there who takes content now?"""
+        return self._sink is not None and not self._paused
+
+    def hand_over(self, data: bytes) -> None:
+        """The next octets of content."""
+        if self._sink is not None and not self._paused and not self._held:
+            self._sink.data(data)
+            return
+        if self._held is None:
+            self._held = deque()
+        self._held.append(data)
+
+    def finish(self, ending: UpstreamFailed | Literal[True]) -> None:
+        """No content comes any more, and this is how it ended."""
+        self._ending = ending
+        self.flush()
+
+    def drop(self) -> None:
+        """Nobody wants the rest."""
+        self._sink = self._held = self._ending = None
+        # Also when a piece is being handed over at this moment.
+        self._paused = True
+
+    def flush(self) -> None:
+        """Hand over what is held, as far as the sink lets us, then the end."""
+        if self._flushing:
+            return
+        if self._held:
+            self._flushing = True
+            try:
+                while self._sink is not None and not self._paused and self._held:
+                    self._sink.data(self._held.popleft())
+            finally:
+                self._flushing = False
+        sink, ending = self._sink, self._ending
+        if sink is None or ending is None or self._paused or self._held:
+            return
+        self._sink = self._ending = None
+        if isinstance(ending, UpstreamFailed):
+            sink.fail(ending)
+        else:
+            sink.end()
