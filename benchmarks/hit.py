@@ -16,8 +16,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.load import FILE_FIELDS, PAGE_FIELDS, Load, require_hit, run
-from benchmarks.servers import EdgeNode, NginxCache, OriginServer, Side, artifact, make_certificate
+from benchmarks.servers import EdgeNode, NginxCache, OriginServer, Side, artifact
 from benchmarks.tables import table
+from tests.system.certificates import make_certificate
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -46,7 +47,7 @@ class Comparison:
         self.tls = tls
         self.rounds: list[dict[str, Load]] = []
 
-    def measure(self, sides: list[Side], seconds: float) -> None:
+    def measure(self, sides: list[Side], seconds: int) -> None:
         """One more round; who begins takes turns."""
         order = sides if len(self.rounds) % 2 == 0 else sides[::-1]
         self.rounds.append(
@@ -147,12 +148,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two rounds of a second each")
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each run of wrk")
+    parser.add_argument("--seconds", type=int, default=3, help="of each run of wrk")
     parser.add_argument("--sizes", default=",".join(SIZES), help="of " + ", ".join(SIZES))
     parser.add_argument("--only", choices=("plain", "tls"))
     parser.add_argument("--profile", choices=("index", "plain"), default="index")
     options = parser.parse_args()
-    rounds, seconds = (2, 1.0) if options.quick else (options.rounds, options.seconds)
+    rounds, seconds = (2, 1) if options.quick else (options.rounds, options.seconds)
     sizes = [SIZES[name] for name in options.sizes.split(",")]
     schemes = [tls for tls in (False, True) if options.only in (None, "tls" if tls else "plain")]
     comparisons = [Comparison(size, tls) for size in sizes for tls in schemes]
@@ -186,7 +187,7 @@ def main() -> int:
             for stop in reversed(stops):
                 stop()
 
-    print(f"\nmedians of {rounds} rounds of {seconds:g} s, profile {options.profile}; ratios are ours to nginx's\n")
+    print(f"\nmedians of {rounds} rounds of {seconds} s, profile {options.profile}; ratios are ours to nginx's\n")
     print(table([HEAD, *(each.row() for each in comparisons)]), end="\n\n")
     results = verdicts(comparisons)
     for reached, text in results:

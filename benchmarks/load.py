@@ -79,7 +79,7 @@ def run(
     target: str,
     *,
     connections: int,
-    seconds: float,
+    seconds: int,
     fields: dict[str, str],
     numbered: bool = False,
 ) -> Load:
@@ -91,7 +91,7 @@ def run(
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_DONE + (_NUMBERED % target if numbered else ""))
         script.flush()
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "20s", "-s", script.name]
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "-s", script.name]
         for name, value in fields.items():
             command += ["-H", f"{name}: {value}"]
         counted, besides = side.counted(tls), side.besides(tls)

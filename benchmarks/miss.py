@@ -16,8 +16,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.load import FILE_FIELDS, PAGE_FIELDS, Load, require_hit, run
-from benchmarks.servers import EdgeNode, NginxCache, OriginServer, Side, artifact, make_certificate
+from benchmarks.servers import EdgeNode, NginxCache, OriginServer, Side, artifact
 from benchmarks.tables import table
+from tests.system.certificates import make_certificate
 
 MIB = 1 << 20
 
@@ -25,7 +26,7 @@ MIB = 1 << 20
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each run of wrk")
+    parser.add_argument("--seconds", type=int, default=3, help="of each run of wrk")
     parser.add_argument("--octets", type=int, default=8192, help="of each content")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--profile", choices=("index", "plain"), default="index")
@@ -50,7 +51,7 @@ def main() -> int:
                 for side in sides if number % 2 == 0 else sides[::-1]:
                     target = f"/miss/{size}/{number}-"
                     # The first round warms pools and directories, and is not counted.
-                    seconds = options.seconds if number else 1.0
+                    seconds = options.seconds if number else 1
                     loads[side.name] = run(
                         side,
                         False,
@@ -78,7 +79,7 @@ def main() -> int:
     for label, theirs, mine in (("CPU µs/miss", theirs_cpu, ours_cpu), ("misses/s", theirs_rate, ours_rate)):
         ratio = statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
         rows.append([label, f"{statistics.median(theirs):.1f}", f"{statistics.median(mine):.1f}", f"{ratio:.2f}"])
-    print(f"{size} octets, medians of {len(rounds)} rounds of {options.seconds:g} s, profile {options.profile}\n")
+    print(f"{size} octets, medians of {len(rounds)} rounds of {options.seconds} s, profile {options.profile}\n")
     print(table(rows))
     return 0
 
