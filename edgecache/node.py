@@ -56,7 +56,6 @@ class Node:
 
     def answer(self, request: Request, downstream: Downstream) -> None:
         """Answer a client's request: from the store at once, or else through its key's fill."""
-        self._page.add(Counter.REQUESTS)
         self._answer(request, downstream, False)
 
     def answer_worker(self, request: Request, downstream: Downstream) -> None:
@@ -67,7 +66,7 @@ class Node:
         asked = request.asked
         if asked is None:
             asked = request.asked = ask(request, self._sites)
-        if type(asked) is Refuse:
+        if isinstance(asked, Refuse):
             self._refuse(request, asked, downstream)
             return
         if not asked.joinable:
@@ -75,10 +74,12 @@ class Node:
             return
         now = self._clock()
         try:
+            # Before any epoch is read: see Note [order of the page] in edgecache.store.page.
+            fenced = self._is_fenced()
             stored, record_hash, vary_miss = self._select(asked)
             purged = None if stored is None else self._epochs.since(stored)
-            decision = on_request(asked, stored, purged, self._is_fenced(), now, vary_miss=vary_miss)
-            if type(decision) is Reuse:
+            decision = on_request(asked, stored, purged, fenced, now, vary_miss=vary_miss)
+            if isinstance(decision, Reuse):
                 assert stored is not None
                 status = status_fields.hit(asked.site, decision)
                 if self._sender.send(downstream, asked, stored, record_hash, decision.age, status):
@@ -91,7 +92,7 @@ class Node:
                 decision = Forward(ForwardReason.URI_MISS)
         finally:
             self._reader.done()
-        if type(decision) is Refuse:
+        if isinstance(decision, Refuse):
             self._refuse(request, decision, downstream)
         else:
             self._forward(asked, decision, record_hash, downstream, owned)
@@ -99,26 +100,24 @@ class Node:
     def _select(self, asked: Asked) -> tuple[Stored | None, bytes, bool]:
         """:return: the stored response that the request selects, where it lies, and "only others" (RFC 9111 §4.1)."""
         found = self._reader.look_up(asked.key_hash, asked.key)
-        if type(found) is not Variants:
+        if not isinstance(found, Variants):
             return found, asked.key_hash, False
         missed = b""
         for names in found.nominated:
             variant = variant_of(asked, names)
             record_hash = variant_hash(asked.key_hash, variant)
             stored = self._reader.look_up(record_hash, asked.key)
-            if type(stored) is Stored and stored.variant == variant:
+            if isinstance(stored, Stored) and stored.variant == variant:
                 return stored, record_hash, False
             missed = missed or record_hash
         return None, missed or asked.key_hash, True
 
     def _is_fenced(self) -> bool:
-        """Is this node outside of its lease (DESIGN 9)? See Note [order of the page] in :mod:`edgecache.store.page`."""
+        """Is this node outside of its lease (DESIGN 9)?"""
         fresh_until = self._page.fresh_until
         return fresh_until != math.inf and fresh_until <= self._boot_clock()
 
-    def _forward(
-        self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream, owned: bool
-    ) -> None:
+    def _forward(self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream, owned: bool) -> None:
         self._page.add(Counter.FORWARDED)
         owner = None if owned or forward.alone or not asked.fills else self._owners.elsewhere(asked.key_hash)
         if owner is None:

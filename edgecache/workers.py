@@ -7,15 +7,45 @@ The same function starts a worker in its own process and, with ``--workers 0``, 
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import socket
+import time
 from typing import Any
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import gatherResults
 from twisted.logger import Logger
 
+from edgecache.fills.attempts import Attempts
+from edgecache.fills.fills import Fills
+from edgecache.fills.owners import UNCOUNTED, Owners
+from edgecache.fills.sending import Sender
+from edgecache.node import Node
 from edgecache.processes.channel import Channel
+from edgecache.processes.timers import LoopTimers
+from edgecache.rules import status_fields
+from edgecache.rules.decisions import Refuse
+from edgecache.rules.purges import PurgeTable
+from edgecache.rules.selectors import Selector
+from edgecache.rules.sites import Sites
+from edgecache.store.controlrows import ControlReader
+from edgecache.store.environments import Environments
+from edgecache.store.epochs import Epochs
+from edgecache.store.page import Page
+from edgecache.store.reading import StoreReader
+from edgecache.store.writing import StoreWriter
+from edgecache.upstream.addresses import AddressBook, Origin, parse_origin, unix_address
+from edgecache.upstream.client import Client
+from edgecache.upstream.dialing import LoopDialer
+from edgecache.wire.access import AccessLog
+from edgecache.wire.listener import Listener
+from edgecache.wire.listening import Server, start_server
+from edgecache.wire.tls import tls_context
 from edgecache.words.config import Config
+from edgecache.words.counters import Counter
+from edgecache.words.errors import StartError
+from edgecache.words.reasons import PurgeMode
 
 _log = Logger()
 
@@ -40,8 +70,9 @@ class WorkerParts:
     count: int
     spawn: int
     data: str
-    page: Any
+    page: Page
     channel: Channel
+    environments: Environments
     sockets: list[socket.socket]
     owner_socket: socket.socket | None
     owner_paths: list[str]
@@ -49,46 +80,129 @@ class WorkerParts:
     loop: asyncio.AbstractEventLoop
 
 
-class _Constant(asyncio.Protocol):
-    """Stand-in: one constant answer per chunk received."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n")
-
-
 @define(eq=False)
 class Worker:
     """A running worker."""
 
-    _servers: list[asyncio.Server] = field(factory=list)
+    _writer: StoreWriter
+    _client: Client
+    _public: Listener
+    _owned: Listener
+    _access: AccessLog | None
+    _servers: list[Server] = field(factory=list)
 
-    def drain(self, seconds: float) -> Deferred[None]:
-        """Accept nothing more; fires when the last response is out, or after ``seconds``."""
+    async def drain(self, seconds: float) -> None:
+        """Accept nothing more; done when the last response is out, or after ``seconds``."""
         for server in self._servers:
             server.close()
-        return succeed(None)
+        await gatherResults([self._public.drain(seconds), self._owned.drain(seconds)])
 
-    def stop(self) -> Deferred[None]:
+    async def stop(self) -> None:
         """Close everything at once; what is committed stays, fills in progress are lost."""
         for server in self._servers:
             server.close()
-        return succeed(None)
+        self._public.stop()
+        self._owned.stop()
+        self._client.close()
+        await self._writer.close()
+        if self._access is not None:
+            self._access.close()
 
 
-async def _start(parts: WorkerParts) -> Worker:
-    servers = []
-    for sock in parts.sockets:
-        server = await Deferred.fromFuture(
-            asyncio.ensure_future(parts.loop.create_server(_Constant, sock=sock), loop=parts.loop)
+def boot_clock() -> float:
+    """Seconds that no step of the wall clock moves and that count while the machine sleeps (DESIGN 9)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+async def start_worker(parts: WorkerParts) -> Worker:
+    """
+    Build the worker and begin to accept.
+
+    :raises StartError: it cannot.
+    """
+    config, page, timers = parts.config, parts.page, LoopTimers(parts.loop)
+    node_id = config.node.id.encode()
+    sites = Sites(config)
+    control = ControlReader.of(parts.environments.control)
+    # Whatever was purged before is in control; the window grows from here.
+    epochs = Epochs(page, control, PurgeTable(page.epoch))
+    writer = StoreWriter(parts.environments, page, parts.spawn, parts.reactor)
+    reader = StoreReader(parts.environments, page, writer.damaged)
+    client = Client(LoopDialer(parts.loop), timers, config.upstream, page)
+    book = _follow_addresses(parts)
+    sender = Sender(reader, page)
+
+    async def invalidate(selectors: tuple[Selector, ...]) -> None:
+        rows = [(selector.canonical.hex(), selector.hash, PurgeMode.REVALIDATE) for selector in selectors]
+        await parts.channel.call("invalidate", rows=rows)
+
+    fills = Fills(
+        reader,
+        writer,
+        Attempts(client, book, config.upstream, timers, page),
+        epochs,
+        sender,
+        page,
+        time.time,
+        invalidate,
+        node_id,
+    )
+    owners = Owners(
+        parts.index,
+        [unix_address(path) for path in parts.owner_paths],
+        client,
+        page,
+        # The owner's own budget, and a little for the hop.
+        config.upstream.first_byte_seconds + 1.0,
+    )
+    node = Node(sites, reader, writer, page, epochs, sender, fills, owners, node_id, time.time, boot_clock)
+    access = _access_log(parts)
+
+    def refusal(status: int, detail: str) -> tuple[bytes, bytes]:
+        page.add(Counter.REFUSED)
+        return status_fields.refusal(None, node_id, Refuse(status, detail, close=True))
+
+    def listener(owned: bool) -> Listener:
+        return Listener(
+            answer=node.answer_worker if owned else node.answer,
+            limits=config.limits,
+            counters=UNCOUNTED if owned else page,
+            timers=timers,
+            soon=parts.loop.call_soon,
+            secure=config.tls is not None and not owned,
+            trusted=owned,
+            on_done=access.done if access is not None and not owned else None,
+            wall=time.time,
+            refusal=refusal,
         )
-        servers.append(server)
-    return Worker(servers)
+
+    public, owned = listener(False), listener(True)
+    tls = None if config.tls is None else tls_context(config.tls)
+    servers = [await start_server(parts.loop, public, sock, tls) for sock in parts.sockets]
+    if parts.owner_socket is not None:
+        servers.append(await start_server(parts.loop, owned, parts.owner_socket))
+    public.start()
+    owned.start()
+    # Everything made so far lives as long as the worker: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    return Worker(writer, client, public, owned, access, servers)
 
 
-def start_worker(parts: WorkerParts) -> Deferred[Worker]:
-    """Build the worker and begin to accept. Fails with ``StartError`` when it cannot."""
-    return Deferred.fromCoroutine(_start(parts))
+def _follow_addresses(parts: WorkerParts) -> AddressBook:
+    origins: list[Origin] = [parse_origin(url) for site in parts.config.sites for url in site.origins]
+    book = AddressBook()
+    parts.channel.on("addresses", lambda **document: book.update(document, origins))
+    return book
+
+
+def _access_log(parts: WorkerParts) -> AccessLog | None:
+    settings = parts.config.log
+    if not settings.access:
+        return None
+    access = AccessLog(settings.access, settings.format == "combined", time.time, parts.loop.call_soon)
+    try:
+        access.open()
+    except OSError as error:
+        raise StartError(f"access log {settings.access}: {os.strerror(error.errno or 0)}") from error
+    return access

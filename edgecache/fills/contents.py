@@ -85,9 +85,7 @@ class Filling:
 
     def end(self) -> None:
         if self.length is not None and self._writer.written != self.length:
-            self.fail(
-                ConnectionLost("upstream", 0.0, f"{self._writer.written} of the announced {self.length} octets")
-            )
+            self.fail(ConnectionLost("upstream", 0.0, f"{self._writer.written} of the announced {self.length} octets"))
             return
         self.length = self._writer.written
         self.complete = True

@@ -173,9 +173,7 @@ class Fill:
         self._plan = plan
         self.phase = Phase.STREAMING
         self._writer = self._fills.writer.begin()
-        filling = Filling(
-            self._writer, response, self._fills.counts, self._filled, None if size < 0 else size
-        )
+        filling = Filling(self._writer, response, self._fills.counts, self._filled, None if size < 0 else size)
         self._filling = filling
         waiters = self._take()
         for waiter in waiters:
@@ -341,9 +339,7 @@ class Fill:
             self._refuse(waiter, Refuse(503, "no upstream answers, and the stored content is gone"))
 
     def _fail(self, failure: UpstreamFailed) -> None:
-        _log.warn(
-            "{target}: {failure}", target=self.leader.request.target.decode("latin-1"), failure=failure
-        )
+        _log.warn("{target}: {failure}", target=self.leader.request.target.decode("latin-1"), failure=failure)
         self.leave()
         for waiter in self._take():
             match on_failure(waiter.asked, waiter.forward, self._fills.clock(), failure):

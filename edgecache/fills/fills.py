@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from attrs import define, evolve, field
@@ -47,7 +47,7 @@ class Fills:
     sender: Sender
     counts: Counts
     clock: Callable[[], float]
-    invalidate: Callable[[tuple[Selector, ...]], Deferred[None]]
+    invalidate: Callable[[tuple[Selector, ...]], Awaitable[None]]
     node_id: bytes
     _running: dict[bytes, Fill] = field(factory=dict)
     _unshareable: dict[bytes, float] = field(factory=dict)
@@ -101,9 +101,7 @@ class Fills:
         finally:
             self.reader.done()
 
-    def refuse(
-        self, asked: Asked, refuse: Refuse, downstream: Downstream, reason: ForwardReason | None = None
-    ) -> None:
+    def refuse(self, asked: Asked, refuse: Refuse, downstream: Downstream, reason: ForwardReason | None = None) -> None:
         """Answer with an error of ours."""
         self.counts.add(Counter.REFUSED)
         cache_status = b"" if reason is None else status_fields.forwarded(asked.site, reason)

@@ -64,7 +64,7 @@ class Owners:
             response.cancel()
             downstream.send(head, b"")
         else:
-            source = Passing(response, _Uncounted(), response.length)
+            source = Passing(response, UNCOUNTED, response.length)
             downstream.send_from(head, source, 0, response.length)
         return True
 
@@ -96,6 +96,9 @@ class _Uncounted:
 
     def add(self, counter: int, n: int = 1) -> None:
         """Count nothing."""
+
+
+UNCOUNTED = _Uncounted()
 
 
 def _nominated_by_connection(fields: list[tuple[bytes, bytes]]) -> frozenset[bytes]:

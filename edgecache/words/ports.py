@@ -29,8 +29,11 @@ class Source(Protocol):
     :ivar failed: why no more will come, ``None`` while it may.
     """
 
-    length: int | None
-    failed: Exception | None
+    @property
+    def length(self) -> int | None: ...
+
+    @property
+    def failed(self) -> Exception | None: ...
 
     def read(self, position: int, limit: int) -> bytes:
         """
