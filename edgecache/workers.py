@@ -128,7 +128,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
     epochs = Epochs(page, control, PurgeTable(page.epoch))
     writer = StoreWriter(parts.environments, page, parts.spawn, parts.reactor)
     reader = StoreReader(parts.environments, page, writer.damaged)
-    client = Client(LoopDialer(parts.loop), timers, config.upstream, page)
+    client = Client(LoopDialer(parts.loop), timers, config.upstream)
     book = _follow_addresses(parts)
     sender = Sender(reader, page)
 

@@ -18,20 +18,18 @@ from edgecache.upstream.requests import serialise
 from edgecache.upstream.responses import Response
 from edgecache.upstream.tls import check_name, client_context
 from edgecache.words.config import UpstreamSettings
-from edgecache.words.counters import Counter
 from edgecache.words.errors import ConnectFailed, ConnectTimedOut, TLSFailed, UpstreamBusy, UpstreamFailed
 from edgecache.words.messages import Head, Outbound
-from edgecache.words.ports import Counts, Timers
+from edgecache.words.ports import Timers
 
 
 class Client:
     """
-    One worker's client.
+    One worker's client. It counts nothing: who asks knows what its exchanges are for.
 
     :param dialer: opens connections.
     :param timers: monotonic; every deadline runs on it.
     :param settings: deadlines and caps.
-    :param counts: the worker's counters.
     :param context: for ``https`` origins; made from ``settings.ca`` when first needed
         (it takes megabytes), so call :func:`~edgecache.upstream.tls.client_context` to check at start.
     """
@@ -41,13 +39,11 @@ class Client:
         dialer: Dialer,
         timers: Timers,
         settings: UpstreamSettings,
-        counts: Counts,
         context: ssl.SSLContext | None = None,
     ) -> None:
         self._dialer = dialer
         self._timers = timers
         self._settings = settings
-        self._counts = counts
         self._context = context
         self._pools: dict[Address, Pool] = {}
         self._dialing: dict[Exchange, Deferred[None]] = {}
@@ -80,7 +76,6 @@ class Client:
         if pool.awaited >= self._settings.awaited_heads:
             return fail(UpstreamBusy(address.name, 0.0))
         pool.awaited += 1
-        self._counts.add(Counter.UPSTREAM_REQUESTS if address.path is None else Counter.OWNER_HOPS)
         exchange = Exchange(self, address, outbound, self._settings, self._timers.seconds, interim, head_seconds)
         connection = pool.take(exchange.requested_at)
         if connection is not None:
@@ -117,11 +112,6 @@ class Client:
 
     def over(self, exchange: Exchange, connection: Connection | None, idle_seconds: int | None) -> None:
         """See :meth:`edgecache.upstream.exchange.Keeper.over`."""
-        if exchange.address.path is None:
-            if exchange.octets:
-                self._counts.add(Counter.BYTES_FETCHED, exchange.octets)
-            if exchange.failure is not None:
-                self._counts.add(Counter.UPSTREAM_FAILURES)
         if connection is None:
             self._forget(exchange.address)
         elif self._closed:

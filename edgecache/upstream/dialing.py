@@ -11,7 +11,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from edgecache.upstream.addresses import Address
-from edgecache.words.ports import Timer
 
 T = TypeVar("T")
 
@@ -63,19 +62,6 @@ class LoopDialer:
 
     def _deferred(self, coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
         return Deferred.fromFuture(self._loop.create_task(coroutine)).addErrback(_as_twisted)
-
-
-class LoopTimers:
-    """:class:`~edgecache.words.ports.Timers` of an asyncio loop: monotonic, unlike the reactor's."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        # The bound method itself: it is called for every read.
-        self.seconds = loop.time
-
-    def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> Timer:
-        """See :class:`~edgecache.words.ports.Timers`."""
-        return self._loop.call_later(delay, callable, *args)
 
 
 def _as_twisted(failure: Failure) -> Failure:

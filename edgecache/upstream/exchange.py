@@ -59,7 +59,6 @@ class Exchange(Delivery):
     What most exchanges never touch has its default on the class.
 
     :ivar octets: of content, so far.
-    :ivar failure: why it failed, ``None`` while it has not.
     """
 
     head: Head
@@ -68,7 +67,6 @@ class Exchange(Delivery):
     delimited_by_close = False
     minor = 1
     octets = 0
-    failure: UpstreamFailed | None = None
     _stage = _AWAITING
     _connection: Connection | None = None
     _pump: ContentPump | None = None
@@ -123,7 +121,6 @@ class Exchange(Delivery):
         stage = self._stage
         if stage is _OVER:
             return
-        self.failure = failure
         self._over(reusable=False)
         if stage is _AWAITING:
             self.answer.errback(failure)

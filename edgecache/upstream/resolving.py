@@ -1,0 +1,155 @@
+"""
+Names to addresses, again and again, in the node process (DESIGN 8).
+
+What was found is published as a plain document, which workers read with
+:class:`~edgecache.upstream.addresses.AddressBook`.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from edgecache.upstream.addresses import Origin
+from edgecache.words.config import UpstreamSettings
+from edgecache.words.ports import Timer, Timers
+
+_log = Logger()
+
+SLOTS = 256
+"""Health slots of the mapped page."""
+
+LookUp = Callable[[str, int], Deferred[list[str]]]
+"""Host and port to numeric addresses, the best first; fails with ``OSError``."""
+
+
+def thread_look_up(reactor: IReactorFromThreads, pool: ThreadPool) -> LookUp:
+    """:return: ``getaddrinfo`` in a thread of ``pool``: A and AAAA in the order of RFC 6724."""
+
+    def resolve(host: str, port: int) -> list[str]:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        # The scope of a link-local address is kept by getnameinfo alone.
+        return list(dict.fromkeys(socket.getnameinfo(entry[4], _NUMERIC)[0] for entry in found))
+
+    return lambda host, port: deferToThreadPool(reactor, pool, resolve, host, port)
+
+
+_NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+
+
+class Resolver:
+    """
+    Keeps the addresses of ``origins`` up to date; the last good set stays when a name fails to resolve.
+
+    :param publish: called with :attr:`document` whenever it has changed.
+    """
+
+    def __init__(
+        self,
+        origins: Iterable[Origin],
+        timers: Timers,
+        settings: UpstreamSettings,
+        look_up: LookUp,
+        publish: Callable[[dict[str, Any]], None],
+    ) -> None:
+        # By name: sites may share an origin, with other prefixes.
+        self._origins = {origin.name: origin for origin in origins}
+        self._timers = timers
+        self._settings = settings
+        self._look_up = look_up
+        self._publish = publish
+        self._found: dict[str, tuple[str, ...]] = {}
+        self._slots: dict[tuple[str, str], int] = {}
+        # Freed ones go to the end: a slot's old health is forgotten before it has a new tenant.
+        self._free = deque(range(SLOTS))
+        self._failing: set[str] = set()
+        self._running: set[str] = set()
+        self._timer: Timer | None = None
+        self._started: Deferred[None] | None = None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """``{"origins": {name: [[host, port, slot], ...]}}``, plain JSON; slot -1 is none."""
+        return {
+            "origins": {
+                name: [[host, self._origins[name].port, self._slots.get((name, host), -1)] for host in hosts]
+                for name, hosts in self._found.items()
+            }
+        }
+
+    def start(self) -> Deferred[None]:
+        """:return: fires once every name was tried, found or not."""
+        self._started = started = Deferred()
+        for name, origin in self._origins.items():
+            if origin.literal:
+                self._set(name, (origin.host,))
+        self._round()
+        return started
+
+    def stop(self) -> None:
+        """Look up nothing more; what is running is ignored."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._origins = {}
+        self._tried()
+
+    def _round(self) -> None:
+        self._timer = self._timers.callLater(self._settings.resolve_seconds, self._round)
+        for name, origin in list(self._origins.items()):
+            # One that hangs is asked once, not once a round: each holds a thread.
+            if not origin.literal and name not in self._running:
+                self._running.add(name)
+                looked_up = self._look_up(origin.host, origin.port)
+                _ = looked_up.addCallbacks(self._good, self._bad, (name,), None, (name,))
+        self._tried()
+
+    def _good(self, hosts: list[str], name: str) -> None:
+        self._running.discard(name)
+        if name in self._origins and hosts:
+            self._failing.discard(name)
+            self._set(name, tuple(hosts))
+        self._tried()
+
+    def _bad(self, failure: Failure, name: str) -> None:
+        self._running.discard(name)
+        if name in self._origins and name not in self._failing:
+            # Once, not every round.
+            self._failing.add(name)
+            known = len(self._found.get(name, ()))
+            _log.warn(
+                "cannot resolve {origin}: {error}; keeping {known} known addresses",
+                origin=name,
+                error=str(failure.value),
+                known=known,
+            )
+        self._tried()
+
+    def _tried(self) -> None:
+        if not self._running or not self._origins:
+            started, self._started = self._started, None
+            if started is not None:
+                started.callback(None)
+
+    def _set(self, name: str, hosts: tuple[str, ...]) -> None:
+        before = self._found.get(name, ())
+        # Round-robin DNS turns the order with each answer; that is no change.
+        if frozenset(before) == frozenset(hosts):
+            return
+        self._found[name] = hosts
+        for host in before:
+            if host not in hosts and (slot := self._slots.pop((name, host), -1)) >= 0:
+                self._free.append(slot)
+        for host in hosts:
+            if (name, host) not in self._slots and self._free:
+                self._slots[name, host] = self._free.popleft()
+        self._publish(self.document)
