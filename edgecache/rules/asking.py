@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from attrs import define
+import hashlib
 
-from edgecache.rules.conditions import Conditions, RangeAsked
+from attrs import define, field
+
+from edgecache.rules.conditions import CONDITION_FIELDS, Conditions, RangeAsked, conditions_of, range_of
 from edgecache.rules.decisions import Refuse
+from edgecache.rules.directives import NONE, RequestDirectives, request_directives
+from edgecache.rules.fields import members, named_by_connection
+from edgecache.rules.indexpaths import is_file, page_accept
+from edgecache.rules.negotiation import accepts_gzip, ranked
+from edgecache.rules.selectors import selectors_of_target
 from edgecache.rules.sites import Site, Sites
-from edgecache.words.messages import Fields, Request
-
-
-@define(eq=False)
-class RequestDirectives:
-    """Cache-Control of a request, and Pragma without one (RFC 9111 §5.2.1, §5.4). Seconds; ``None``: not given."""
-
-    max_age: int | None = None
-    min_fresh: int | None = None
-    # Any staleness is accepted: infinite.
-    max_stale: float | None = None
-    stale_if_error: int | None = None
-    no_cache: bool = False
-    no_store: bool = False
-    only_if_cached: bool = False
+from edgecache.words.messages import SAFE, Fields, Request, combined, without
 
 
 @define(eq=False)
@@ -30,17 +23,21 @@ class Asked:
     What the rules need to know about a request. Nothing of one exchange is written here: it is shared by
     every request with the same head.
 
-    :ivar key: the cache key (site, authority if it is sent, target, and on an index the allowed fields).
+    :ivar key: the cache key: site, authority if it is sent, target, and on an index the fields that are sent.
     :ivar key_hash: 32 octets of ``key``: where its record lies.
+    :ivar file: on an index: the target is an artifact, not a page.
     :ivar conditions: ``None`` without any.
     :ivar range: the single range asked for, ``None`` without a usable one.
-    :ivar authorized: the request has Authorization (RFC 9111 §3.5).
+    :ivar authorized: the request has Authorization, and the origin sees it (RFC 9111 §3.5).
     :ivar joinable: GET or HEAD without content: the store may answer it. (Only a GET fills.)
     :ivar fills: it may start or join a fill: joinable and a GET.
+    :ivar bypass: it must be forwarded on its own although it is joinable.
     :ivar simple: GET or HEAD without conditions, range and directives: the straight path.
     :ivar unsafe: its success invalidates (RFC 9111 §4.4).
     :ivar selectors: hashes of all, its URL, its path prefixes: what a purge can name before the head is known.
-    :ivar upstream_fields: end-to-end fields to send, less conditions, Range, Via and CDN-Loop.
+    :ivar upstream_fields: end-to-end fields to send for a fill: without conditions and Range.
+    :ivar own_fields: likewise for a request that is forwarded on its own: with them.
+    :ivar variants: memo of :mod:`edgecache.rules.varying`.
     """
 
     request: Request
@@ -49,16 +46,29 @@ class Asked:
     head: bool
     key: bytes
     key_hash: bytes
+    file: bool
     directives: RequestDirectives
     conditions: Conditions | None
     range: RangeAsked | None
     authorized: bool
     joinable: bool
     fills: bool
+    bypass: bool
     simple: bool
     unsafe: bool
     selectors: tuple[int, ...]
     upstream_fields: Fields
+    own_fields: Fields
+    variants: dict[tuple[bytes, ...], bytes] = field(factory=dict)
+
+
+_NOT_SENT = frozenset((b"host", b"content-length", b"expect", b"http2-settings"))
+"""Besides hop-by-hop fields: the upstream's own, or framing, or for us."""
+
+INTERNAL = b"edgecache-"
+"""Fields between our own workers and nodes begin so; nobody else gets or sends them."""
+
+_NOT_SHARED = CONDITION_FIELDS | {b"range"}
 
 
 def ask(request: Request, sites: Sites) -> Asked | Refuse:
@@ -68,4 +78,117 @@ def ask(request: Request, sites: Sites) -> Asked | Refuse:
     :return: :class:`Refuse` for a host of no site (421), a loop (508, RFC 8586), and what an index does not
         take: other methods (405), GET or HEAD with content (400).
     """
-    raise NotImplementedError
+    site = sites.match(request.authority)
+    if site is None:
+        return Refuse(421, "This node serves no site of that name.")
+    refused = _refused(request, site)
+    if refused is not None:
+        return refused
+    method = request.method
+    readable = method in (b"GET", b"HEAD")
+    joinable = readable and not request.has_content
+    path = request.target.partition(b"?")[0]
+    file = site.index and is_file(path)
+    conditions = conditions_of(request.fields) if readable else None
+    range_asked = range_of(request.fields) if method == b"GET" else None
+    directives = request_directives(request.fields) if readable else NONE
+    authorized = any(name == b"authorization" for name, _ in request.fields)
+    if site.index:
+        upstream = own = _index_fields(request, site, file)
+        authorized = authorized and site.settings.pass_authorization
+        bypass = authorized
+        shared_key = b"\n".join(value for name, value in upstream if name in (b"accept", b"accept-encoding"))
+    else:
+        own = _end_to_end(request)
+        upstream = without(own, _NOT_SHARED)
+        bypass = (conditions is not None and conditions.for_origin) or directives.no_store
+        shared_key = b""
+    upstream, own = _with_trace(upstream, request, site), _with_trace(own, request, site)
+    authority = request.authority if site.settings.preserve_host else b""
+    key = b"%016x %b %b\n%b" % (site.id, authority, request.target, shared_key)
+    return Asked(
+        request=request,
+        site=site,
+        method=method,
+        head=method == b"HEAD",
+        key=key,
+        key_hash=hashlib.blake2b(key, digest_size=32).digest(),
+        file=file,
+        directives=directives,
+        conditions=conditions,
+        range=range_asked,
+        authorized=authorized,
+        joinable=joinable,
+        fills=joinable and method == b"GET" and not bypass,
+        bypass=bypass,
+        simple=joinable and not bypass and conditions is None and range_asked is None and directives is NONE,
+        unsafe=method not in SAFE,
+        selectors=selectors_of_target(site.id, request.target),
+        upstream_fields=upstream,
+        own_fields=own,
+    )
+
+
+def _refused(request: Request, site: Site) -> Refuse | None:
+    method = request.method
+    if method == b"CONNECT":
+        return Refuse(501, "This node is no tunnel.", close=True)
+    if site.index:
+        if method not in (b"GET", b"HEAD"):
+            allow = ((b"allow", b"GET, HEAD"),)
+            return Refuse(405, "This index is read-only here.", fields=allow, close=True)
+        if request.has_content:
+            return Refuse(400, "GET and HEAD have no content here.", close=True)
+    for name, value in request.fields:
+        if name == b"cdn-loop" and _names(value, site.cdn_id):
+            return Refuse(508, "This request has been here before.", proxy_error="proxy_loop_detected")
+    if method in (b"TRACE", b"OPTIONS") and combined(request.fields, b"max-forwards") == b"0":
+        return Refuse(501, "Max-Forwards ends here, and this node does not answer that method itself.")
+    return None
+
+
+def _names(value: bytes, cdn_id: bytes) -> bool:
+    return any(member.partition(b";")[0].strip(b" \t").lower() == cdn_id for member in members(value))
+
+
+def _index_fields(request: Request, site: Site, file: bool) -> Fields:
+    """The fields that reach an index: all of them are in the key, or sent without storing (DESIGN 12)."""
+    fields: Fields
+    if file:
+        # A file has one representation: whoever asks with whatever, it is stored once.
+        fields = [(b"accept", b"*/*"), (b"accept-encoding", b"identity")]
+    else:
+        accept = combined(request.fields, b"accept")
+        fields = [
+            (b"accept", page_accept([] if accept is None else [one for one in ranked(accept) if one[1] > 0])),
+            (b"accept-encoding", b"gzip" if accepts_gzip(request.fields) else b"identity"),
+        ]
+    fields.append((b"user-agent", b"edgecache"))
+    if site.settings.pass_authorization:
+        fields += [line for line in request.fields if line[0] == b"authorization"]
+    return fields
+
+
+def _end_to_end(request: Request) -> Fields:
+    dropped = named_by_connection(request.fields) | _NOT_SENT
+    fields = [line for line in request.fields if line[0] not in dropped and not line[0].startswith(INTERNAL)]
+    if request.method in (b"TRACE", b"OPTIONS"):
+        fields = [_one_less(line) if line[0] == b"max-forwards" else line for line in fields]
+    return fields
+
+
+def _one_less(line: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """RFC 9110 §7.6.2"""
+    name, value = line
+    return (name, b"%d" % (int(value) - 1)) if value.isdigit() and len(value) < 10 else line
+
+
+def _with_trace(fields: Fields, request: Request, site: Site) -> Fields:
+    """Via and CDN-Loop with this node added; a CDN-Loop of others is kept even on an index (RFC 8586 §2)."""
+    loop = combined(request.fields, b"cdn-loop")
+    via = None if site.index else combined(request.fields, b"via")
+    return [
+        *without(fields, (b"via", b"cdn-loop")),
+        (b"via", site.via if via is None else via + b", " + site.via),
+        (b"cdn-loop", site.cdn_id if loop is None else loop + b", " + site.cdn_id),
+    ]

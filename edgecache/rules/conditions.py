@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from attrs import define
+
+from edgecache.rules.dates import parse_date
+from edgecache.rules.fields import is_strong, members, opaque_tag
+from edgecache.words.messages import Fields, field_values
+
+CONDITION_FIELDS = frozenset((b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"))
+
+CENTURY = 1_600_000_000.0
+"""2020: by it two-digit years of a condition are understood, since a request is parsed once for all times."""
 
 
 @define(eq=False)
@@ -21,23 +32,69 @@ class RangeAsked:
 @define(eq=False)
 class Conditions:
     """
-    What the request's precondition fields say.
+    What the request's precondition fields say, as far as a cache evaluates them.
 
-    :ivar none_match: entity tags of If-None-Match without ``W/``, ``None`` without the field.
+    If-Match and If-Unmodified-Since are the origin's to evaluate (RFC 9111 §4.3.2): they are only noticed.
+
+    :ivar none_match: opaque tags of If-None-Match, ``None`` without the field.
     :ivar none_match_any: ``If-None-Match: *``.
-    :ivar match: strong entity tags of If-Match, ``None`` without the field.
-    :ivar match_any: ``If-Match: *``.
     :ivar modified_since: seconds since the epoch, ``None`` without a valid date.
-    :ivar unmodified_since: likewise.
-    :ivar range_etag: If-Range's strong entity tag; ``b""`` when it is there and can match nothing.
-    :ivar range_date: If-Range's date.
+    :ivar for_origin: If-Match or If-Unmodified-Since is there.
+    :ivar range_tag: If-Range's entity tag; ``None`` without one.
+    :ivar range_date: If-Range's date; ``None`` without one.
+    :ivar range_if: If-Range is there.
     """
 
     none_match: frozenset[bytes] | None = None
     none_match_any: bool = False
-    match: frozenset[bytes] | None = None
-    match_any: bool = False
     modified_since: float | None = None
-    unmodified_since: float | None = None
-    range_etag: bytes | None = None
+    for_origin: bool = False
+    range_tag: bytes | None = None
     range_date: float | None = None
+    range_if: bool = False
+
+
+def conditions_of(fields: Fields) -> Conditions | None:
+    """:return: the preconditions of a request, ``None`` if it has none."""
+    if not any(name in CONDITION_FIELDS for name, _ in fields):
+        return None
+    conditions = Conditions()
+    tags = [member for value in field_values(fields, b"if-none-match") for member in members(value)]
+    if tags:
+        conditions.none_match = frozenset(opaque_tag(tag) for tag in tags)
+        conditions.none_match_any = b"*" in tags
+    dates = field_values(fields, b"if-modified-since")
+    if len(dates) == 1:
+        conditions.modified_since = parse_date(dates[0], CENTURY)
+    conditions.for_origin = any(name in (b"if-match", b"if-unmodified-since") for name, _ in fields)
+    ranges = field_values(fields, b"if-range")
+    if ranges:
+        conditions.range_if = True
+        if len(ranges) == 1 and is_strong(ranges[0]):
+            conditions.range_tag = ranges[0]
+        elif len(ranges) == 1:
+            conditions.range_date = parse_date(ranges[0], CENTURY)
+    return conditions
+
+
+_RANGE = re.compile(rb"bytes=[ \t]*(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))[ \t]*", re.IGNORECASE)
+
+
+def range_of(fields: Fields) -> RangeAsked | None:
+    """
+    :return: the range if the request asks for exactly one that is valid; otherwise Range is as if it were
+        not there (RFC 9110 §14.2), several ranges included.
+    """
+    values = field_values(fields, b"range")
+    if len(values) != 1:
+        return None
+    matched = _RANGE.fullmatch(values[0])
+    if matched is None:
+        return None
+    first, last, suffix = matched.groups()
+    if suffix is not None:
+        return RangeAsked(None, int(suffix))
+    asked = RangeAsked(int(first), int(last) if last else None)
+    if asked.last is not None and int(first) > asked.last:
+        return None
+    return asked

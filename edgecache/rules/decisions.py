@@ -20,14 +20,12 @@ class Reuse:
     :ivar age: its current age in whole seconds, for the Age field (RFC 9111 §4.2.3).
     :ivar ttl: whole seconds that it stays fresh; negative once stale (RFC 9211 §2.5).
     :ivar stale: it is stale, and served on purpose.
-    :ivar revalidate: send it, and refresh it behind the client's back (RFC 5861 §3): forward ``behind``.
-    :ivar behind: the :class:`Forward` for that refresh; ``None`` without.
+    :ivar behind: how to refresh it behind the client's back (RFC 5861 §3); ``None``: not to be refreshed.
     """
 
     age: int
     ttl: int
     stale: bool = False
-    revalidate: bool = False
     behind: Forward | None = None
 
 
@@ -82,11 +80,14 @@ class Store:
         allows one); :func:`edgecache.rules.presenting.complete` makes the final record.
     :ivar record_hash: under which it is stored: the primary key's hash, or the variant's.
     :ivar nominated: the field names of Vary, sorted; ``None`` without Vary.
+    :ivar own: what the one client whose request was forwarded is shown: ``stored`` with the fields that
+        ``private="…"`` and ``no-cache="…"`` withhold from everybody else (RFC 9111 §5.2.2.4, §5.2.2.7).
     """
 
     stored: Stored
     record_hash: bytes
-    nominated: tuple[bytes, ...] | None = None
+    nominated: tuple[bytes, ...] | None
+    own: Stored
 
 
 @define(eq=False)
@@ -168,14 +169,8 @@ class Unsatisfiable:
     """416: no octet of the content is in the range asked for."""
 
 
-@define(eq=False)
-class PreconditionFailed:
-    """412 (RFC 9110 §13.1.1, §13.1.4)."""
-
-
-Presentation = Whole | NotModified | Part | Unsatisfiable | PreconditionFailed
+Presentation = Whole | NotModified | Part | Unsatisfiable
 
 WHOLE = Whole()
 NOT_MODIFIED = NotModified()
 UNSATISFIABLE = Unsatisfiable()
-PRECONDITION_FAILED = PreconditionFailed()

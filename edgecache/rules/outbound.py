@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward
-from edgecache.words.messages import Outbound
+from edgecache.rules.fields import named_by_connection, parsed, serialised
+from edgecache.words.messages import Fields, Outbound, field_values, without
 from edgecache.words.ports import Source
+from edgecache.words.stored import Stored
+
+_NO_CACHE = [(b"cache-control", b"no-cache"), (b"pragma", b"no-cache")]
 
 
 def outbound(asked: Asked, forward: Forward, *, content: Source | None = None) -> Outbound:
@@ -15,9 +19,33 @@ def outbound(asked: Asked, forward: Forward, *, content: Source | None = None) -
     A fill (not ``forward.alone``) is always for the whole representation: a GET without the client's
     conditions and range.
     """
-    raise NotImplementedError
+    fields = asked.own_fields if forward.alone else asked.upstream_fields
+    if forward.no_cache:
+        fields = without(fields, (b"cache-control", b"pragma")) + _NO_CACHE
+    if forward.stored is not None and not forward.alone:
+        fields = fields + _conditions(forward.stored)
+    request = asked.request
+    return Outbound(
+        method=request.method,
+        target=request.target,
+        fields=fields,
+        authority=request.authority if asked.site.settings.preserve_host else None,
+        content=content,
+        content_length=None if content is None else request.content_length,
+    )
 
 
-def interim_head(status: int, reason: bytes, fields: list[tuple[bytes, bytes]], asked: Asked) -> bytes:
+def _conditions(stored: Stored) -> Fields:
+    """RFC 9111 §4.3.1: the validators exactly as they were received."""
+    found: Fields = []
+    if stored.etag:
+        found.append((b"if-none-match", stored.etag))
+    if stored.last_modified is not None:
+        found += [(b"if-modified-since", value) for value in field_values(parsed(stored.head), b"last-modified")]
+    return found
+
+
+def interim_head(status: int, reason: bytes, fields: Fields, asked: Asked) -> bytes:
     """A 1xx response to pass on to the client (RFC 9110 §15.2), serialised as ``Downstream.interim`` wants it."""
-    raise NotImplementedError
+    kept = without(fields, named_by_connection(fields) | {b"content-length"})
+    return b"HTTP/1.1 %03d %b\r\n" % (status, reason) + serialised([*kept, (b"via", asked.site.via)])

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from attrs import evolve
+
 from edgecache.rules.asking import Asked
-from edgecache.rules.decisions import Presentation
+from edgecache.rules.conditions import Conditions, RangeAsked
+from edgecache.rules.decisions import (
+    NOT_MODIFIED,
+    UNSATISFIABLE,
+    WHOLE,
+    NotModified,
+    Part,
+    Presentation,
+    Unsatisfiable,
+    Whole,
+)
+from edgecache.rules.fields import is_strong, opaque_tag, parsed, serialised
+from edgecache.rules.storing import length_line
+from edgecache.words.messages import without
 from edgecache.words.stored import Stored
 
 
@@ -12,7 +27,47 @@ def present(asked: Asked, stored: Stored) -> Presentation:
     Compare conditions and range with ``stored`` (also the prototype of a fill; of unknown size it is never
     presented in part). HEAD is presented like GET, never in part; the caller sends no content for it.
     """
-    raise NotImplementedError
+    if stored.status != 200:
+        # A condition is about the representation that a GET would bring, and there is none (RFC 9110 §13.2.1).
+        return WHOLE
+    conditions = asked.conditions
+    if conditions is not None and _is_not_modified(conditions, stored):
+        return NOT_MODIFIED
+    if asked.range is None or stored.size < 0:
+        return WHOLE
+    if conditions is not None and conditions.range_if and not _is_same(conditions, stored):
+        return WHOLE
+    return _part(asked.range, stored.size)
+
+
+def _is_not_modified(conditions: Conditions, stored: Stored) -> bool:
+    """If-None-Match, or without it If-Modified-Since (RFC 9110 §13.2.2, RFC 9111 §4.3.2)."""
+    if conditions.none_match is not None:
+        return conditions.none_match_any or (bool(stored.etag) and opaque_tag(stored.etag) in conditions.none_match)
+    if conditions.modified_since is None:
+        return False
+    modified = stored.date if stored.last_modified is None else stored.last_modified
+    return modified <= conditions.modified_since
+
+
+def _is_same(conditions: Conditions, stored: Stored) -> bool:
+    """If-Range: strong comparison (RFC 9110 §13.1.5); a date is strong a second before the response (§8.8.2.2)."""
+    if conditions.range_tag is not None:
+        return is_strong(stored.etag) and stored.etag == conditions.range_tag
+    modified = stored.last_modified
+    return modified is not None and modified == conditions.range_date and stored.date - modified >= 1
+
+
+def _part(asked: RangeAsked, size: int) -> Presentation:
+    if asked.first is None:
+        wanted = asked.last or 0
+        if wanted == 0 or size == 0:
+            return UNSATISFIABLE
+        return Part(max(0, size - wanted), size)
+    if asked.first >= size:
+        return UNSATISFIABLE
+    last = size - 1 if asked.last is None else min(asked.last, size - 1)
+    return Part(asked.first, last + 1)
 
 
 def head_of(asked: Asked, stored: Stored, presentation: Presentation, *, age: int, cache_status: bytes) -> bytes:
@@ -22,9 +77,55 @@ def head_of(asked: Asked, stored: Stored, presentation: Presentation, *, age: in
     :param age: for the Age field; negative: none (the response has not come from the store).
     :param cache_status: value of Cache-Status (:mod:`edgecache.rules.status_fields`).
     """
-    raise NotImplementedError
+    if type(presentation) is Whole:
+        head = stored.head
+    elif type(presentation) is Part:
+        head = _partial_head(stored, presentation)
+    elif type(presentation) is NotModified:
+        head = _not_modified_head(stored)
+    else:
+        assert type(presentation) is Unsatisfiable
+        head = _unsatisfiable_head(asked, stored)
+    if age < 0:
+        return b"%bcache-status: %b\r\n" % (head, cache_status)
+    return b"%bage: %d\r\ncache-status: %b\r\n" % (head, age, cache_status)
+
+
+_NOT_IN_PART = frozenset((b"content-length", b"content-range"))
+
+_NOT_IN_304 = frozenset(
+    (
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"content-encoding",
+        b"content-language",
+        b"content-md5",
+        b"accept-ranges",
+    )
+)
+"""Representation metadata that a 304 leaves out (RFC 9110 §15.4.5)."""
+
+
+def _partial_head(stored: Stored, part: Part) -> bytes:
+    fields = without(parsed(stored.head), _NOT_IN_PART)
+    fields.append((b"content-range", b"bytes %d-%d/%d" % (part.start, part.stop - 1, stored.size)))
+    fields.append((b"content-length", b"%d" % (part.stop - part.start)))
+    return b"HTTP/1.1 206 Partial Content\r\n" + serialised(fields)
+
+
+def _not_modified_head(stored: Stored) -> bytes:
+    return b"HTTP/1.1 304 Not Modified\r\n" + serialised(without(parsed(stored.head), _NOT_IN_304))
+
+
+def _unsatisfiable_head(asked: Asked, stored: Stored) -> bytes:
+    kept = [line for line in parsed(stored.head) if line[0] in (b"date", b"via")]
+    kept.append((b"content-range", b"bytes */%d" % stored.size))
+    kept.append((b"content-length", b"0"))
+    return b"HTTP/1.1 416 Range Not Satisfiable\r\n" + serialised(kept)
 
 
 def complete(stored: Stored, size: int, content_id: bytes, digest: bytes = b"") -> Stored:
     """The final record of a prototype whose content has come to its end."""
-    raise NotImplementedError
+    head = stored.head if stored.size >= 0 else stored.head + length_line(stored.status, size)
+    return evolve(stored, size=size, content_id=content_id, digest=digest or stored.digest, head=head)

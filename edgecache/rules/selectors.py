@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import re
 
+import xxhash
 from attrs import frozen
 
-from edgecache.rules.sites import Sites
-from edgecache.words.reasons import PurgeMode
+from edgecache.rules.sites import Sites, without_default_port
 
 MAX_PREFIX_SEGMENTS = 16
 MAX_TAGS = 64
@@ -31,66 +30,99 @@ class Selector:
     @property
     def canonical(self) -> bytes:
         """The octets that are stored in control and hashed."""
-        raise NotImplementedError
+        return _canonical(self.kind.encode("ascii"), self.site, self.value)
 
     @property
     def hash(self) -> int:
         """64-bit hash of :attr:`canonical`: in records and purge tables."""
-        raise NotImplementedError
+        return xxhash.xxh3_64_intdigest(self.canonical)
 
 
-@frozen
-class PurgeAsked:
-    """
-    A purge request, understood.
-
-    :ivar selectors: without duplicates.
-    :ivar serials: project (normalised) to the serial that made it necessary.
-    :ivar id: the caller's idempotency id, ``""`` without one.
-    """
-
-    selectors: tuple[Selector, ...]
-    mode: PurgeMode
-    serials: dict[str, int]
-    id: str
-
-
-@frozen
-class BadPurge:
-    """:ivar problem: one sentence that names the offending entry."""
-
-    problem: str
+def _canonical(kind: bytes, site: int, value: bytes) -> bytes:
+    return b"%b %016x %b" % (kind, site, value)
 
 
 def all_selector(site_id: int) -> int:
     """Hash of the selector of everything on a site."""
-    raise NotImplementedError
+    return xxhash.xxh3_64_intdigest(_canonical(b"all", site_id, b""))
 
 
 def url_selector(site_id: int, path_and_query: bytes) -> int:
     """Hash of the selector of one URL, all its variants."""
-    raise NotImplementedError
+    return xxhash.xxh3_64_intdigest(_canonical(b"url", site_id, normal_target(path_and_query)))
 
 
 def prefix_selectors(site_id: int, path: bytes) -> tuple[int, ...]:
-    """Hashes for each prefix of ``path`` that ends in ``/``, at most 16."""
-    raise NotImplementedError
+    """Hashes for each prefix of ``path`` that ends in ``/`` and has at most 16 segments."""
+    path = normal_target(path).partition(b"?")[0]
+    found: list[int] = []
+    end = path.find(b"/")
+    while end >= 0 and len(found) <= MAX_PREFIX_SEGMENTS:
+        found.append(xxhash.xxh3_64_intdigest(_canonical(b"prefix", site_id, path[: end + 1])))
+        end = path.find(b"/", end + 1)
+    return tuple(found)
 
 
 def tag_selector(site_id: int, tag: bytes) -> int:
     """Hash of the selector of a tag."""
-    raise NotImplementedError
+    return xxhash.xxh3_64_intdigest(_canonical(b"tag", site_id, tag))
 
 
-def parse_purge(document: Any, sites: Sites, *, most: int = 10_000) -> PurgeAsked | BadPurge:
+def selectors_of_target(site_id: int, target: bytes) -> tuple[int, ...]:
+    """Hashes of everything by which a purge can name a URL before its response is known."""
+    return (all_selector(site_id), url_selector(site_id, target), *prefix_selectors(site_id, target))
+
+
+_PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+def _decoded(matched: re.Match[bytes]) -> bytes:
+    octet = int(matched[1], 16)
+    return bytes((octet,)) if octet in _UNRESERVED else matched[0].upper()
+
+
+def normal_target(target: bytes) -> bytes:
     """
-    The JSON document of ``POST /purge`` (DESIGN 11).
+    :return: path and query as a purge must find them however they were spelt (RFC 3986 §6.2.2): escapes of
+        unreserved characters undone, dot segments resolved. Cache keys are not normalised, only selectors.
 
-    :param most: selectors that one purge may have.
+    >>> normal_target(b"/%7ea/./b/../c%2f?x=%41")
+    b'/~a/c%2F?x=A'
     """
-    raise NotImplementedError
+    if b"%" in target:
+        target = _PERCENT.sub(_decoded, target)
+    if b"/." not in target:
+        return target
+    path, mark, query = target.partition(b"?")
+    kept: list[bytes] = []
+    segments = path.split(b"/")
+    for place, segment in enumerate(segments):
+        if segment in (b".", b".."):
+            if segment == b".." and len(kept) > 1:
+                kept.pop()
+            if place == len(segments) - 1:
+                kept.append(b"")
+        else:
+            kept.append(segment)
+    return b"/".join(kept) + mark + query
 
 
-def selectors_of_url(url: bytes, sites: Sites) -> Sequence[Selector] | None:
-    """Selectors for a path (every site) or an absolute URL (the sites it names); ``None`` if it is neither."""
-    raise NotImplementedError
+_ABSOLUTE = re.compile(rb"(https?)://([^/?#]+)([^#]*)(?:#.*)?", re.IGNORECASE | re.DOTALL)
+
+
+def named_by_url(url: bytes, sites: Sites, kind: str = "url") -> list[Selector] | None:
+    """
+    :param url: a path (selects it on every site) or an absolute URL (on the sites that it names, if any).
+    :return: ``None`` if it is neither.
+    """
+    if url.startswith(b"/"):
+        path = url.partition(b"#")[0]
+        return [Selector(kind, site.id, normal_target(path)) for site in sites.all]
+    matched = _ABSOLUTE.fullmatch(url)
+    if matched is None:
+        return None
+    authority = matched[2].rpartition(b"@")[2].lower()
+    authority = without_default_port(matched[1].lower(), authority)
+    rest = matched[3] if matched[3].startswith(b"/") else b"/" + matched[3]
+    return [Selector(kind, site.id, normal_target(path)) for site, path in sites.named(authority, rest)]

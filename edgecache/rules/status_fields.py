@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from edgecache.rules.decisions import Refuse, Reuse
-from edgecache.rules.sites import Site
+from edgecache.rules.sites import Site, node_name, node_token
 from edgecache.words.reasons import ForwardReason
 
 
 def hit(site: Site, reuse: Reuse, detail: str = "") -> bytes:
     """Cache-Status of an answer from the store."""
-    raise NotImplementedError
+    value = b"%b; hit; ttl=%d" % (site.cache_name, reuse.ttl)
+    return value + b"; detail=" + _string(detail) if detail else value
 
 
 def forwarded(
@@ -27,14 +30,57 @@ def forwarded(
 
     :param status: what the upstream answered, where the client sees another one (RFC 9211 §2.3).
     """
-    raise NotImplementedError
+    parts = [site.cache_name, b"fwd=" + reason.value.encode("ascii")]
+    if status is not None:
+        parts.append(b"fwd-status=%d" % status)
+    if stored:
+        parts.append(b"stored")
+    if collapsed:
+        parts.append(b"collapsed")
+    if ttl is not None:
+        parts.append(b"ttl=%d" % ttl)
+    if detail:
+        parts.append(b"detail=" + _string(detail))
+    return b"; ".join(parts)
 
 
 def with_cache_status(head: bytes, cache_status: bytes) -> bytes:
-    """``head`` of a :class:`~edgecache.rules.decisions.Pass` with our member of Cache-Status."""
-    raise NotImplementedError
+    """``head`` of a :class:`~edgecache.rules.decisions.Pass` with our member of Cache-Status, after others'."""
+    return head + b"cache-status: " + cache_status + b"\r\n"
 
 
 def refusal(site: Site | None, node_id: bytes, refuse: Refuse, cache_status: bytes = b"") -> tuple[bytes, bytes]:
-    """:return: head and content of an error of ours, for ``Downstream.send`` (HEAD: leave the content away)."""
-    raise NotImplementedError
+    """
+    :param node_id: used where the request named no site of ours.
+    :return: head and content of an error of ours, for ``Downstream.send`` (HEAD: leave the content away).
+    """
+    content = refuse.detail.encode() + b"\n"
+    name = site.cache_name if site is not None else node_name(node_id.decode("utf-8", "replace"))
+    via = site.via if site is not None else b"1.1 " + node_token(node_id.decode("utf-8", "replace"))
+    lines = [
+        b"HTTP/1.1 %d %b" % (refuse.status, _phrase(refuse.status)),
+        *[b"%b: %b" % line for line in refuse.fields],
+        b"cache-control: no-store",
+        b"content-type: text/plain; charset=utf-8",
+        b"via: " + via,
+    ]
+    if refuse.proxy_error:
+        detail = b"; details=" + _string(refuse.detail) if refuse.detail else b""
+        lines.append(b"proxy-status: %b; error=%b%b" % (name, refuse.proxy_error.encode("ascii"), detail))
+    if cache_status:
+        lines.append(b"cache-status: " + cache_status)
+    lines.append(b"content-length: %d" % len(content))
+    return b"\r\n".join(lines) + b"\r\n", content
+
+
+def _phrase(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode("ascii")
+    except ValueError:
+        return b"Refused"
+
+
+def _string(text: str) -> bytes:
+    """A structured string (RFC 9651 §3.3.3): what is not printable ASCII is shown as ``?``."""
+    printable = "".join(char if " " <= char <= "~" else "?" for char in text)
+    return b'"' + printable.replace("\\", "\\\\").replace('"', '\\"').encode("ascii") + b'"'

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from edgecache.rules.asking import Asked
-from edgecache.words.messages import Head
+from edgecache.rules.fields import members
+from edgecache.rules.negotiation import normal
+from edgecache.words.messages import Head, field_values
 
 
 def nominated(head: Head) -> tuple[bytes, ...] | None:
@@ -12,14 +16,31 @@ def nominated(head: Head) -> tuple[bytes, ...] | None:
 
     :return: ``None`` if ``*`` is among them: the response selects nothing but itself.
     """
-    raise NotImplementedError
+    names = {name.lower() for value in field_values(head.fields, b"vary") for name in members(value)}
+    return None if b"*" in names else tuple(sorted(names))
 
 
 def variant_of(asked: Asked, nominated: tuple[bytes, ...]) -> bytes:
-    """The request's values of the nominated fields, normalised; ``b""`` for ``()``."""
-    raise NotImplementedError
+    """
+    The request's values of the nominated fields, normalised; ``b""`` for ``()``.
+
+    What the origin is sent decides, so a field that an index is never sent makes no variants.
+    """
+    if not nominated:
+        return b""
+    variant = asked.variants.get(nominated)
+    if variant is None:
+        fields = asked.upstream_fields if asked.site.index else asked.request.fields
+        lines: list[bytes] = []
+        for name in nominated:
+            value = normal(name, fields)
+            lines.append(name if value is None else name + b":" + value)
+        variant = asked.variants[nominated] = b"\n".join(lines)
+    return variant
 
 
 def variant_hash(key_hash: bytes, variant: bytes) -> bytes:
     """32 octets: where the record of that variant lies; ``key_hash`` itself for ``b""``."""
-    raise NotImplementedError
+    if not variant:
+        return key_hash
+    return hashlib.blake2b(variant, digest_size=32, key=key_hash).digest()

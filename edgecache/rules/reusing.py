@@ -1,0 +1,178 @@
+"""May a stored response answer (RFC 9111 §4)?"""
+
+from __future__ import annotations
+
+from edgecache.rules.asking import Asked
+from edgecache.rules.decisions import Forward, OnFailure, OnRequest, Refuse, Reuse
+from edgecache.words.errors import UpstreamFailed
+from edgecache.words.reasons import ForwardReason, PurgeMode
+from edgecache.words.stored import Flag, Stored
+
+# Operations on IntFlag members take a microsecond each; the hit path has none.
+_ALWAYS_VALIDATE = int(Flag.ALWAYS_VALIDATE)
+
+RETRY_AFTER = (b"retry-after", b"5")
+"""Installers sleep as long as this says (FIELD 3): short."""
+
+
+def on_request(
+    asked: Asked,
+    stored: Stored | None,
+    purged: PurgeMode | None,
+    fenced: bool,
+    now: float,
+    *,
+    vary_miss: bool = False,
+) -> OnRequest:
+    """
+    May ``stored`` answer?
+
+    :param stored: the record that the look-up selected (its key and variant are this request's).
+    :param purged: strictest purge of any selector of ``stored`` later than its floor.
+    :param fenced: this node cannot vouch for being up to date: validate first.
+    :param now: wall time, seconds since the epoch.
+    :param vary_miss: something is stored for the key, but no variant of it is this request's.
+    """
+    if (
+        stored is not None
+        and asked.simple
+        and purged is None
+        and not fenced
+        and now < stored.fresh_until
+        and not stored.flags & _ALWAYS_VALIDATE
+    ):
+        return Reuse(_age(stored, now), int(stored.fresh_until - now))
+    return _considered(asked, stored, purged, fenced, now, vary_miss)
+
+
+def _age(stored: Stored, now: float) -> int:
+    """RFC 9111 §4.2.3; the wall clock may have been set back."""
+    age = int(now - stored.generated_at)
+    return age if age > 0 else 0
+
+
+def _considered(
+    asked: Asked, stored: Stored | None, purged: PurgeMode | None, fenced: bool, now: float, vary_miss: bool
+) -> OnRequest:
+    if not asked.joinable:
+        return Forward(ForwardReason.METHOD, alone=True)
+    if asked.bypass:
+        return Forward(ForwardReason.BYPASS, alone=True)
+    suspect = purged is not None or fenced
+    if purged is PurgeMode.DELETE:
+        stored = None
+    if stored is None:
+        if asked.directives.only_if_cached:
+            return _only_cached()
+        reason = ForwardReason.VARY_MISS if vary_miss else ForwardReason.URI_MISS
+        return Forward(reason, alone=asked.head, no_cache=suspect or asked.directives.no_cache)
+    against = _against(asked, stored, purged, fenced, now)
+    if against is None:
+        return Reuse(_age(stored, now), int(stored.fresh_until - now))
+    forward = Forward(
+        against,
+        stored,
+        alone=asked.head,
+        no_cache=suspect or asked.directives.no_cache,
+        stale_allowed=not stored.flags & (Flag.NEVER_STALE | Flag.ALWAYS_VALIDATE),
+    )
+    if against is ForwardReason.STALE and not fenced and _is_within_window(asked, stored, purged, now):
+        behind = Forward(against, stored, no_cache=forward.no_cache, stale_allowed=forward.stale_allowed)
+        return Reuse(_age(stored, now), int(stored.fresh_until - now), True, behind)
+    if against is ForwardReason.STALE and not suspect and _is_accepted_stale(asked, stored, now):
+        return Reuse(_age(stored, now), int(stored.fresh_until - now), True)
+    return _only_cached() if asked.directives.only_if_cached else forward
+
+
+def _against(asked: Asked, stored: Stored, purged: PurgeMode | None, fenced: bool, now: float) -> ForwardReason | None:
+    """:return: what keeps a fresh response from being reused, ``None`` if nothing does."""
+    if purged is not None or fenced or now >= stored.fresh_until or stored.flags & Flag.ALWAYS_VALIDATE:
+        return ForwardReason.STALE
+    return None if satisfies(asked, stored, now) else ForwardReason.REQUEST
+
+
+def satisfies(asked: Asked, stored: Stored, now: float) -> bool:
+    """Do the request's own directives accept this fresh response (RFC 9111 §5.2.1)?"""
+    directives = asked.directives
+    if directives.min_fresh is not None and stored.fresh_until - now < directives.min_fresh:
+        return False
+    site = asked.site
+    if site.index and asked.file and stored.flags & Flag.IMMUTABLE:
+        # It never changes under its name; installers reload it all the same (FIELD 3).
+        return True
+    if directives.no_cache:
+        return False
+    if directives.max_age is None or _age(stored, now) <= directives.max_age:
+        return True
+    if stored.flags & Flag.IMMUTABLE:
+        return True
+    if not site.index or asked.file:
+        return False
+    # pip demands max-age=0 of every page. Purges cover it, or it was vouched for just now (DESIGN 10).
+    settings = site.settings
+    return settings.purged or now - stored.validated_at <= settings.recently_validated_seconds
+
+
+def _is_within_window(asked: Asked, stored: Stored, purged: PurgeMode | None, now: float) -> bool:
+    """RFC 5861 §3; a soft purge makes stale what has such a window."""
+    if purged not in (None, PurgeMode.SOFT) or stored.flags & (Flag.NEVER_STALE | Flag.ALWAYS_VALIDATE):
+        return False
+    if stored.stale_while_revalidate_until <= stored.fresh_until or now >= stored.stale_while_revalidate_until:
+        return False
+    return _accepts_old(asked, stored, now)
+
+
+def _is_accepted_stale(asked: Asked, stored: Stored, now: float) -> bool:
+    """RFC 9111 §5.2.1.2"""
+    accepted = asked.directives.max_stale
+    if accepted is None or stored.flags & (Flag.NEVER_STALE | Flag.ALWAYS_VALIDATE):
+        return False
+    max_age = asked.directives.max_age
+    return (
+        now - stored.fresh_until <= accepted
+        and not asked.directives.no_cache
+        and asked.directives.min_fresh is None
+        and (max_age is None or _age(stored, now) <= max_age)
+    )
+
+
+def _accepts_old(asked: Asked, stored: Stored, now: float) -> bool:
+    directives = asked.directives
+    if directives.no_cache or directives.min_fresh is not None:
+        return False
+    return directives.max_age is None or _age(stored, now) <= directives.max_age
+
+
+def _only_cached() -> Refuse:
+    return Refuse(504, "Nothing that is stored here satisfies the request, and only that was asked for.")
+
+
+def stale_reuse(forward: Forward, now: float) -> Reuse | None:
+    """:return: the stored response as stale because no upstream gave a good answer (RFC 9111 §4.2.4, RFC 5861 §4)."""
+    stored = forward.stored
+    if stored is None or not forward.stale_allowed or now >= stored.stale_if_error_until:
+        return None
+    return Reuse(_age(stored, now), int(stored.fresh_until - now), True)
+
+
+_STATUS = {
+    "connection_timeout": 504,
+    "connection_read_timeout": 504,
+    "connection_limit_reached": 503,
+}
+"""RFC 9209 §2.3; all others are 502."""
+
+
+def on_failure(asked: Asked, forward: Forward, now: float, failure: UpstreamFailed | None) -> OnFailure:
+    """
+    No upstream gave a usable head: the stored response as stale, or an error of ours.
+
+    :param failure: the last one; ``None`` where an upstream answered with an error of its own.
+    """
+    reuse = stale_reuse(forward, now) if asked.joinable else None
+    if reuse is not None:
+        return reuse
+    proxy_error = "" if failure is None else failure.proxy_error
+    # pip tries again after 503, not after 504 (FIELD 3).
+    status = 503 if asked.site.index else _STATUS.get(proxy_error, 502)
+    return Refuse(status, "No upstream gave a usable response.", proxy_error, (RETRY_AFTER,))

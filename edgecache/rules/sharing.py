@@ -1,0 +1,89 @@
+"""Who else may have the response of a fill, and what an unsafe request invalidates (RFC 9111 §4, §4.4)."""
+
+from __future__ import annotations
+
+from edgecache.rules.asking import Asked
+from edgecache.rules.decisions import Freshen, Store
+from edgecache.rules.fields import parsed
+from edgecache.rules.reusing import satisfies
+from edgecache.rules.selectors import Selector, normal_target
+from edgecache.rules.sites import without_default_port
+from edgecache.rules.tags import groups
+from edgecache.rules.varying import nominated, variant_of
+from edgecache.words.messages import Head, field_values
+from edgecache.words.stored import Flag
+
+
+def may_share(waiter: Asked, leader: Asked, plan: Store | Freshen, now: float) -> bool:
+    """
+    May ``waiter``, who has joined ``leader``'s fill, have the response that ``plan`` is about?
+
+    Only what the store could give it as well: selected by Vary, fresh, and as young as the request demands.
+    Whether others than the leader may have it at all (private, Authorization) was decided when it was stored.
+    """
+    stored = plan.stored
+    if stored.flags & Flag.ALWAYS_VALIDATE or now >= stored.fresh_until:
+        return False
+    if not waiter.joinable or waiter.bypass or waiter.key != leader.key:
+        return False
+    if stored.variant:
+        if isinstance(plan, Store):
+            names = plan.nominated or ()
+        else:
+            names = nominated(Head(0, b"", parsed(stored.head))) or ()
+        if variant_of(waiter, names) != stored.variant:
+            return False
+    return satisfies(waiter, stored, now)
+
+
+def invalidated(asked: Asked, head: Head) -> tuple[Selector, ...]:
+    """
+    What the answer to an unsafe request invalidates: its URL, those of Location and Content-Location on the
+    same origin, and groups (RFC 9111 §4.4, RFC 9875 §3). Nothing if it is an error.
+    """
+    if not asked.unsafe or not 200 <= head.status < 400:
+        return ()
+    site = asked.site.id
+    target = normal_target(asked.request.target)
+    found = {Selector("url", site, target): None}
+    for name in (b"location", b"content-location"):
+        for reference in field_values(head.fields, name)[:1]:
+            other = _same_origin(asked, reference)
+            if other is not None:
+                found[Selector("url", site, normal_target(other))] = None
+    for group in groups(head.fields, b"cache-group-invalidation"):
+        found[Selector("tag", site, group)] = None
+    return tuple(found)
+
+
+def _same_origin(asked: Asked, reference: bytes) -> bytes | None:
+    """:return: path and query of a URI reference as our clients know it; ``None`` on another origin."""
+    reference = reference.partition(b"#")[0]
+    scheme, colon, rest = reference.partition(b"://")
+    if colon and scheme.lower() in (b"http", b"https"):
+        return _with_authority(asked, scheme.lower(), rest)
+    if reference.startswith(b"//"):
+        return _with_authority(asked, b"", reference[2:])
+    if reference.startswith(b"/"):
+        return reference
+    target = asked.request.target.partition(b"?")[0]
+    if not reference:
+        return asked.request.target
+    if reference.startswith(b"?"):
+        return target + reference
+    if b":" in reference.partition(b"/")[0]:
+        return None
+    return target[: target.rfind(b"/") + 1] + reference
+
+
+def _with_authority(asked: Asked, scheme: bytes, rest: bytes) -> bytes | None:
+    end = min((place for place in (rest.find(b"/"), rest.find(b"?")) if place >= 0), default=len(rest))
+    authority = without_default_port(scheme, rest[:end].rpartition(b"@")[2].lower())
+    path = rest[end:] if rest[end : end + 1] == b"/" else b"/" + rest[end:]
+    own = asked.request.authority
+    if authority == own or authority == without_default_port(b"https" if asked.request.secure else b"http", own):
+        return path
+    for origin, prefix in asked.site.origins:
+        if authority == origin and path.startswith(prefix + b"/"):
+            return path[len(prefix) :]
+    return None
