@@ -34,14 +34,15 @@ SMALLEST_STORE = 64 * MIB
 # Each process uses a few read slots per environment; a slot is a cache line of the lock file.
 READERS = 1024
 
+DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError)
+"""What LMDB says when pages are not what it wrote; nothing in that environment can be relied on."""
+
 # The file is there and readable, and it is not, or no longer, what we wrote.
 _UNUSABLE = (
-    lmdb.InvalidError,
-    lmdb.CorruptedError,
-    lmdb.PageNotFoundError,
+    *DAMAGE,
+    lmdb.PanicError,
     lmdb.VersionMismatchError,
     lmdb.IncompatibleError,
-    lmdb.PanicError,
     lmdb.NotFoundError,
     lmdb.BadTxnError,
     lmdb.BadDbiError,
@@ -59,6 +60,7 @@ class Environment:
 
     :ivar env: LMDB's own object.
     :ivar databases: handles by name (:mod:`edgecache.store.layout`).
+    :ivar condemned: it was found damaged while in use.
     :ivar writing: held by this process's writer while it has a write transaction open, so
         that nobody moves the map under it.
     """
@@ -67,6 +69,7 @@ class Environment:
     path: str
     env: lmdb.Environment
     databases: dict[bytes, lmdb._Database]
+    condemned: bool = False
     writing: threading.Lock = field(factory=threading.Lock)
 
     def adopt_size(self) -> bool:
@@ -86,10 +89,16 @@ class Environment:
         return True
 
     def condemn(self, why: str) -> None:
-        """Its pages are damaged: the next start of the node moves it aside."""
+        """Its pages are damaged: the next start of the node moves it aside. Until then it stores nothing."""
+        if self.condemned:
+            return
+        self.condemned = True
         _log.error("store: {name} is damaged and will be moved aside at the next start: {why}", name=self.name, why=why)
-        with open(self.path + ".damaged", "w") as mark:
-            mark.write(why + "\n")
+        try:
+            with open(self.path + ".damaged", "w") as mark:
+                mark.write(why + "\n")
+        except OSError as error:
+            _log.error("store: {path}.damaged could not be written: {error}", path=self.path, error=error)
 
 
 @define(eq=False)

@@ -1,0 +1,38 @@
+"""Checksums of chunks and pieces: put on when written, taken off by every read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from xxhash import xxh3_64, xxh3_64_intdigest
+
+from edgecache.store import layout
+
+_FIELD = layout.CHECKSUM_FIELD
+
+
+def sealed(parts: Iterable[bytes | memoryview], seed: int) -> bytes:
+    """:return: the parts in one, with their checksum at the end; each octet is copied once."""
+    pieces = list(parts)
+    if len(pieces) == 1:
+        checksum = xxh3_64_intdigest(pieces[0], seed)
+    else:
+        hasher = xxh3_64(seed=seed)
+        for piece in pieces:
+            hasher.update(piece)
+        checksum = hasher.intdigest()
+    pieces.append(_FIELD.pack(checksum))
+    return b"".join(pieces)
+
+
+def payload(value: memoryview, octets: int, seed: int) -> memoryview | None:
+    """
+    :return: the first ``octets`` of ``value``, a view into the map: copy it before the transaction
+        ends. ``None`` if ``value`` has another length or its checksum is wrong.
+    """
+    if len(value) != octets + layout.CHECKSUM:
+        return None
+    content = value[:octets]
+    if xxh3_64_intdigest(content, seed) != _FIELD.unpack_from(value, octets)[0]:
+        return None
+    return content

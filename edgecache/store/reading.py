@@ -1,0 +1,332 @@
+"""
+Reading: look-ups and content, each octet verified and copied within its read transaction.
+
+The hit path is :meth:`StoreReader.look_up`, :meth:`StoreReader.content` and :meth:`StoreReader.done`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import lmdb
+from attrs import define, field
+from twisted.logger import Logger
+from xxhash import xxh3_64_intdigest
+
+from edgecache.store import layout
+from edgecache.store.checks import payload
+from edgecache.store.environments import DAMAGE, Environment, Environments
+from edgecache.store.layout import CHUNK, PIECE
+from edgecache.store.record import Damaged, unpack
+from edgecache.store.sources import StoredSource
+from edgecache.words.counters import Counter
+from edgecache.words.errors import ContentMissing
+from edgecache.words.stored import Stored, Variants
+
+# Note [memo of records]
+#
+# Parsing a record costs more than finding it. What was parsed is kept by key hash and used again
+# when the octets found under that hash now carry the same length, checksum and sequence: then they
+# are the same octets. So LMDB decides on each look-up what is stored; the memo only spares the
+# parsing. A shared Stored is never changed: whoever needs another one evolves it.
+
+# Note [views]
+#
+# A view of the map that outlives its transaction shows other objects' octets without any error. Views
+# live in local variables of this module, and in _value, which done() forgets before it ends the transaction.
+
+_log = Logger()
+
+AT_ONCE = 256 << 10
+"""Content up to so many octets may be read whole: the copy takes tens of microseconds."""
+
+MEMO_RECORDS = 4096
+MEMO_OCTETS = 4096
+"""A record larger than this is parsed each time, so that the memo stays below 16 MiB."""
+
+_MARK = struct.Struct("<IQQ")
+_MARK_AT = 4
+_CHECKSUM = layout.CHECKSUM_FIELD
+
+
+class Pins(Protocol):
+    """What reading and writing need of the mapped page."""
+
+    @property
+    def full_small(self) -> bool:
+        """Small takes nothing new."""
+
+    @property
+    def full_blobs(self) -> bool:
+        """Blobs takes nothing new."""
+
+    def pin(self, content_id: bytes) -> int | None:
+        """Keep chunks from being freed; ``None`` without a slot."""
+
+    def unpin(self, slot: int) -> None:
+        """Undo :meth:`pin`."""
+
+    def add(self, counter: int, n: int = 1) -> None:
+        """Count."""
+
+
+OnDamage = Callable[[bytes, bytes | None], None]
+"""Told the key hash of a record that cannot be served, and its content id if that is known."""
+
+_Memo = tuple[tuple[Any, ...], Stored | Variants, int, int]
+"""Mark, record, where inline content begins, seed of its checksum."""
+
+
+@define(eq=False)
+class StoreReader:
+    """
+    Reads of one thread.
+
+    A read transaction on small opens with the first look-up and stays open until
+    :meth:`done`, so that what is found and its content belong together.
+    """
+
+    _environments: Environments
+    _pins: Pins
+    _on_damage: OnDamage | None = None
+    _records: Any = field(init=False)
+    _contents: Any = field(init=False)
+    _chunks: Any = field(init=False)
+    _begin: Callable[..., lmdb.Transaction] = field(init=False)
+    _txn: lmdb.Transaction | None = None
+    _memo: dict[bytes, _Memo] = field(factory=dict)
+    # Of the last look-up that found a response:
+    _found: Stored | None = None
+    _key_hash: bytes = b""
+    _value: memoryview | None = None
+    _content_at: int = 0
+    _seed: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        small = self._environments.small
+        self._begin = small.env.begin
+        self._records = small.databases[layout.RECORDS]
+        self._contents = small.databases[layout.CONTENTS]
+        self._chunks = self._environments.blobs.databases[layout.CHUNKS]
+
+    # The hit
+
+    def look_up(self, key_hash: bytes, key: bytes) -> Stored | Variants | None:
+        """
+        :param key: compared with the one in the record.
+        :return: what is stored; ``None`` when nothing is, or it is damaged (which is reported).
+        """
+        txn = self._txn
+        try:
+            if txn is None:
+                # db, parent, write, buffers: keywords would cost a tenth of a microsecond.
+                txn = self._txn = self._begin(None, None, False, True)
+            value: Any = txn.get(key_hash, None, self._records)
+        except lmdb.Error as error:
+            self._unreadable(self._environments.small, error)
+            return None
+        if value is None:
+            return None
+        memo = self._memo.get(key_hash)
+        # A record too short for its mark cannot be in the memo, and is found out by parsing.
+        if memo is None or len(value) < 24 or memo[0] != _MARK.unpack_from(value, _MARK_AT):
+            memo = self._parse(key_hash, value)
+            if memo is None:
+                return None
+        record = memo[1]
+        if record.key != key:
+            return None
+        if type(record) is Stored:
+            self._found = record
+            self._key_hash = key_hash
+            self._value = value
+            self._content_at = memo[2]
+            self._seed = memo[3]
+        return record
+
+    def content(self, stored: Stored) -> bytes:
+        """
+        :param stored: what the last look-up found, smaller than a chunk; no :meth:`done` in between.
+        :return: all of its content.
+        :raises ContentMissing: it is gone or damaged (which is reported).
+        """
+        value = self._value
+        found = self._found
+        size = stored.size
+        if value is None or found is None or found.content_id != stored.content_id or found.size != size:
+            raise ContentMissing(stored.content_id, 0)
+        start = self._content_at
+        stop = start + size
+        if len(value) == stop + layout.CHECKSUM:
+            inline = value[start:stop]
+            if xxh3_64_intdigest(inline, self._seed) == _CHECKSUM.unpack_from(value, stop)[0]:
+                return bytes(inline)
+            raise self._lost(self._key_hash, stored.content_id, 0, "checksum")
+        if size == 0:
+            return b""
+        return self._tail(self._key_hash, stored.content_id, size)
+
+    def done(self) -> None:
+        """End the read transaction. Harmless without one."""
+        txn = self._txn
+        if txn is not None:
+            self._value = self._found = self._txn = None
+            txn.abort()
+
+    # Content in blobs
+
+    def whole(self, stored: Stored) -> list[bytes]:
+        """
+        Like :meth:`content`, for any size up to :data:`AT_ONCE`.
+
+        :return: the content in pieces.
+        """
+        size = stored.size
+        count = size // CHUNK
+        if not count:
+            return [self.content(stored)]
+        found = self._found
+        if self._txn is None or found is None or found.content_id != stored.content_id:
+            raise ContentMissing(stored.content_id, 0)
+        pieces = self._from_blobs(self._key_hash, stored.content_id, 0, count)
+        if size % CHUNK:
+            pieces.append(self._tail(self._key_hash, stored.content_id, size))
+        return pieces
+
+    def chunks(self, key_hash: bytes, content_id: bytes, index: int, count: int) -> bytes:
+        """
+        Read ``count`` full chunks in one read transaction of their own.
+
+        :param key_hash: where the record is, for the report; ``b""`` if there is none yet.
+        :raises ContentMissing: one of them is gone or damaged.
+        """
+        pieces = self._from_blobs(key_hash, content_id, index, count)
+        return pieces[0] if count == 1 else b"".join(pieces)
+
+    def tail(self, key_hash: bytes, content_id: bytes, size: int) -> bytes:
+        """
+        :param size: octets of the whole content.
+        :return: what follows the last full chunk, read in a transaction of its own.
+        :raises ContentMissing: it is gone or damaged.
+        """
+        self.done()
+        try:
+            self._txn = self._begin(None, None, False, True)
+            return self._tail(key_hash, content_id, size)
+        except lmdb.Error as error:
+            self._unreadable(self._environments.small, error)
+            raise ContentMissing(content_id, size // CHUNK) from error
+        finally:
+            self.done()
+
+    def chunk(self, content_id: bytes, index: int, size: int) -> bytes:
+        """
+        :param size: octets of the whole content.
+        :return: chunk ``index``, or the tail if that is what comes there.
+        :raises ContentMissing: it is gone or damaged.
+        """
+        if index < size // CHUNK:
+            return self.chunks(b"", content_id, index, 1)
+        return self.tail(b"", content_id, size)
+
+    def open_source(self, key_hash: bytes, stored: Stored) -> StoredSource | None:
+        """
+        Pin the content, *then* look its record up again, in a new transaction: from then on nobody
+        frees it (DESIGN 7). Ends the current transaction. When no pin is to be had, it is read unpinned and
+        may turn out to be missing on the way.
+
+        :return: ``None`` if the record has gone or has other content by now.
+        """
+        self.done()
+        slot = self._pins.pin(stored.content_id)
+        try:
+            again = self.look_up(key_hash, stored.key)
+        finally:
+            self.done()
+        if type(again) is not Stored or again.content_id != stored.content_id:
+            if slot is not None:
+                self._pins.unpin(slot)
+            return None
+        return StoredSource(self, self._pins, key_hash, stored.content_id, stored.size, slot)
+
+    # Inside
+
+    def _parse(self, key_hash: bytes, value: memoryview) -> _Memo | None:
+        """See Note [memo of records]."""
+        try:
+            record, _, octets = unpack(value)
+        except Damaged as damage:
+            self._report(key_hash, None, damage.why)
+            return None
+        seed = layout.seed(record.content_id, 0) if type(record) is Stored else 0
+        memo = (_MARK.unpack_from(value, _MARK_AT), record, octets, seed)
+        if octets <= MEMO_OCTETS:
+            kept = self._memo
+            if len(kept) >= MEMO_RECORDS and key_hash not in kept:
+                del kept[next(iter(kept))]
+            kept[key_hash] = memo
+        return memo
+
+    def _tail(self, key_hash: bytes, content_id: bytes, size: int) -> bytes:
+        txn = self._txn
+        assert txn is not None
+        left = size % CHUNK
+        views: list[memoryview] = []
+        index = 0
+        while left:
+            octets = min(left, PIECE)
+            try:
+                value: Any = txn.get(layout.place(content_id, index), None, self._contents)
+            except lmdb.Error as error:
+                self._unreadable(self._environments.small, error)
+                raise ContentMissing(content_id, size // CHUNK) from error
+            view = None if value is None else payload(value, octets, layout.seed(content_id, index))
+            if view is None:
+                raise self._lost(key_hash, content_id, size // CHUNK, "missing" if value is None else "checksum")
+            views.append(view)
+            left -= octets
+            index += 1
+        return bytes(views[0]) if len(views) == 1 else b"".join(views)
+
+    def _from_blobs(self, key_hash: bytes, content_id: bytes, index: int, count: int) -> list[bytes]:
+        pieces: list[bytes] = []
+        seed = layout.seed(content_id, index)
+        try:
+            txn = self._environments.blobs.env.begin(None, None, False, True)
+            try:
+                for at in range(index, index + count):
+                    value: Any = txn.get(layout.place(content_id, at), None, self._chunks)
+                    view = None if value is None else payload(value, CHUNK, seed + at - index & _U64)
+                    if view is None:
+                        raise self._lost(key_hash, content_id, at, "missing" if value is None else "checksum")
+                    pieces.append(bytes(view))
+            finally:
+                txn.abort()
+        except lmdb.Error as error:
+            self._unreadable(self._environments.blobs, error)
+            raise ContentMissing(content_id, index) from error
+        return pieces
+
+    def _lost(self, key_hash: bytes, content_id: bytes, index: int, why: str) -> ContentMissing:
+        self._report(key_hash, content_id, f"chunk {index}: {why}")
+        return ContentMissing(content_id, index)
+
+    def _report(self, key_hash: bytes, content_id: bytes | None, why: str) -> None:
+        self._pins.add(Counter.DAMAGED)
+        _log.warn("store: record {key_hash} cannot be served: {why}", key_hash=key_hash.hex(), why=why)
+        if self._on_damage is not None and key_hash:
+            self._on_damage(key_hash, content_id)
+
+    def _unreadable(self, environment: Environment, error: lmdb.Error) -> None:
+        """LMDB itself says no: serve as if nothing were stored."""
+        if isinstance(error, DAMAGE):
+            environment.condemn(str(error))
+        elif isinstance(error, lmdb.MapResizedError) and environment.adopt_size():
+            return
+        else:
+            _log.warn("store: cannot read {name}: {error}", name=environment.name, error=error)
+
+
+_U64 = 0xFFFFFFFFFFFFFFFF

@@ -1,0 +1,207 @@
+"""What is done within one write transaction of small: the rules of records, queue, contents and orphans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lmdb
+from attrs import define, evolve, field
+
+from edgecache.store import layout, record
+from edgecache.store.checks import sealed
+from edgecache.store.layout import PIECE
+from edgecache.store.record import Damaged
+from edgecache.words.stored import Flag, Stored, Variants
+
+Primary = tuple[bytes, Variants]
+"""Key hash of a primary key, and the nominated fields of the variant that is stored with it."""
+
+
+@define(eq=False)
+class _Old:
+    """The record that is there now. ``octets`` is where inline content begins in ``value``."""
+
+    value: bytes
+    record: Stored | Variants
+    sequence: int
+    octets: int
+
+
+@define(eq=False)
+class SmallTransaction:
+    """
+    One write transaction; whoever opened it calls :meth:`finish`, then commits.
+
+    Each method either does all of its work or, where it answers ``False``, nothing.
+    See the notes in :mod:`edgecache.store.layout`.
+    """
+
+    _txn: lmdb.Transaction
+    _databases: dict[bytes, lmdb._Database]
+    _next: int = 0
+    _records: Any = field(init=False)
+    _contents: Any = field(init=False)
+    _queue: Any = field(init=False)
+    _orphans: Any = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._records = self._databases[layout.RECORDS]
+        self._contents = self._databases[layout.CONTENTS]
+        self._queue = self._databases[layout.QUEUE]
+        self._orphans = self._databases[layout.ORPHANS]
+
+    def store(self, key_hash: bytes, stored: Stored, tail: Sequence[bytes], primary: Primary | None) -> bool:
+        """
+        A response with new content: ``tail`` is what is not in blobs.
+
+        Replaces whatever is there, unless that has a higher floor. Its orphan row goes.
+        """
+        old = self._find(key_hash)
+        if self._above(old, stored) or (primary is not None and self._above(self._find(primary[0]), stored)):
+            return False
+        if old is not None:
+            self._free(old)
+        sequence = self._sequence()
+        value = record.pack(stored, sequence)
+        octets = stored.size % layout.CHUNK
+        content_id = stored.content_id
+        in_blobs = stored.flags & Flag.IN_BLOBS
+        if not in_blobs and len(value) + octets + layout.CHECKSUM <= layout.PIECE_VALUE:
+            value += sealed(tail, layout.seed(content_id, 0))
+        elif octets:
+            self._put_pieces(content_id, tail)
+        put = self._txn.put
+        put(key_hash, value, db=self._records)
+        flags = layout.ROW_IN_BLOBS if in_blobs else 0
+        row = layout.QUEUE_ROW.pack(key_hash, content_id, stored.size, flags)
+        put(layout.U64_KEY.pack(sequence), row, db=self._queue)
+        if in_blobs:
+            self._txn.delete(content_id, db=self._orphans)
+        if primary is not None:
+            self._nominate(*primary)
+        return True
+
+    def freshen(self, key_hash: bytes, stored: Stored, expect: bytes | None, primary: Primary | None) -> bool:
+        """
+        Another head and other numbers for content that stays.
+
+        :param expect: the content id that must be there now; ``stored``'s own where it is ``None``.
+        :return: ``False`` if that content is not there any more, or the record there has a higher floor.
+        """
+        old = self._find(key_hash)
+        if old is None or not isinstance(old.record, Stored):
+            return False
+        present = old.record
+        if present.content_id != (expect or stored.content_id) or present.floor > stored.floor:
+            return False
+        place = present.flags & Flag.IN_BLOBS
+        kept = evolve(
+            stored,
+            content_id=present.content_id,
+            size=present.size,
+            flags=stored.flags & ~Flag.IN_BLOBS | place,
+        )
+        value = record.pack(kept, old.sequence) + old.value[old.octets :]
+        self._txn.put(key_hash, value, db=self._records)
+        if primary is not None:
+            self._nominate(*primary)
+        return True
+
+    def raise_floor(self, key_hash: bytes, content_id: bytes, floor: int) -> bool:
+        """Compare-and-set: only if ``content_id`` is still there, and only upwards."""
+        old = self._find(key_hash)
+        if old is None or not isinstance(old.record, Stored):
+            return False
+        if old.record.content_id != content_id or old.record.floor >= floor:
+            return False
+        self._txn.put(key_hash, record.with_floor(old.value, floor), db=self._records)
+        return True
+
+    def remove(self, key_hash: bytes, content_id: bytes | None) -> bool:
+        """
+        Remove the record if it has ``content_id`` still; or, with ``None``, if it is damaged still.
+        """
+        value = self._txn.get(key_hash, db=self._records)
+        if value is None:
+            return False
+        old = self._find(key_hash)
+        if content_id is None:
+            if old is not None:
+                return False
+        elif old is None or not isinstance(old.record, Stored) or old.record.content_id != content_id:
+            return False
+        if old is not None:
+            self._free(old)
+        # Of a damaged one the queue row stays: see Note [one row per record].
+        return bool(self._txn.delete(key_hash, db=self._records))
+
+    def add_orphan(self, content_id: bytes, spawn: int) -> bool:
+        """Before the first chunk of a fill: who fills it."""
+        return bool(self._txn.put(content_id, layout.ORPHAN_ROW.pack(spawn, 0), db=self._orphans))
+
+    def release_orphan(self, content_id: bytes, size: int) -> bool:
+        """The fill is given up and writes no more: anybody may free its chunks."""
+        return bool(self._txn.put(content_id, layout.ORPHAN_ROW.pack(layout.NOBODY, size), db=self._orphans))
+
+    def finish(self) -> None:
+        """Keep the count of sequences."""
+        if self._next:
+            self._txn.put(layout.META_SEQUENCE, layout.U64_KEY.pack(self._next), db=self._databases[layout.META])
+
+    def _find(self, key_hash: bytes) -> _Old | None:
+        """:return: the record; ``None`` also for a damaged one, which may be overwritten."""
+        value: Any = self._txn.get(key_hash, db=self._records)
+        if value is None:
+            return None
+        try:
+            found, sequence, octets = record.unpack(value)
+        except Damaged:
+            return None
+        return _Old(value, found, sequence, octets)
+
+    @staticmethod
+    def _above(old: _Old | None, stored: Stored) -> bool:
+        return old is not None and isinstance(old.record, Stored) and old.record.floor > stored.floor
+
+    def _free(self, old: _Old) -> None:
+        """See Note [who frees content] and Note [one row per record]."""
+        self._txn.delete(layout.U64_KEY.pack(old.sequence), db=self._queue)
+        stored = old.record
+        if not isinstance(stored, Stored):
+            return
+        if stored.flags & Flag.IN_BLOBS:
+            self.release_orphan(stored.content_id, stored.size)
+        elif len(old.value) == old.octets:
+            for index in range(layout.pieces_of(stored.size)):
+                self._txn.delete(layout.place(stored.content_id, index), db=self._contents)
+
+    def _put_pieces(self, content_id: bytes, tail: Sequence[bytes]) -> None:
+        view = memoryview(tail[0] if len(tail) == 1 else b"".join(tail))
+        for index, start in enumerate(range(0, len(view), PIECE)):
+            value = sealed((view[start : start + PIECE],), layout.seed(content_id, index))
+            self._txn.put(layout.place(content_id, index), value, db=self._contents)
+
+    def _nominate(self, key_hash: bytes, variants: Variants) -> None:
+        """
+        The variants' own record, moved to the end of the queue: evicted before a variant, it
+        would make that unreachable.
+        """
+        old = self._find(key_hash)
+        older = None
+        if old is not None:
+            self._free(old)
+            if isinstance(old.record, Variants):
+                older = old.record
+        sequence = self._sequence()
+        value = record.pack_variants(record.merged(variants, older), sequence)
+        self._txn.put(key_hash, value, db=self._records)
+        row = layout.QUEUE_ROW.pack(key_hash, layout.NO_CONTENT, 0, 0)
+        self._txn.put(layout.U64_KEY.pack(sequence), row, db=self._queue)
+
+    def _sequence(self) -> int:
+        if not self._next:
+            value: Any = self._txn.get(layout.META_SEQUENCE, db=self._databases[layout.META])
+            self._next = 1 if value is None else layout.U64_KEY.unpack(value)[0]
+        self._next += 1
+        return self._next - 1

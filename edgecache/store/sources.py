@@ -1,0 +1,87 @@
+"""Stored content as a :class:`~edgecache.words.ports.Source`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import define
+
+from edgecache.store.layout import CHUNK
+from edgecache.words.errors import ContentMissing
+from edgecache.words.ports import Reader
+
+if TYPE_CHECKING:
+    from edgecache.store.reading import Pins, StoreReader
+
+
+@define(eq=False)
+class StoredSource:
+    """
+    Complete content in blobs, pinned while anybody may read it.
+
+    Everything is there, so nobody is ever woken, and :meth:`read` answers nothing only at the end or once a
+    chunk turned out to be missing.
+
+    :ivar length: octets in all.
+    """
+
+    _store: StoreReader
+    _pins: Pins
+    _key_hash: bytes
+    _content_id: bytes
+    length: int | None
+    _slot: int | None
+    failed: Exception | None = None
+    _readers: int = 0
+    # A chunk of which a part was read: whoever reads in small steps does not verify it anew each time.
+    _index: int = -1
+    _chunk: bytes = b""
+
+    def read(self, position: int, limit: int) -> bytes:
+        """As many full chunks as ``limit`` allows at once, or up to the end of the one at ``position``."""
+        length = self.length
+        assert length is not None
+        if position >= length or self.failed is not None:
+            return b""
+        index, offset = divmod(position, CHUNK)
+        try:
+            if not offset and limit >= CHUNK:
+                count = min(limit, length - position) // CHUNK
+                if count:
+                    return self._store.chunks(self._key_hash, self._content_id, index, count)
+            if index != self._index:
+                if index < length // CHUNK:
+                    self._chunk = self._store.chunks(self._key_hash, self._content_id, index, 1)
+                else:
+                    self._chunk = self._store.tail(self._key_hash, self._content_id, length)
+                self._index = index
+        except ContentMissing as missing:
+            self.failed = missing
+            return b""
+        data = self._chunk[offset : offset + limit]
+        if offset + len(data) == len(self._chunk):
+            self._index, self._chunk = -1, b""
+        return data
+
+    def ended(self, position: int) -> bool:
+        return position == self.length
+
+    def attach(self, reader: Reader) -> None:
+        self._readers += 1
+
+    def detach(self, reader: Reader) -> None:
+        if self._readers:
+            self._readers -= 1
+            if not self._readers:
+                self.close()
+
+    def close(self) -> None:
+        """Nobody will read: let the content go if the collector wants it."""
+        self._index, self._chunk = -1, b""
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            self._pins.unpin(slot)
+
+    def __del__(self) -> None:
+        # Handed to a client that had gone already, it is never attached, hence never detached.
+        self.close()

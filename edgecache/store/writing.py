@@ -1,0 +1,92 @@
+"""Writing: new content, other heads, raised floors, removals. The loop hands over, threads commit."""
+
+from __future__ import annotations
+
+import secrets
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+
+from edgecache.store import layout
+from edgecache.store.committing import Committer, Outcome
+from edgecache.store.environments import Environments
+from edgecache.store.filling import BlobsTransaction, ContentWriter, Shared
+from edgecache.store.reading import Pins, StoreReader
+from edgecache.store.small import Primary, SmallTransaction
+from edgecache.words.stored import Stored
+
+
+@define(eq=False)
+class StoreWriter:
+    """
+    Writes of one process, a thread per environment (started with its first write).
+
+    Nothing here blocks, and nothing fails: what the store cannot take is answered ``False``.
+    """
+
+    _environments: Environments
+    _pins: Pins
+    _spawn: int
+    _reactor: IReactorFromThreads
+    _shared: Shared = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        call = self._reactor.callFromThread
+        small: Committer[SmallTransaction] = Committer(self._environments.small, SmallTransaction, call)
+        blobs: Committer[BlobsTransaction] = Committer(self._environments.blobs, BlobsTransaction, call)
+        # Its own reader: what a fill reads back must not disturb a look-up's transaction.
+        reader = StoreReader(self._environments, self._pins, self.damaged)
+        self._shared = Shared(reader, self._pins, self._spawn, small, blobs)
+
+    def begin(self) -> ContentWriter:
+        """:return: a writer for content that will be new."""
+        return ContentWriter(self._shared, secrets.token_bytes(layout.CONTENT_ID_OCTETS))
+
+    def put(
+        self,
+        key_hash: bytes,
+        stored: Stored,
+        *,
+        primary: Primary | None = None,
+        expect: bytes | None = None,
+    ) -> Deferred[bool]:
+        """
+        Replace a record and keep its content (RFC 9111 §3.2, §4.3.4).
+
+        :param expect: id of the content that must be there; ``stored.content_id`` if not given.
+        :return: fires with ``True`` once it is on disk; ``False`` if that content is gone or was replaced, the
+            record there has a higher floor, or the store cannot write. Never fails.
+        """
+        outcome: Deferred[bool] = Deferred()
+        self._shared.small.submit(
+            len(stored.head) + len(stored.key) + 512,
+            lambda txn: txn.freshen(key_hash, stored, expect, primary),
+            lambda result: outcome.callback(result is True),
+        )
+        return outcome
+
+    def raise_floor(self, key_hash: bytes, content_id: bytes, floor: int) -> None:
+        """The record was found good up to epoch ``floor``. Best effort: it is only asked for again otherwise."""
+        self._shared.small.submit(512, lambda txn: txn.raise_floor(key_hash, content_id, floor), _ignore)
+
+    def remove(self, key_hash: bytes, content_id: bytes) -> None:
+        """Remove the record if it still has this content. Best effort."""
+        self._shared.small.submit(512, lambda txn: txn.remove(key_hash, content_id), _ignore)
+
+    def damaged(self, key_hash: bytes, content_id: bytes | None) -> None:
+        """A :data:`~edgecache.store.reading.OnDamage`: remove what cannot be served, if it is still the same."""
+        self._shared.small.submit(512, lambda txn: txn.remove(key_hash, content_id), _ignore)
+
+    async def close(self) -> None:
+        """Everything asked for so far is on disk, or was refused; both threads have ended."""
+        # In this order: a commit in small may wait for its last chunk.
+        await self._shared.blobs.close()
+        await self._shared.small.close()
+
+
+def _ignore(result: Outcome) -> None:
+    """Best effort."""
+
+
+__all__ = ["ContentWriter", "StoreWriter"]
