@@ -1,0 +1,92 @@
+"""Purges as octets in logs: what one node writes, and every node that has the log applies (DESIGN 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+
+import orjson
+import xxhash
+from attrs import define, frozen
+
+from edgecache.rules.purging import PurgeAsked
+from edgecache.words.errors import EdgeError
+from edgecache.words.purging import Row
+from edgecache.words.reasons import PurgeMode
+
+VERSION = 1
+"""Of the octets; neighbouring releases read each other's."""
+
+
+@define(eq=False)
+class BadEntry(EdgeError):
+    """An entry that this release cannot read."""
+
+    problem: str
+
+
+@frozen
+class PurgeEntry:
+    """
+    What an entry says.
+
+    :ivar selectors: canonical octets; site ids are in them, so every node selects the same.
+    :ivar accepted_at: wall time of the node that accepted it.
+    :ivar by: name of the token that it was accepted with.
+    """
+
+    selectors: tuple[bytes, ...]
+    mode: PurgeMode
+    serials: dict[str, int]
+    accepted_at: float
+    by: str
+
+    def rows(self) -> list[Row]:
+        """:return: what control applies."""
+        return rows(self.selectors, self.mode)
+
+    def pack(self) -> bytes:
+        """:return: the octets for the log."""
+        return orjson.dumps(
+            {
+                "version": VERSION,
+                # Octets need not be UTF-8: each becomes the character of its number.
+                "selectors": [selector.decode("latin-1") for selector in self.selectors],
+                "mode": self.mode.name.lower(),
+                "serials": self.serials,
+                "accepted_at": self.accepted_at,
+                "by": self.by,
+            }
+        )
+
+    @classmethod
+    def unpack(cls, content: bytes) -> PurgeEntry:
+        """:raises BadEntry: for what this release cannot read."""
+        try:
+            document = orjson.loads(content)
+            if document["version"] != VERSION:
+                raise BadEntry(f"version {document['version']}")
+            return cls(
+                tuple(selector.encode("latin-1") for selector in document["selectors"]),
+                PurgeMode[document["mode"].upper()],
+                dict(document["serials"]),
+                float(document["accepted_at"]),
+                str(document["by"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadEntry(repr(error)) from error
+
+
+def rows(selectors: Iterable[bytes], mode: PurgeMode) -> list[Row]:
+    """:param selectors: canonical octets. :return: what control applies."""
+    return [(selector, xxhash.xxh3_64_intdigest(selector), int(mode)) for selector in selectors]
+
+
+def digest(asked: PurgeAsked) -> bytes:
+    """:return: 16 octets, the same for purges that ask for the same, whatever the order."""
+    told = [
+        asked.mode.name.encode(),
+        *sorted(selector.canonical for selector in asked.selectors),
+        *sorted(b"%b=%d" % (project.encode(), serial) for project, serial in asked.serials.items()),
+    ]
+    return blake2b(b"\0".join(told), digest_size=16).digest()
