@@ -1,0 +1,323 @@
+"""A node's workers inside the test's process: real sockets, a real store, an origin that follows a script."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from attrs import define, field
+from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from edgecache.processes.channel import LineChannel, pair
+from edgecache.store.control import Control
+from edgecache.store.environments import Environments
+from edgecache.store.page import FREE, Page, PageWriter
+from edgecache.store.threads import OneThread
+from edgecache.upstream.addresses import parse_origin
+from edgecache.words.config import Config, NodeSettings, Profile, SiteSettings, StoreSettings, UpstreamSettings
+from edgecache.workers import Worker, WorkerParts, start_worker
+
+reactor: Any = installed
+Script = Callable[["Exchange"], Awaitable[None]]
+
+
+@define(eq=False)
+class Exchange:
+    """One request as the origin sees it."""
+
+    method: str
+    target: str
+    fields: dict[str, str]
+    content: bytes
+    _reader: asyncio.StreamReader
+    _writer: asyncio.StreamWriter
+
+    async def send(self, octets: bytes) -> None:
+        self._writer.write(octets)
+        await self._writer.drain()
+
+    async def answer(self, content: bytes = b"", *fields: str, status: str = "200 OK", length: bool = True) -> None:
+        """A whole response."""
+        lines = [f"HTTP/1.1 {status}", *fields, *([f"Content-Length: {len(content)}"] if length else [])]
+        await self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if self.method == "HEAD" else content))
+
+    def cut(self) -> None:
+        """Close without a word."""
+        self._writer.close()
+
+    def reset(self) -> None:
+        """Close with a reset."""
+        self._writer.transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Until the node has closed this connection."""
+        await self._reader.read()
+
+
+@define(eq=False)
+class Origin:
+    """
+    An origin server; ``scripts`` says what it does for each target.
+
+    :ivar seen: every request, in the order in which they came.
+    """
+
+    scripts: dict[str, Script] = field(factory=dict)
+    seen: list[Exchange] = field(factory=list)
+    port: int = 0
+    _server: asyncio.Server | None = None
+    _open: set[asyncio.StreamWriter] = field(factory=set)
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Refuse connections, and end those that are there."""
+        if self._server is not None:
+            self._server.close()
+            for writer in list(self._open):
+                writer.transport.abort()
+            self._server = None
+
+    def count(self, target: str) -> int:
+        return sum(one.target == target for one in self.seen)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        try:
+            while not writer.is_closing():
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+                method, target, _ = head[0].split(" ")
+                fields: dict[str, str] = {}
+                for line in head[1:-2]:
+                    name, _, value = line.partition(":")
+                    fields[name.lower()] = value.strip()
+                content = await reader.readexactly(int(fields.get("content-length", "0")))
+                exchange = Exchange(method, target, fields, content, reader, writer)
+                self.seen.append(exchange)
+                await self.scripts[target](exchange)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return  # the node has closed: that is how connections end
+        finally:
+            self._open.discard(writer)
+            writer.close()
+
+
+@define
+class Answer:
+    """A response as the client sees it; ``complete`` is false when it broke off."""
+
+    status: int
+    fields: dict[str, str]
+    content: bytes = b""
+    complete: bool = True
+
+    @property
+    def cache_status(self) -> str:
+        return self.fields.get("cache-status", "")
+
+    @property
+    def hit(self) -> bool:
+        return "; hit" in self.cache_status
+
+
+@define(eq=False)
+class Client:
+    """One connection of one client. Every answer's framing is read as RFC 9112 §6.3 has it."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def send(self, target: str, *fields: str, method: str = "GET", content: bytes = b"") -> None:
+        lines = [f"{method} {target} HTTP/1.1", "Host: edge.test", *fields]
+        if content:
+            lines.append(f"Content-Length: {len(content)}")
+        self.writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + content)
+
+    async def head(self) -> Answer:
+        lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        fields: dict[str, str] = {}
+        for line in lines[1:-2]:
+            name, _, value = line.partition(":")
+            name, value = name.lower(), value.strip()
+            fields[name] = f"{fields[name]}, {value}" if name in fields else value
+        return Answer(int(lines[0].split(" ")[1]), fields)
+
+    async def receive(self, method: str = "GET") -> Answer:
+        answer = await self.head()
+        try:
+            if method == "HEAD" or answer.status in (204, 304):
+                return answer
+            if answer.fields.get("transfer-encoding") == "chunked":
+                while size := int(await self.reader.readuntil(b"\r\n"), 16):
+                    answer.content += (await self.reader.readexactly(size + 2))[:-2]
+                await self.reader.readexactly(2)
+            else:
+                answer.content = await self.reader.readexactly(int(answer.fields["content-length"]))
+        except asyncio.IncompleteReadError as broken:
+            answer.content += broken.partial
+            answer.complete = False
+        return answer
+
+    async def ask(self, target: str, *fields: str, method: str = "GET", content: bytes = b"") -> Answer:
+        self.send(target, *fields, method=method, content=content)
+        return await self.receive(method)
+
+    def leave(self) -> None:
+        self.writer.transport.abort()
+
+
+class RigCase(TestCase):
+    """
+    A test case with workers, an origin and clients; tests are coroutines of asyncio, see :meth:`run_async`.
+
+    :ivar clock: none: time is real here, and nothing asserts any.
+    """
+
+    profile = Profile.PLAIN
+    workers = 1
+    upstream = UpstreamSettings()
+
+    def run_async(self, test: Coroutine[Any, Any, None]) -> Deferred[None]:
+        """Run ``test`` between :meth:`_start` and :meth:`_stop`."""
+
+        async def whole() -> None:
+            await self._start()
+            try:
+                await asyncio.wait_for(test, 30)
+            finally:
+                await self._stop()
+
+        return Deferred.fromFuture(asyncio.ensure_future(whole()))
+
+    async def client(self, worker: int = 0) -> Client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._ports[worker])
+        self._clients.append(writer)
+        return Client(reader, writer)
+
+    async def ask(
+        self, target: str, *fields: str, worker: int = 0, method: str = "GET", content: bytes = b""
+    ) -> Answer:
+        """One request on a connection of its own."""
+        client = await self.client(worker)
+        return await client.ask(target, *fields, method=method, content=content)
+
+    async def hit(self, target: str, *fields: str) -> Answer:
+        """Ask until it is a hit: a record is committed a moment after its last octet was sent."""
+        for _ in range(500):
+            answer = await self.ask(target, *fields)
+            if answer.hit:
+                return answer
+            await asyncio.sleep(0.005)
+        raise AssertionError(f"{target} never becomes a hit: {answer}")
+
+    async def until(self, what: Callable[[], bool]) -> None:
+        """Let the loop turn until ``what`` holds."""
+        for _ in range(2000):
+            if what():
+                return
+            await asyncio.sleep(0.005)
+        raise AssertionError("never happened")
+
+    async def purge(self, *selectors: Any, mode: int = 2) -> int:
+        return int(
+            await self._control.local([(one.canonical, one.hash, mode) for one in selectors]).asFuture(self._loop)
+        )
+
+    def counter(self, counter: int, worker: int = 0) -> int:
+        return self._pages[worker].get(counter)
+
+    async def _start(self) -> None:
+        self._loop = loop = asyncio.get_running_loop()
+        self._clients: list[asyncio.StreamWriter] = []
+        self.origin = Origin()
+        await self.origin.start()
+        self.directory = tempfile.mkdtemp(prefix="edgecache-test-")
+        origin_url = f"http://127.0.0.1:{self.origin.port}"
+        self.config = Config(
+            NodeSettings(id="node-a", data=self.directory, workers=self.workers),
+            (SiteSettings("main", self.profile, (origin_url,)),),
+            store=StoreSettings(size=64 << 20),
+            upstream=self.upstream,
+        )
+        self._environments = Environments.open(self.directory, self.config.store, node_process=True)
+        self._page = PageWriter.create(os.path.join(self.directory, "page"), self.workers)
+        self._page.publish_fresh_until(FREE)
+        self._thread = OneThread.named(reactor, "control")
+        self._thread.start()
+        self._control = Control.open(
+            self._environments.control,
+            self._page,
+            self._thread,
+            node_id="node-a",
+            incarnation=self._environments.incarnation,
+        )
+        self._ports, self._workers, self._sockets = [], [], []
+        self._pages = [Page.open(self._page.path, index) for index in range(self.workers)]
+        paths = [os.path.join(self.directory, f"owner-{index}.sock") for index in range(self.workers)]
+        for index in range(self.workers):
+            await self._start_worker(index, paths if self.workers > 1 else [], loop)
+
+    async def _start_worker(self, index: int, paths: list[str], loop: asyncio.AbstractEventLoop) -> None:
+        public = socket.create_server(("127.0.0.1", 0))
+        owner = None
+        if paths:
+            owner = socket.socket(socket.AF_UNIX)
+            owner.bind(paths[index])
+            owner.listen()
+            self._sockets.append(owner)
+        self._sockets.append(public)
+        self._ports.append(public.getsockname()[1])
+        node, channel = pair(loop.call_soon)
+        self._serve(node)
+        parts = WorkerParts(
+            config=self.config,
+            index=index,
+            count=self.workers,
+            spawn=index + 1,
+            data=self.directory,
+            page=self._pages[index],
+            environments=self._environments,
+            channel=channel,
+            sockets=[public],
+            owner_socket=owner,
+            owner_paths=paths,
+            reactor=reactor,
+            loop=loop,
+        )
+        self._workers.append(await Deferred.fromCoroutine(start_worker(parts)).asFuture(loop))
+        name = parse_origin(self.config.sites[0].origins[0]).name
+        node.notify("addresses", origins={name: [["127.0.0.1", self.origin.port, 0]]})
+        await asyncio.sleep(0)
+
+    def _serve(self, node: LineChannel) -> None:
+        async def invalidate(rows: list[list[Any]]) -> dict[str, Any]:
+            epoch = await self._control.local([(bytes.fromhex(text), number, mode) for text, number, mode in rows])
+            return {"epoch": epoch}
+
+        node.on("invalidate", lambda rows: Deferred.fromCoroutine(invalidate(rows)))
+
+    async def _stop(self) -> None:
+        for writer in self._clients:
+            writer.close()
+        await self.origin.stop()
+        worker: Worker
+        for worker in self._workers:
+            await Deferred.fromCoroutine(worker.stop()).asFuture(self._loop)
+        await self._control.close().asFuture(self._loop)
+        self._thread.stop()
+        for sock in self._sockets:
+            sock.close()
+        for page in self._pages:
+            page.close()
+        self._page.close()
+        self._environments.close()
+        shutil.rmtree(self.directory)

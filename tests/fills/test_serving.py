@@ -1,0 +1,337 @@
+"""The route on real sockets: what is stored is what is sent, and the origin is asked once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from edgecache.rules.selectors import Selector
+from edgecache.rules.sites import Sites
+from edgecache.words.config import Profile
+from edgecache.words.counters import Counter
+from tests.fills.rig import Exchange, RigCase
+
+FRESH = "Cache-Control: max-age=60"
+
+
+def content_of(octets: int) -> bytes:
+    return random.Random(octets).randbytes(octets)
+
+
+def serves(content: bytes, *fields: str, status: str = "200 OK"):
+    async def script(exchange: Exchange) -> None:
+        await exchange.answer(content, *fields, status=status)
+
+    return script
+
+
+class HitTests(RigCase):
+    """DESIGN 5"""
+
+    def test_what_was_stored_is_what_is_sent(self):
+        async def test():
+            for octets in (0, 1, 8192, 65511, 65512, 65513, 200_000, 1_000_000, 3_000_000):
+                content = content_of(octets)
+                target = f"/{octets}"
+                self.origin.scripts[target] = serves(content, FRESH, 'ETag: "a"')
+                first = await self.ask(target)
+                self.assertEqual((200, content, True), (first.status, first.content, first.complete))
+                self.assertIn("fwd=uri-miss", first.cache_status)
+                second = await self.hit(target)
+                self.assertEqual((200, content, True), (second.status, second.content, second.complete))
+                self.assertEqual(1, self.origin.count(target))
+
+        return self.run_async(test())
+
+    def test_content_without_a_length_is_stored_with_one(self):
+        async def test():
+            content = content_of(150_000)
+
+            async def chunked(exchange: Exchange):
+                await exchange.answer(b"", FRESH, "Transfer-Encoding: chunked", length=False)
+                await exchange.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content))
+
+            self.origin.scripts["/chunked"] = chunked
+            self.assertEqual(content, (await self.ask("/chunked")).content)
+            answer = await self.hit("/chunked")
+            self.assertEqual((content, "150000"), (answer.content, answer.fields["content-length"]))
+
+        return self.run_async(test())
+
+    def test_content_ended_by_the_connection_is_passed_on_and_not_stored(self):
+        """DESIGN 8"""
+
+        async def test():
+            async def close_delimited(exchange: Exchange):
+                await exchange.answer(b"abc", FRESH, length=False)
+                exchange.cut()
+
+            self.origin.scripts["/close"] = close_delimited
+            self.assertEqual(b"abc", (await self.ask("/close")).content)
+            self.assertEqual(b"abc", (await self.ask("/close")).content)
+            self.assertEqual(2, self.origin.count("/close"))
+
+        return self.run_async(test())
+
+    def test_ranges_conditions_and_head_come_from_stored_content(self):
+        async def test():
+            content = content_of(500_000)
+            self.origin.scripts["/a"] = serves(content, FRESH, 'ETag: "a"')
+            await self.ask("/a")
+            await self.hit("/a")
+            part = await self.ask("/a", "Range: bytes=100-400000")
+            self.assertEqual((206, content[100:400001]), (part.status, part.content))
+            self.assertEqual("bytes 100-400000/500000", part.fields["content-range"])
+            tail = await self.ask("/a", "Range: bytes=-10")
+            self.assertEqual((206, content[-10:]), (tail.status, tail.content))
+            self.assertEqual(304, (await self.ask("/a", 'If-None-Match: "a"')).status)
+            self.assertEqual(416, (await self.ask("/a", "Range: bytes=500000-")).status)
+            head = await self.ask("/a", method="HEAD")
+            self.assertEqual((200, "500000", b""), (head.status, head.fields["content-length"], head.content))
+            self.assertEqual(1, self.origin.count("/a"))
+
+        return self.run_async(test())
+
+    def test_stale_content_is_validated_and_served_again(self):
+        async def test():
+            async def validates(exchange: Exchange):
+                if exchange.fields.get("if-none-match") == '"a"':
+                    await exchange.send(b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\nCache-Control: max-age=60\r\n\r\n')
+                else:
+                    await exchange.answer(b"abc", "Cache-Control: max-age=0", 'ETag: "a"')
+
+            self.origin.scripts["/a"] = validates
+            await self.ask("/a")
+            await self.until(lambda: self.counter(Counter.STORED) == 1)
+            answer = await self.ask("/a")
+            self.assertEqual((200, b"abc"), (answer.status, answer.content))
+            self.assertEqual(b"abc", (await self.hit("/a")).content)
+            self.assertEqual(2, self.origin.count("/a"))
+
+        return self.run_async(test())
+
+
+class VaryTests(RigCase):
+    """RFC 9111 §4.1"""
+
+    def test_each_variant_is_stored_and_selected(self):
+        async def test():
+            async def by_language(exchange: Exchange):
+                await exchange.answer(exchange.fields["accept-language"].encode(), FRESH, "Vary: Accept-Language")
+
+            self.origin.scripts["/v"] = by_language
+            for language in ("de", "en", "fr"):
+                self.assertEqual(language.encode(), (await self.ask("/v", f"Accept-Language: {language}")).content)
+                await self.hit("/v", f"Accept-Language: {language}")
+            for language in ("de", "en", "fr"):
+                answer = await self.ask("/v", f"Accept-Language: {language}")
+                self.assertEqual((True, language.encode()), (answer.hit, answer.content))
+            self.assertEqual(3, self.origin.count("/v"))
+
+        return self.run_async(test())
+
+
+class CollapseTests(RigCase):
+    """RFC 9111 §4, DESIGN 5"""
+
+    workers = 2
+
+    def test_many_clients_of_both_workers_cause_one_request(self):
+        async def test():
+            content = content_of(2_000_000)
+            half = asyncio.Event()
+
+            async def slowly(exchange: Exchange):
+                await exchange.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 2000000\r\n\r\n")
+                await exchange.send(content[:1_000_000])
+                await half.wait()
+                await exchange.send(content[1_000_000:])
+
+            self.origin.scripts["/big"] = slowly
+            clients = [await self.client(index % 2) for index in range(10)]
+            for client in clients[:6]:
+                client.send("/big")
+            heads = [await client.head() for client in clients[:6]]
+            self.assertEqual({"2000000"}, {head.fields["content-length"] for head in heads})
+            for client in clients[6:]:
+                client.send("/big")  # these join a fill that is half done
+            late = [await client.head() for client in clients[6:]]
+            self.assertTrue(all("collapsed" in head.cache_status for head in late))
+            half.set()
+            for client in clients:
+                self.assertEqual(content, await client.reader.readexactly(2_000_000))
+            self.assertEqual(1, self.origin.count("/big"))
+            self.assertGreater(self.counter(Counter.OWNER_HOPS, 0) + self.counter(Counter.OWNER_HOPS, 1), 0)
+
+        return self.run_async(test())
+
+    def test_a_client_that_leaves_disturbs_nobody(self):
+        async def test():
+            content = content_of(1_000_000)
+            going = asyncio.Event()
+
+            async def slowly(exchange: Exchange):
+                await exchange.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 1000000\r\n\r\n")
+                await exchange.send(content[:300_000])
+                await going.wait()
+                await exchange.send(content[300_000:])
+
+            self.origin.scripts["/big"] = slowly
+            leader, other = await self.client(0), await self.client(1)
+            leader.send("/big")
+            await leader.head()
+            other.send("/big")
+            await other.head()
+            leader.leave()
+            going.set()
+            self.assertEqual(content, await other.reader.readexactly(1_000_000))
+            self.assertEqual(content, (await self.hit("/big")).content)
+            self.assertEqual(1, self.origin.count("/big"))
+
+        return self.run_async(test())
+
+    def test_private_responses_are_shared_with_nobody(self):
+        async def test():
+            answered = 0
+
+            async def private(exchange: Exchange):
+                nonlocal answered
+                answered += 1
+                await exchange.answer(exchange.fields["cookie"].encode(), "Cache-Control: private, max-age=60")
+
+            self.origin.scripts["/me"] = private
+            clients = [await self.client(index % 2) for index in range(6)]
+            for number, client in enumerate(clients):
+                client.send("/me", f"Cookie: {number}")
+            contents = [(await client.receive()).content for client in clients]
+            self.assertEqual([b"0", b"1", b"2", b"3", b"4", b"5"], contents)
+            self.assertEqual(6, answered)
+
+        return self.run_async(test())
+
+
+class BrokenContentTests(RigCase):
+    """DESIGN 7, 8"""
+
+    def test_a_short_body_is_broken_off_and_not_stored(self):
+        async def test():
+            async def short(exchange: Exchange):
+                await exchange.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 10\r\n\r\nabc")
+                exchange.cut()
+
+            self.origin.scripts["/short"] = short
+            first, second = await self.ask("/short"), await self.ask("/short")
+            self.assertEqual([False, False], [first.complete, second.complete])
+            self.assertEqual(2, self.origin.count("/short"))
+
+        return self.run_async(test())
+
+    def test_nothing_answers_and_nothing_is_stored(self):
+        async def test():
+            await self.origin.stop()
+            answer = await self.ask("/gone")
+            self.assertEqual(503, answer.status)
+            self.assertIn("retry-after", answer.fields)
+            self.assertIn("error=connection_refused", answer.fields["proxy-status"])
+
+        return self.run_async(test())
+
+    def test_stale_content_is_served_when_the_origin_is_gone(self):
+        async def test():
+            self.origin.scripts["/a"] = serves(b"abc", "Cache-Control: max-age=0", 'ETag: "a"')
+            await self.ask("/a")
+            await self.until(lambda: self.counter(Counter.STORED) == 1)
+            await self.origin.stop()
+            answer = await self.ask("/a")
+            self.assertEqual((200, b"abc"), (answer.status, answer.content))
+            self.assertEqual(1, self.counter(Counter.STALE_HITS))
+
+        return self.run_async(test())
+
+
+class PurgeTests(RigCase):
+    """DESIGN 9"""
+
+    workers = 2
+
+    def test_after_a_purge_every_worker_asks_again(self):
+        async def test():
+            version = b"1"
+
+            async def current(exchange: Exchange):
+                await exchange.answer(version, FRESH, "Surrogate-Key: page")
+
+            self.origin.scripts["/a/b"] = current
+            await self.ask("/a/b")
+            await self.hit("/a/b")
+
+            site = Sites(self.config).all[0].id
+            version = b"2"
+            await self.purge(Selector("tag", site, b"page"))
+            for worker in (0, 1):
+                self.assertEqual(b"2", (await self.ask("/a/b", worker=worker)).content)
+
+        return self.run_async(test())
+
+
+class UnsafeMethodTests(RigCase):
+    """RFC 9111 §4.4, RFC 9110 §9.2.1"""
+
+    workers = 2
+
+    def test_content_goes_up_and_the_stored_response_is_invalidated_everywhere(self):
+        async def test():
+            version = b"1"
+
+            async def resource(exchange: Exchange):
+                nonlocal version
+                if exchange.method == "POST":
+                    version = exchange.content
+                    await exchange.answer(b"done")
+                else:
+                    await exchange.answer(version, FRESH)
+
+            self.origin.scripts["/a"] = resource
+            await self.ask("/a")
+            await self.hit("/a")
+            posted = await self.ask("/a", method="POST", content=b"2")
+            self.assertEqual(b"done", posted.content)
+            for worker in (0, 1):
+                self.assertEqual(b"2", (await self.ask("/a", worker=worker)).content)
+
+        return self.run_async(test())
+
+
+class InterimTests(RigCase):
+    """RFC 9110 §15.2"""
+
+    def test_interim_responses_are_passed_on(self):
+        async def test():
+            async def early(exchange: Exchange):
+                await exchange.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+                await exchange.answer(b"abc")
+
+            self.origin.scripts["/a"] = early
+            client = await self.client()
+            client.send("/a")
+            self.assertEqual((103, "</a>"), ((head := await client.head()).status, head.fields["link"]))
+            self.assertEqual(b"abc", (await client.receive()).content)
+
+        return self.run_async(test())
+
+
+class IndexInterimTests(RigCase):
+    """FIELD 3: installers take any 1xx for the final answer."""
+
+    profile = Profile.INDEX
+
+    def test_an_index_passes_no_interim_response(self):
+        async def test():
+            async def early(exchange: Exchange):
+                await exchange.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+                await exchange.answer(b"abc", "Content-Type: text/html")
+
+            self.origin.scripts["/simple/a/"] = early
+            self.assertEqual((200, b"abc"), ((answer := await self.ask("/simple/a/")).status, answer.content))
+
+        return self.run_async(test())
