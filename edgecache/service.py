@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from edgecache.processes.background import background
 from edgecache.processes.channel import Channel, Payload, pair
 from edgecache.processes.datalock import DataLock, lock_data, make_data
+from edgecache.processes.loop import reap_children
 from edgecache.processes.sockets import OwnerSockets, PublicSockets, bind_once
 from edgecache.processes.supervising import Supervisor
 from edgecache.processes.timers import LoopTimers
@@ -39,7 +40,7 @@ from edgecache.workers import Worker, WorkerParts, start_worker
 _log = Logger()
 
 WORKER_MODULE = "edgecache.worker_main"
-_RESERVED_FILES = 256
+_RESERVED_FILES = 1024
 """Descriptors besides clients' connections and the upstreams': environments, pipes, logs, admin."""
 
 
@@ -92,7 +93,7 @@ def _raise_file_limit(config: Config) -> None:
     """Workers inherit it: a connection is a descriptor, and so is its upstream's."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    wanted = 2 * config.limits.connections + _RESERVED_FILES
+    wanted = config.limits.connections + _RESERVED_FILES
     if hard != resource.RLIM_INFINITY and hard < wanted:
         _log.warn(
             "only {hard} files may be open per process; [limits] connections = {connections} may need {wanted}",
@@ -147,10 +148,12 @@ class NodeService(Service):
         self.page = PageWriter.create(os.path.join(data, "page"), config.node.workers)
         self.page.publish_fresh_until(FREE)
         self._introduce()
-        background(self._run(), "start")
-        signal.signal(signal.SIGHUP, self._reload)
+        # Signals are the reactor's to set up when it begins to run.
+        self.reactor.callWhenRunning(lambda: background(self._run(), "start"))
 
     async def _run(self) -> None:
+        reap_children(self.loop)
+        signal.signal(signal.SIGHUP, self._reload)
         try:
             if self.config.node.workers:
                 self._supervisor = self._supervise()

@@ -56,7 +56,7 @@ class _Main:
     _stream: ChannelStream | None = None
     _page: Page | None = None
     _worker: Worker | None = None
-    _drain_seconds: float = 0.0
+    _ending: bool = False
 
     def run(self, stream: ChannelStream) -> None:
         self._stream = stream
@@ -128,21 +128,20 @@ class _Main:
     def _stop(self) -> Deferred[Payload]:
         return Deferred.fromCoroutine(self._stopped())
 
+    def closed(self) -> None:
+        """
+        The channel has gone, and with the node process whoever could tell this worker what is purged:
+        it must not serve another request. Ending cleanly takes time, and LMDB needs none of it.
+        """
+        os._exit(0 if self._ending else 1)
+
     async def _stopped(self) -> Payload:
         if self._worker is not None:
             await self._worker.stop()
+        self._ending = True
         # After the answer to this call is written.
         self._loop.call_soon(self._reactor.stop)
         return {}
-
-
-def _node_is_gone() -> None:
-    """
-    Nobody would tell this worker what is purged from now on: it must not serve another request.
-
-    Stopping cleanly takes time; what is committed in LMDB needs none of it.
-    """
-    os._exit(1)
 
 
 def main() -> None:
@@ -156,7 +155,7 @@ def main() -> None:
         sock.setblocking(False)
     reactor, loop = install_reactor()
     worker = _Main(reactor, loop, sockets)
-    stream = adopt(reactor, socket.socket(fileno=CHANNEL), "the node", _node_is_gone)
+    stream = adopt(reactor, socket.socket(fileno=CHANNEL), "the node", worker.closed)
     worker.run(stream)
     # Nothing is left that interpreter shutdown could do better, and threads of a library must not hold it up.
     os._exit(0)

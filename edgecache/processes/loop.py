@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from typing import Any
 
 import uvloop
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.process import reapAllProcesses
 
 from edgecache.words.errors import StartError
 
@@ -30,3 +32,20 @@ def install_reactor() -> tuple[Any, asyncio.AbstractEventLoop]:
     if not isinstance(reactor, AsyncioSelectorReactor) or not isinstance(installed, uvloop.Loop):
         raise StartError("edgecache brings its own reactor: leave --reactor out")
     return reactor, installed
+
+
+def reap_children(loop: asyncio.AbstractEventLoop) -> None:
+    """
+    Notice when a child process ends. To be called when the reactor runs.
+
+    Twisted waits for its own wake-up descriptor, which uvloop replaces when it begins to run. Without this
+    a process is only noticed by the end of its pipes, and missed when that comes before its death is complete.
+    """
+
+    def reap(*_: Any) -> None:
+        loop.call_soon_threadsafe(reapAllProcesses)
+
+    signal.signal(signal.SIGCHLD, reap)
+    signal.siginterrupt(signal.SIGCHLD, False)
+    # What ended between its start and now.
+    loop.call_soon(reapAllProcesses)

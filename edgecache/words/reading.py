@@ -151,9 +151,9 @@ def build(document: Document, facts: Facts, read_secret: ReadSecret) -> Config:
 
 def plain(config: Config) -> dict[str, Any]:
     """:return: ``config`` as JSON can carry it to a worker, secrets included; :func:`from_plain` reads it."""
-    tree = attrs.asdict(config, value_serializer=_serialise)
+    tree = attrs.asdict(config, value_serializer=_serialise, filter=lambda _, value: value is not None)
     tree["site"] = tree.pop("sites")
-    return {name: value for name, value in tree.items() if value is not None}
+    return tree
 
 
 def from_plain(tree: dict[str, Any]) -> Config:
