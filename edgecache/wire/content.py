@@ -38,10 +38,10 @@ class RequestContent:
         return len(self._octets) >= HIGH
 
     def read(self, position: int, limit: int) -> bytes:
-        if position < self._start:
-            raise ValueError(f"octets before {self._start} were read and dropped")
         if self.failed is not None:
             return b""
+        if position < self._start:
+            raise ValueError(f"octets before {self._start} were read and dropped")
         was_full = self.full
         del self._octets[: position - self._start]
         self._start = position

@@ -180,7 +180,7 @@ def _request_line(line: bytes) -> tuple[bytes, bytes, int]:
         # 0.9 and 2.0 on this connection are somebody's other parser, not another protocol's client.
         if (major, minor) in ((b"0", b"9"), (b"2", b"0")):
             raise RequestRefused(400, "not HTTP/1")
-        raise RequestRefused(505, "HTTP/1.1 is spoken here")
+        raise RequestRefused(505, "only HTTP/1 is spoken here")
     if method not in _METHODS:
         # Case matters (RFC 9110 §9.1): an origin that thinks otherwise would frame its response as to the other.
         if method.upper() in _METHODS:

@@ -1,0 +1,265 @@
+"""Absolute deadlines and caps of a listener (DESIGN 12), and its drain."""
+
+from __future__ import annotations
+
+from attrs import evolve
+from twisted.trial.unittest import SynchronousTestCase
+
+from edgecache.wire.connection import LINGER_SECONDS
+from edgecache.wire.pace import Pace
+from edgecache.words.config import LimitSettings
+from edgecache.words.counters import Counter
+from tests.wire.rig import OK, Given, Rig, Waking
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+ANSWER = OK + b"\r\nok"
+LIMITS = LimitSettings()
+
+
+class HeadTests(SynchronousTestCase):
+    def test_an_unfinished_head_is_408_after_ten_seconds(self) -> None:
+        rig = Rig()
+        client = rig.say(b"GET / HT")
+        rig.seconds(LIMITS.head_seconds - 1.5)
+        self.assertEqual(b"", client.received)
+        rig.seconds(3)
+        self.assertTrue(client.received.startswith(b"HTTP/1.1 408 "))
+        self.assertTrue(client.lost)
+        self.assertEqual(1, rig.counters.get(Counter.SLOW_CLIENTS))
+
+    def test_an_octet_now_and_then_does_not_help(self) -> None:
+        """Slowloris."""
+        rig = Rig()
+        client = rig.say(b"GET / HTTP/1.1\r\n")
+        for _ in range(12):
+            if not client.lost:
+                rig.say(b"X: y\r\n", client)
+                rig.seconds(1)
+        self.assertTrue(client.received.startswith(b"HTTP/1.1 408 "))
+
+    def test_the_deadline_of_a_pipelined_head_runs_from_the_last_answer(self) -> None:
+        rig = Rig()
+        rig.route = rig.later
+        client = rig.say(GET + b"GET / HT")
+        rig.seconds(30)
+        self.assertFalse(client.ended)
+        rig.downstreams[0].send(OK, b"ok")
+        rig.seconds(12)
+        self.assertTrue(client.received.startswith(ANSWER + b"HTTP/1.1 408 "))
+
+
+class IdleTests(SynchronousTestCase):
+    def test_an_idle_connection_is_closed_without_a_word(self) -> None:
+        for octets, received in ((b"", b""), (GET, ANSWER)):
+            rig = Rig()
+            client = rig.say(octets)
+            rig.seconds(LIMITS.idle_seconds - 1.5)
+            self.assertFalse(client.ended)
+            rig.seconds(3)
+            self.assertEqual((received, True), (client.received, client.lost))
+
+    def test_each_request_starts_it_anew(self) -> None:
+        rig = Rig()
+        client = rig.connect()
+        for _ in range(3):
+            rig.seconds(40)
+            rig.say(GET, client)
+        self.assertEqual(ANSWER * 3, client.received)
+
+    def test_waiting_for_our_answer_is_not_idle(self) -> None:
+        rig = Rig()
+        rig.route = rig.later
+        client = rig.say(GET)
+        rig.seconds(200)
+        rig.downstreams[0].send(OK, b"ok")
+        rig.network.settle()
+        self.assertEqual(ANSWER, client.received)
+
+
+class ContentTests(SynchronousTestCase):
+    POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
+
+    def test_no_octet_for_thirty_seconds_is_408(self) -> None:
+        rig = Rig()
+        client = rig.say(self.POST + b"x")
+        rig.seconds(LIMITS.stall_seconds - 1)
+        self.assertFalse(client.ended)
+        rig.seconds(4)
+        self.assertTrue(client.received.startswith(b"HTTP/1.1 408 "))
+        self.assertIsNotNone(rig.contents[0].source.failed)
+
+    def test_under_1_kib_a_second_over_a_minute_is_408(self) -> None:
+        rig = Rig()
+        client = rig.say(self.POST)
+        for _ in range(70):
+            if not client.lost:
+                rig.say(b"x" * 1000, client)
+                rig.seconds(1)
+        self.assertTrue(client.received.startswith(b"HTTP/1.1 408 "))
+
+    def test_a_little_more_is_enough(self) -> None:
+        rig = Rig()
+        client = rig.say(self.POST)
+        for _ in range(130):
+            rig.say(b"x" * 1100, client)
+            rig.seconds(1)
+        self.assertFalse(client.ended)
+
+    def test_content_that_our_side_does_not_read_is_not_late(self) -> None:
+        rig = Rig()
+        rig.route = rig.later
+        client = rig.say(self.POST + bytes(100_000))
+        rig.seconds(200)
+        self.assertFalse(client.ended)
+
+
+class SlowReaderTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.rig = Rig()
+        self.source = Given(1 << 20, bytes(1 << 20), complete=True)
+        self.waking = Waking()
+
+        def route(request: object, downstream: object) -> None:
+            downstream.on_gone(self.waking)
+            downstream.send_from(b"HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n", self.source, 0, 1 << 20)
+
+        self.rig.route = route
+        self.client = self.rig.connect()
+        self.server = self.rig.link.b
+        self.server.stalled = True
+        self.rig.say(GET, self.client)
+
+    def test_no_octet_taken_for_thirty_seconds_is_the_end(self) -> None:
+        self.rig.seconds(LIMITS.stall_seconds - 1)
+        self.assertFalse(self.server._lost)
+        self.rig.seconds(4)
+        self.assertTrue(self.server._lost)
+        self.assertEqual([], self.source.readers)
+        self.assertEqual(1, self.waking.count)
+        self.assertEqual(1, self.rig.counters.get(Counter.SLOW_CLIENTS))
+
+    def take(self, octets: int) -> None:
+        """The client takes ``octets`` now."""
+        self.server.stalled = False
+        self.rig.link.pump(octets)
+        self.server.stalled = True
+
+    def test_under_1_kib_a_second_over_a_minute_is_the_end(self) -> None:
+        for _ in range(66):
+            self.take(1000)
+            self.rig.seconds(1)
+        self.assertTrue(self.server._lost)
+
+    def test_a_little_more_is_enough(self) -> None:
+        for _ in range(130):
+            self.take(1100)
+            self.rig.seconds(1)
+        self.assertFalse(self.server._lost)
+
+    def test_an_answer_that_the_client_never_reads_does_not_stay_in_closing(self) -> None:
+        rig = Rig()
+        client = rig.connect()
+        rig.link.b.stalled = True
+        rig.say(b"nonsense\r\n\r\n", client)
+        rig.seconds(LIMITS.stall_seconds + 3)
+        self.assertTrue(rig.link.b._lost)
+
+
+class SlowSourceTests(SynchronousTestCase):
+    def test_a_source_that_has_nothing_is_not_the_clients_fault(self) -> None:
+        rig, source = Rig(), Given(10)
+        rig.route = lambda request, downstream: downstream.send_from(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n", source, 0, 10
+        )
+        client = rig.say(GET)
+        for octet in b"0123456789":
+            rig.seconds(100)
+            source.give(bytes([octet]))
+        rig.network.settle()
+        self.assertTrue(client.received.endswith(b"0123456789"))
+
+
+class LingerTests(SynchronousTestCase):
+    def test_a_client_that_never_ends_its_side_is_cut(self) -> None:
+        rig = Rig()
+        client = rig.connect()
+        client.holds_on = True
+        rig.say(b"nonsense\r\n\r\n", client)
+        self.assertFalse(client.lost)
+        rig.seconds(LINGER_SECONDS + 2)
+        self.assertTrue(client.lost)
+
+
+class DrainTests(SynchronousTestCase):
+    def test_idle_connections_end_at_once(self) -> None:
+        rig = Rig()
+        client = rig.say(GET)
+        drained = rig.listener.drain(5)
+        rig.network.settle()
+        self.successResultOf(drained)
+        self.assertTrue(client.lost)
+
+    def test_without_connections_it_is_done(self) -> None:
+        self.successResultOf(Rig().listener.drain(5))
+
+    def test_a_running_exchange_is_finished_first(self) -> None:
+        rig = Rig()
+        rig.route = rig.later
+        client = rig.say(GET)
+        drained = rig.listener.drain(5)
+        rig.network.settle()
+        self.assertNoResult(drained)
+        rig.downstreams[0].send(OK, b"ok")
+        rig.network.settle()
+        self.assertEqual(OK + b"Connection: close\r\n\r\nok", client.received)
+        self.successResultOf(drained)
+
+    def test_what_is_not_done_in_time_is_cut(self) -> None:
+        rig = Rig()
+        rig.route = rig.later
+        client = rig.say(GET)
+        drained = rig.listener.drain(5)
+        rig.seconds(4)
+        self.assertNoResult(drained)
+        rig.seconds(3)
+        self.successResultOf(drained)
+        self.assertTrue(client.lost)
+
+    def test_stop_cuts_everything_and_leaves_no_timer(self) -> None:
+        rig = Rig()
+        rig.route = rig.later
+        client = rig.say(GET)
+        rig.listener.stop()
+        rig.network.settle()
+        self.assertTrue(client.lost)
+        self.assertEqual([], rig.network.clock.getDelayedCalls())
+
+
+class CapTests(SynchronousTestCase):
+    def test_one_client_has_so_many_connections(self) -> None:
+        listener = Rig(limits=evolve(LIMITS, connections_per_client=2)).listener
+        self.assertEqual([True, True, False, True], [listener.admit(c) for c in (b"a", b"a", b"a", b"b")])
+        listener.release(b"a")
+        self.assertTrue(listener.admit(b"a"))
+
+    def test_all_clients_together_have_so_many(self) -> None:
+        listener = Rig(limits=evolve(LIMITS, connections=2)).listener
+        self.assertEqual([True, True, False], [listener.admit(c) for c in (b"a", b"b", b"c")])
+
+    def test_another_worker_is_not_one_client(self) -> None:
+        listener = Rig(limits=evolve(LIMITS, connections_per_client=1), trusted=True).listener
+        self.assertEqual([True, True], [listener.admit(b""), listener.admit(b"")])
+
+
+class PaceTests(SynchronousTestCase):
+    def test_progress_now_and_then_is_no_stall(self) -> None:
+        limits = evolve(LIMITS, slow_octets_per_second=0)
+        pace = Pace(0, 100.0)
+        self.assertEqual([False] * 5, [pace.too_slow(n, 100.0 + n * 29, limits) for n in range(1, 6)])
+
+    def test_a_window_is_judged_at_its_end_and_begins_anew(self) -> None:
+        pace = Pace(0, 0.0)
+        self.assertFalse(pace.too_slow(61_440, 60.0, LIMITS))
+        self.assertFalse(pace.too_slow(61_441, 89.0, LIMITS))
+        self.assertFalse(pace.too_slow(61_442, 118.0, LIMITS))
+        self.assertTrue(pace.too_slow(61_443, 120.0, LIMITS))
