@@ -88,7 +88,8 @@ class Resolver:
 
     def start(self) -> Deferred[None]:
         """:return: fires once every name was tried, found or not."""
-        self._started = started = Deferred()
+        started: Deferred[None] = Deferred()
+        self._started = started
         for name, origin in self._origins.items():
             if origin.literal:
                 self._set(name, (origin.host,))
@@ -105,12 +106,14 @@ class Resolver:
 
     def _round(self) -> None:
         self._timer = self._timers.callLater(self._settings.resolve_seconds, self._round)
-        for name, origin in list(self._origins.items()):
-            # One that hangs is asked once, not once a round: each holds a thread.
-            if not origin.literal and name not in self._running:
-                self._running.add(name)
-                looked_up = self._look_up(origin.host, origin.port)
-                _ = looked_up.addCallbacks(self._good, self._bad, (name,), None, (name,))
+        # One that hangs is asked once, not once a round: each holds a thread.
+        due = [
+            (name, origin) for name, origin in self._origins.items() if not origin.literal and name not in self._running
+        ]
+        self._running.update(name for name, _origin in due)
+        for name, origin in due:
+            looked_up = self._look_up(origin.host, origin.port)
+            _ = looked_up.addCallbacks(self._good, self._bad, callbackArgs=(name,), errbackArgs=(name,))
         self._tried()
 
     def _good(self, hosts: list[str], name: str) -> None:

@@ -1,0 +1,352 @@
+"""
+Origins with a character: what a client of ours may meet, each with a name.
+
+They are asyncio protocols, so the same ones play on the in-memory network (:class:`Stage`) and on real
+sockets (:func:`perform`). Each counts what it was asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from edgecache.upstream.addresses import Address, parse_origin
+from edgecache.words.ports import Timers
+from tests.memnet import MemoryTransport, Network
+
+EPOCH = 1_700_000_000
+
+
+@define(eq=False)
+class Asked:
+    """One request as an origin saw it; names of fields in lower case."""
+
+    method: bytes
+    target: bytes
+    fields: dict[bytes, bytes]
+    content: bytes = b""
+
+
+@define(eq=False)
+class Character:
+    """
+    What an origin does, on all of its connections.
+
+    :ivar asked: every request, in the order in which its head came.
+    :ivar connections: those made so far.
+    :ivar playing: open ones.
+    """
+
+    asked: list[Asked] = field(factory=list, init=False)
+    connections: int = field(default=0, init=False)
+    playing: list[Player] = field(factory=list, init=False)
+
+    def player(self) -> Player:
+        """:return: the protocol of one more connection."""
+        return Player(self)
+
+    def answer(self, asked: Asked, player: Player) -> None:
+        """A request has come in whole."""
+        raise NotImplementedError
+
+    def hurry(self, asked: Asked, player: Player) -> bool:
+        """The head of a request with content has come. Was it answered already?"""
+        return False
+
+
+@define(eq=False)
+class Player(asyncio.Protocol):
+    """One connection: cuts what comes into requests and lets the character answer."""
+
+    character: Character
+    transport: Any = None
+    resetting: Callable[[Any], None] = lambda transport: _reset(transport)
+    _buffer: bytes = b""
+    _hurried: bool = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.character.connections += 1
+        self.character.playing.append(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.character.playing.remove(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while (found := _request(self._buffer)) is not None:
+            asked, rest, whole = found
+            if not whole:
+                if not self._hurried:
+                    self._hurried = True
+                    if self.character.hurry(asked, self):
+                        self.character.asked.append(asked)
+                return
+            self._buffer = rest
+            if not self._hurried or not self.character.hurry(asked, self):
+                self.character.asked.append(asked)
+                self.character.answer(asked, self)
+            self._hurried = False
+
+    def reset(self) -> None:
+        """Make the other side see a reset."""
+        self.resetting(self.transport)
+
+    def send(self, *octets: bytes) -> None:
+        """Write, whatever it is."""
+        self.transport.write(b"".join(octets))
+
+
+@define(eq=False)
+class Good(Character):
+    """Answers every request as it should, ranges and conditions of one validator included."""
+
+    content: bytes = b"good content"
+    status: bytes = b"200 OK"
+    etag: bytes | None = b'"one"'
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+    announce: bytes | None = None
+
+    def answer(self, asked: Asked, player: Player) -> None:
+        head, content = self.response(asked)
+        player.send(head, b"" if asked.method == b"HEAD" else content)
+
+    def response(self, asked: Asked) -> tuple[bytes, bytes]:
+        """:return: head and content of the right answer."""
+        status, content, fields = self.status, self.content, list(self.fields)
+        if self.etag is not None:
+            fields.append((b"ETag", self.etag))
+            if asked.fields.get(b"if-none-match") == self.etag:
+                return _head(b"304 Not Modified", fields), b""
+        wanted = re.fullmatch(rb"bytes=(\d+)-(\d*)", asked.fields.get(b"range", b""))
+        if wanted is not None and asked.fields.get(b"if-range", self.etag) == self.etag:
+            start, stop = int(wanted[1]), int(wanted[2] or len(content) - 1) + 1
+            fields.append((b"Content-Range", b"bytes %d-%d/%d" % (start, stop - 1, len(content))))
+            status, content = b"206 Partial Content", content[start:stop]
+        if self.announce is not None:
+            fields.append((b"Keep-Alive", self.announce))
+        fields.append((b"Content-Length", b"%d" % len(content)))
+        return _head(status, fields), content
+
+
+@define(eq=False)
+class Silent(Character):
+    """Reads, and never answers."""
+
+    def answer(self, asked: Asked, player: Player) -> None:
+        pass
+
+
+@define(eq=False)
+class Stalling(Good):
+    """The right head and ``after`` octets of the right content; then nothing, and it stays open."""
+
+    after: int = 0
+
+    def answer(self, asked: Asked, player: Player) -> None:
+        head, content = self.response(asked)
+        player.send(head, content[: self.after])
+
+
+@define(eq=False)
+class Cut(Stalling):
+    """Like :class:`Stalling`, but closes in order."""
+
+    def answer(self, asked: Asked, player: Player) -> None:
+        super().answer(asked, player)
+        player.transport.close()
+
+
+@define(eq=False)
+class Resetting(Stalling):
+    """Like :class:`Stalling`, but resets the connection once those octets have arrived."""
+
+    def answer(self, asked: Asked, player: Player) -> None:
+        super().answer(asked, player)
+        player.reset()
+
+
+@define(eq=False)
+class Lying(Good):
+    """The right head, validator and length, and content that is wrong from octet ``after`` on."""
+
+    after: int = 0
+
+    def answer(self, asked: Asked, player: Player) -> None:
+        head, content = self.response(asked)
+        wrong = bytes(octet ^ 0xFF for octet in content[self.after :])
+        player.send(head, content[: self.after], wrong)
+
+
+@define(eq=False)
+class Dripping(Good):
+    """The right answer, ``piece`` octets every ``seconds``."""
+
+    timers: Timers = field(factory=Clock)
+    piece: int = 1
+    seconds: float = 1.0
+
+    def answer(self, asked: Asked, player: Player) -> None:
+        head, content = self.response(asked)
+        self._drip(head + content, player)
+
+    def _drip(self, octets: bytes, player: Player) -> None:
+        if octets and player in self.playing:
+            player.send(octets[: self.piece])
+            self.timers.callLater(self.seconds, self._drip, octets[self.piece :], player)
+
+
+@define(eq=False)
+class Saying(Character):
+    """Exactly these octets for every request, then an end of the stream where ``close``."""
+
+    octets: bytes = b""
+    close: bool = False
+
+    def answer(self, asked: Asked, player: Player) -> None:
+        player.send(self.octets)
+        if self.close:
+            player.transport.close()
+
+
+@define(eq=False)
+class Hasty(Saying):
+    """Says it as soon as it has a request's head, content or not."""
+
+    def hurry(self, asked: Asked, player: Player) -> bool:
+        self.answer(asked, player)
+        return True
+
+
+@define(eq=False)
+class Refusing(Character):
+    """No listener at all: for :meth:`Stage.play` only."""
+
+
+@define(eq=False)
+class Stage(Network):
+    """The in-memory network as a dialer: characters play on it, resets included."""
+
+    clock: Clock = field(factory=Clock)
+    _resets: list[MemoryTransport] = field(factory=list)
+    _hanging: set[str] = field(factory=set)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.clock.seconds():
+            self.clock.advance(EPOCH)
+
+    def play(self, host: str, character: Character, url: str = "http://origin.example") -> Address:
+        """:return: where ``character`` plays from now on."""
+        if not isinstance(character, Refusing):
+            self.listen(host, lambda: self._player(character))
+        return Address(parse_origin(url), host, 80)
+
+    def hang(self, host: str) -> None:
+        """From now on nothing answers to a connection attempt at ``host``."""
+        self._hanging.add(host)
+
+    def connect(self, factory: Callable[[], asyncio.Protocol], address: Any) -> Any:
+        """The dialer's: an address, and the transport alone."""
+        host = address.path or address.host
+        if host in self._hanging:
+            return Deferred()
+        return super().connect(factory, host).addCallback(lambda pair: pair[0])
+
+    def secure(self, transport: Any, protocol: Any, context: ssl.SSLContext, host: str) -> Deferred[Any]:
+        """Nobody speaks TLS in memory: a handshake hangs."""
+        return Deferred()
+
+    def settle(self, quantum: int = 65536) -> None:
+        super().settle(quantum)
+        while self._resets:
+            resets, self._resets = self._resets, []
+            for link in self.links:
+                if link.b in resets:
+                    link.cut(ConnectionResetError("reset by peer"))
+            super().settle(quantum)
+
+    def _player(self, character: Character) -> Player:
+        player = character.player()
+        player.resetting = self._resets.append
+        return player
+
+
+def perform(
+    loop: asyncio.AbstractEventLoop,
+    character: Character,
+    context: ssl.SSLContext | None = None,
+    path: str | None = None,
+) -> Deferred[Performance]:
+    """Let ``character`` play on a real socket of loopback, or at ``path``."""
+
+    async def started() -> Performance:
+        if path is not None:
+            return Performance(await loop.create_unix_server(character.player, path, ssl=context), path)
+        return Performance(await loop.create_server(character.player, "127.0.0.1", 0, ssl=context), None)
+
+    return Deferred.fromFuture(loop.create_task(started()))
+
+
+@define(eq=False)
+class Performance:
+    """A character on a real socket."""
+
+    server: asyncio.Server
+    path: str | None
+
+    def address(self, url: str = "http://origin.example") -> Address:
+        """:return: where it plays."""
+        if self.path is not None:
+            return Address(parse_origin(url), path=self.path)
+        return Address(parse_origin(url), "127.0.0.1", self.server.sockets[0].getsockname()[1])
+
+    def stop(self) -> None:
+        """Accept no more."""
+        self.server.close()
+
+
+def _reset(transport: Any) -> None:
+    sock: socket.socket = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def _head(status: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    lines = b"".join(b"%b: %b\r\n" % line for line in fields)
+    return b"HTTP/1.1 %b\r\n%b\r\n" % (status, lines)
+
+
+def _request(octets: bytes) -> tuple[Asked, bytes, bool] | None:
+    """:return: the first request in ``octets``, what follows, and is it whole? ``None`` before its head is."""
+    head, end, rest = octets.partition(b"\r\n\r\n")
+    if not end:
+        return None
+    first, *lines = head.split(b"\r\n")
+    method, target, _version = first.split(b" ")
+    fields = {}
+    for line in lines:
+        name, _colon, value = line.partition(b":")
+        fields[name.lower()] = value.strip()
+    asked = Asked(method, target, fields)
+    if fields.get(b"transfer-encoding") == b"chunked":
+        while True:
+            size, end, after = rest.partition(b"\r\n")
+            length = int(size, 16) if end else 0
+            if not end or len(after) < length + 2:
+                return asked, octets, False
+            asked.content += after[:length]
+            rest = after[length + 2 :]
+            if not length:
+                return asked, rest, True
+    length = int(fields.get(b"content-length", b"0"))
+    asked.content = rest[:length]
+    return asked, rest[length:], len(rest) >= length
