@@ -459,8 +459,8 @@ class Connection(asyncio.Protocol):
         self.gone = True
         self._held = None
         self._end_exchange(complete=False)
-        self._listener.lost(self)
         self.never_made()
+        self._listener.lost(self)
 
     def never_made(self) -> None:
         """It is closed, or its TLS handshake failed: no longer counted as its client's."""

@@ -62,6 +62,7 @@ class Listener:
     :ivar trusted: a worker of this node is at the other end: fields that begin with
         ``edgecache-`` are let in, and one client may make any number of connections.
     :ivar refusal: status and a short detail -> head and content of our own error responses.
+    :ivar admitted: connections let in and not yet closed, those in their TLS handshake included.
     :ivar now: monotonic seconds at the last sweep: good enough for deadlines, and free.
     """
 
@@ -79,7 +80,7 @@ class Listener:
     now: float = field(default=0.0, init=False)
     draining: bool = field(default=False, init=False)
     _connections: set[Swept] = field(factory=set, init=False)
-    _admitted: int = field(default=0, init=False)
+    admitted: int = field(default=0, init=False)
     _of_client: dict[bytes, int] = field(factory=dict, init=False)
     _timer: Timer | None = field(default=None, init=False)
     _drained: Deferred[None] | None = field(default=None, init=False)
@@ -96,19 +97,19 @@ class Listener:
 
         :param client: what counts as one client, see :func:`edgecache.wire.listening.client_of`.
         """
-        if self._admitted >= self.limits.connections or self.draining:
+        if self.admitted >= self.limits.connections or self.draining:
             return False
         if not self.trusted:
             count = self._of_client.get(client, 0)
             if count >= self.limits.connections_per_client:
                 return False
             self._of_client[client] = count + 1
-        self._admitted += 1
+        self.admitted += 1
         return True
 
     def release(self, client: bytes) -> None:
         """The connection that was admitted is closed, or was never made."""
-        self._admitted -= 1
+        self.admitted -= 1
         if not self.trusted:
             count = self._of_client.pop(client) - 1
             if count:
