@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import secrets
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +22,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from edgecache.admin.parts import WorkerState
+from edgecache.common import Common
 from edgecache.processes.background import background
 from edgecache.processes.channel import Channel, Payload, pair
 from edgecache.processes.datalock import DataLock, lock_data, make_data
@@ -28,8 +32,7 @@ from edgecache.processes.sockets import OwnerSockets, PublicSockets, bind_once
 from edgecache.processes.supervising import Supervisor
 from edgecache.processes.timers import LoopTimers
 from edgecache.store import disk
-from edgecache.store.environments import Environments
-from edgecache.store.page import FREE, Page, PageWriter
+from edgecache.store.page import Page
 from edgecache.wire.tls import tls_context
 from edgecache.words.config import GIB, Config
 from edgecache.words.endpoints import endpoint, origin_url
@@ -40,6 +43,8 @@ from edgecache.workers import Worker, WorkerParts, start_worker
 _log = Logger()
 
 WORKER_MODULE = "edgecache.worker_main"
+_INSIDE = secrets.randbits(63)
+"""The spawn number of ``--workers 0``: new at each start, as those of processes are."""
 _RESERVED_FILES = 1024
 """Descriptors besides clients' connections and the upstreams': environments, pipes, logs, admin."""
 
@@ -116,10 +121,10 @@ class NodeService(Service):
     reactor: Any
     loop: asyncio.AbstractEventLoop
     foreground: bool = True
-    page: PageWriter = field(init=False)
-    environments: Environments = field(init=False)
+    common: Common = field(init=False)
     _supervisor: Supervisor | None = None
     _inside: Worker | None = None
+    _channel: Channel | None = None
     _hurried: bool = False
 
     @property
@@ -143,11 +148,11 @@ class NodeService(Service):
             raise SystemExit(1) from None
 
     def _start(self) -> None:
-        config, data = self.config, self.config.node.data
-        self.environments = Environments.open(data, config.store, node_process=True)
-        self.page = PageWriter.create(os.path.join(data, "page"), config.node.workers)
-        self.page.publish_fresh_until(FREE)
+        self.prepared.lock.sign()
         self._introduce()
+        self.common = Common.open(
+            self.config, self.reactor, LoopTimers(self.loop), spawns=self._spawns, workers=self._states, tell=self._tell
+        )
         # Signals are the reactor's to set up when it begins to run.
         self.reactor.callWhenRunning(lambda: background(self._run(), "start"))
 
@@ -155,14 +160,16 @@ class NodeService(Service):
         reap_children(self.loop)
         signal.signal(signal.SIGHUP, self._reload)
         try:
+            await self.common.start(self.prepared.admin)
             if self.config.node.workers:
                 self._supervisor = self._supervise()
                 await self._supervisor.start()
             else:
                 await self._start_inside()
-        except StartError as error:
+        except EdgeError as error:
             self._give_up(error)
             return
+        self.common.ready()
         _log.info("ready: {public}", public=" ".join(self.prepared.public.addresses))
 
     def _supervise(self) -> Supervisor:
@@ -177,8 +184,8 @@ class NodeService(Service):
                 [*own, *([owner] if owner else [])] for own, owner in zip(prepared.public.by_worker, owned, strict=True)
             ],
             greeting=self._greeting,
-            serve=self._serve,
-            beat=self.page.beat,
+            serve=self.common.serve,
+            beat=self.common.page.beat,
             gone=self._gone,
         )
 
@@ -189,28 +196,43 @@ class NodeService(Service):
             "count": self.config.node.workers,
             "spawn": spawn,
             "data": self.config.node.data,
-            "page": self.page.path,
+            "page": self.common.page.path,
             "owner_paths": self.prepared.owners.paths,
         }
 
-    def _serve(self, index: int, channel: Channel) -> None:
-        """Answer what worker ``index`` asks."""
-
-    def _gone(self, index: int, spawn: int) -> None:
+    def _gone(self, index: int) -> None:
         """A worker has died: nobody else can tell what it held."""
-        self.page.clear(index)
+        self.common.page.clear(index)
+
+    def _spawns(self) -> set[int]:
+        return {_INSIDE} if self._supervisor is None else self._supervisor.spawns()
+
+    def _tell(self, op: str, **payload: Any) -> None:
+        if self._supervisor is not None:
+            self._supervisor.tell(op, **payload)
+        elif self._channel is not None:
+            self._channel.notify(op, **payload)
+
+    def _states(self) -> list[WorkerState]:
+        if self._supervisor is None:
+            return [WorkerState(0, os.getpid(), self._inside is not None)]
+        now, wall = LoopTimers(self.loop).seconds(), time.time()
+        return [
+            WorkerState(worker.index, worker.pid, worker.ready, wall - (now - worker.born), max(0, worker.starts - 1))
+            for worker in self._supervisor.workers
+        ]
 
     async def _start_inside(self) -> None:
         """``--workers 0``: the same worker, in this process."""
-        ours, theirs = pair(self.loop.call_soon)
+        self._channel, theirs = pair(self.loop.call_soon)
         parts = WorkerParts(
             config=self.config,
             index=0,
             count=1,
-            spawn=1,
+            spawn=_INSIDE,
             data=self.config.node.data,
-            page=Page.open(self.page.path, 0),
-            environments=self.environments,
+            page=Page.open(self.common.page.path, 0),
+            environments=self.common.environments,
             channel=theirs,
             sockets=self.prepared.public.by_worker[0],
             owner_socket=None,
@@ -218,8 +240,10 @@ class NodeService(Service):
             reactor=self.reactor,
             loop=self.loop,
         )
-        self._serve(0, ours)
-        self._inside = await start_worker(parts)
+        starting = Deferred.fromCoroutine(start_worker(parts))
+        # After it has said what it listens to on the channel.
+        self.common.serve(self._channel)
+        self._inside = await starting
 
     def _introduce(self) -> None:
         """Who this is, in a few lines."""
@@ -256,7 +280,7 @@ class NodeService(Service):
     async def _stop(self) -> None:
         seconds = self.config.limits.drain_seconds
         _log.info("stopping; connections may take {seconds:g} s to finish", seconds=seconds)
-        self.page.set_draining(True)
+        self.common.page.set_draining(True)
         if self._supervisor is not None:
             await self._supervisor.stop(seconds)
         if self._inside is not None:
@@ -264,8 +288,7 @@ class NodeService(Service):
             await self._inside.stop()
         self.prepared.public.close()
         self.prepared.owners.close()
-        self.environments.close()
-        self.page.close()
+        await self.common.stop()
         _log.info("stopped")
 
     def _hurry(self, *_: Any) -> None:

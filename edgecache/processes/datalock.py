@@ -35,6 +35,11 @@ class DataLock:
     path: str
     descriptor: int
 
+    def sign(self) -> None:
+        """Write down who holds it: this process, which twistd may have put into the background since."""
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, b"%d\n" % os.getpid(), 0)
+
     def release(self) -> None:
         """This process lets go; workers that still run keep it held."""
         os.close(self.descriptor)
@@ -86,9 +91,9 @@ def lock_data(
             waited = True
             on_wait()
         sleep(_RETRY_SECONDS)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-    return DataLock(path, descriptor)
+    lock = DataLock(path, descriptor)
+    lock.sign()
+    return lock
 
 
 def _taken(descriptor: int, data: str) -> bool:

@@ -96,7 +96,7 @@ class Supervisor:
     :ivar greeting: what worker ``index`` with number ``spawn`` is told first.
     :ivar serve: puts the node's handlers on a new worker's channel, and tells it what it must know beyond the greeting.
     :ivar beat: what the worker of this place last wrote to say that it lives (any changing number).
-    :ivar gone: told the index and the spawn number of a process that has ended, before its place is filled again.
+    :ivar gone: told the index of a place whose process has ended, before it is filled again.
     """
 
     reactor: Any
@@ -105,9 +105,9 @@ class Supervisor:
     lock: int
     sockets: Sequence[list[socket.socket]]
     greeting: Callable[[int, int], Payload]
-    serve: Callable[[int, Channel], None]
+    serve: Callable[[Channel], None]
     beat: Callable[[int], float]
-    gone: Callable[[int, int], None]
+    gone: Callable[[int], None]
     workers: list[Supervised] = field(init=False)
     _stopped: list[Deferred[None]] = field(factory=list)
     _stopping: bool = False
@@ -202,7 +202,7 @@ class Supervisor:
         channel.on("log", lambda level, text: self._worker_says(worker, level, text))
         background(self._greet(worker, channel), f"start worker {worker.index}")
         # After the first words were written: what is told here comes after them.
-        self.serve(worker.index, channel)
+        self.serve(channel)
 
     async def _greet(self, worker: Supervised, channel: Channel) -> None:
         try:
@@ -256,7 +256,7 @@ class Supervisor:
             worker.stream.abandon()
             worker.stream = None
         lived = self.timers.seconds() - worker.born
-        self.gone(worker.index, worker.spawn)
+        self.gone(worker.index)
         if not self._stopping:
             worker.waited = restart_after(worker.waited, lived)
             _log.error(

@@ -1,0 +1,196 @@
+"""
+What a node has once, whatever the number of its workers: store, page, purges, resolver, admin API.
+
+It lives in the node process and knows nothing of how workers are run.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from edgecache.admin.parts import AdminParts, UpstreamState, WorkerState
+from edgecache.admin.site import admin_site
+from edgecache.admin.tokens import ADMIN_FILE, Tokens
+from edgecache.processes.background import background
+from edgecache.processes.channel import Channel, Payload
+from edgecache.rules.sites import Sites
+from edgecache.siblings.purger import Purger
+from edgecache.store.collecting import Collector
+from edgecache.store.control import Control
+from edgecache.store.environments import Environments
+from edgecache.store.page import FREE, PageWriter
+from edgecache.store.threads import OneThread
+from edgecache.upstream.addresses import parse_origin
+from edgecache.upstream.resolving import Resolver, thread_look_up
+from edgecache.words.config import Config
+from edgecache.words.ports import Timers
+
+_log = Logger()
+
+_RESOLVING_THREADS = 8
+_FIRST_NAMES_SECONDS = 3.0
+"""Workers begin without addresses when names take longer than this."""
+
+
+@define(eq=False)
+class Common:
+    """
+    :ivar page: written here, read by every worker.
+    :ivar spawns: numbers of the workers that may still write.
+    :ivar workers: what the admin API shows of them.
+    :ivar tell: notifies every worker.
+    """
+
+    config: Config
+    environments: Environments
+    page: PageWriter
+    control: Control
+    collector: Collector
+    _timers: Timers
+    _reactor: Any
+    _threads: list[OneThread]
+    _purger: Purger
+    _workers: Callable[[], list[WorkerState]]
+    _pool: ThreadPool = field(factory=lambda: ThreadPool(0, _RESOLVING_THREADS, "resolver"))
+    _resolver: Resolver = field(init=False)
+    _ports: list[IListeningPort] = field(factory=list)
+    _unready: str | None = "The node is starting."
+
+    @classmethod
+    def open(
+        cls,
+        config: Config,
+        reactor: Any,
+        timers: Timers,
+        *,
+        spawns: Callable[[], set[int]],
+        workers: Callable[[], list[WorkerState]],
+        tell: Callable[..., None],
+    ) -> Common:
+        """
+        Open the store and publish where this node stands; no worker may be running yet.
+
+        :raises EdgeError: the store, or control, cannot be opened.
+        """
+        data = config.node.data
+        environments = Environments.open(data, config.store, node_process=True)
+        page = PageWriter.create(os.path.join(data, "page"), config.node.workers)
+        committing, collecting = (OneThread.named(reactor, name) for name in ("control", "collector"))
+        control = Control.open(
+            environments.control, page, committing, node_id=config.node.id, incarnation=environments.incarnation
+        )
+        collector = Collector(environments, page, config.store, spawns, timers, collecting)
+        purger = Purger(control, Sites(config), config.purge, timers, time.time)
+        common = cls(
+            config, environments, page, control, collector, timers, reactor, [committing, collecting], purger, workers
+        )
+        origins = [parse_origin(url) for site in config.sites for url in site.origins]
+        common._resolver = Resolver(
+            origins,
+            timers,
+            config.upstream,
+            thread_look_up(reactor, common._pool),
+            lambda document: tell("addresses", **document),
+        )
+        return common
+
+    async def start(self, sockets: list[socket.socket]) -> None:
+        """
+        Begin to collect, to resolve and to answer operators.
+
+        :param sockets: of the admin listener; they are closed here, the reactor has its own copies.
+        """
+        for thread in self._threads:
+            thread.start()
+        self._pool.start()
+        # A lone node's purges are all its own: whatever it published holds.
+        self.page.publish_fresh_until(FREE)
+        tokens = Tokens(self.control, os.path.join(self.config.node.data, ADMIN_FILE))
+        await tokens.load()
+        self.collector.start()
+        site = admin_site(
+            AdminParts(
+                config=self.config,
+                control=self.control,
+                page=self.page,
+                purger=self._purger,
+                tokens=tokens,
+                collector=self.collector,
+                timers=self._timers,
+                wall=time.time,
+                workers=self._workers,
+                upstreams=self._upstreams,
+                ready=lambda: self._unready,
+            ),
+            self._reactor,
+        )
+        site.noisy = False
+        for sock in sockets:
+            self._ports.append(self._reactor.adoptStreamPort(sock.fileno(), sock.family, site))
+            sock.close()
+        await self._first_names()
+
+    def ready(self) -> None:
+        """Every worker accepts."""
+        self._unready = None
+
+    def serve(self, channel: Channel) -> None:
+        """Answer a new worker, and tell it what it must know."""
+        channel.on("invalidate", self._invalidate)
+        channel.notify("addresses", **self._resolver.document)
+
+    async def stop(self) -> None:
+        """After the last worker: nobody may need anything of this any more."""
+        self._resolver.stop()
+        for port in self._ports:
+            await _done(port.stopListening())
+        await self.collector.stop()
+        await self.control.close()
+        for thread in self._threads:
+            thread.stop()
+        self._pool.stop()
+        self.environments.close()
+        self.page.close()
+
+    async def _invalidate(self, rows: list[tuple[str, int, int]]) -> Payload:
+        """Of this node only (RFC 9111 §4.4): an unsafe method went through. Answered once it is published."""
+        epoch = await self.control.local([(bytes.fromhex(selector), key, mode) for selector, key, mode in rows])
+        return {"epoch": epoch}
+
+    async def _first_names(self) -> None:
+        """Wait for the first addresses: what is asked meanwhile waits in the listening sockets."""
+        waited: Deferred[None] = Deferred()
+
+        def enough(*_: object) -> None:
+            if not waited.called:
+                waited.callback(None)
+
+        timer = self._timers.callLater(_FIRST_NAMES_SECONDS, enough)
+        background(self._resolver.start().addCallback(enough), "resolve origins")
+        await waited
+        timer.cancel()
+
+    def _upstreams(self) -> list[UpstreamState]:
+        found = self._resolver.document["origins"]
+        origins = (parse_origin(url).name for site in self.config.sites for url in site.origins)
+        return [
+            UpstreamState(origin, f"{host}:{port}" if host else "")
+            for origin in dict.fromkeys(origins)
+            for host, port, _ in found.get(origin) or [("", 0, -1)]
+        ]
+
+
+async def _done(result: Any) -> None:
+    """``stopListening`` may answer at once."""
+    if isinstance(result, Deferred):
+        await result
