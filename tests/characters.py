@@ -43,12 +43,14 @@ class Character:
 
     :ivar asked: every request, in the order in which its head came.
     :ivar connections: those made so far.
+    :ivar tired: from now on it closes the connection instead of answering.
     :ivar playing: open ones.
     """
 
     asked: list[Asked] = field(factory=list, init=False)
     connections: int = field(default=0, init=False)
     playing: list[Player] = field(factory=list, init=False)
+    tired: bool = field(default=False, init=False)
 
     def player(self) -> Player:
         """:return: the protocol of one more connection."""
@@ -71,7 +73,8 @@ class Player(asyncio.Protocol):
     transport: Any = None
     resetting: Callable[[Any], None] = lambda transport: _reset(transport)
     _buffer: bytes = b""
-    _hurried: bool = False
+    _begun: bool = False
+    _answered: bool = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -85,17 +88,21 @@ class Player(asyncio.Protocol):
         self._buffer += data
         while (found := _request(self._buffer)) is not None:
             asked, rest, whole = found
+            if not self._begun:
+                self._begun = True
+                self._answered = not whole and self.character.hurry(asked, self)
+                if self._answered:
+                    self.character.asked.append(asked)
             if not whole:
-                if not self._hurried:
-                    self._hurried = True
-                    if self.character.hurry(asked, self):
-                        self.character.asked.append(asked)
                 return
             self._buffer = rest
-            if not self._hurried or not self.character.hurry(asked, self):
+            self._begun = False
+            if not self._answered:
                 self.character.asked.append(asked)
-                self.character.answer(asked, self)
-            self._hurried = False
+                if self.character.tired:
+                    self.transport.close()
+                else:
+                    self.character.answer(asked, self)
 
     def reset(self) -> None:
         """Make the other side see a reset."""
