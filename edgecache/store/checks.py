@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from xxhash import xxh3_64, xxh3_64_intdigest
 
@@ -11,18 +11,19 @@ from edgecache.store import layout
 _FIELD = layout.CHECKSUM_FIELD
 
 
-def sealed(parts: Iterable[bytes | memoryview], seed: int) -> bytes:
+def sealed(parts: Sequence[bytes | memoryview], seed: int) -> bytes:
     """:return: the parts in one, with their checksum at the end; each octet is copied once."""
-    pieces = list(parts)
-    if len(pieces) == 1:
-        checksum = xxh3_64_intdigest(pieces[0], seed)
-    else:
-        hasher = xxh3_64(seed=seed)
-        for piece in pieces:
-            hasher.update(piece)
-        checksum = hasher.intdigest()
-    pieces.append(_FIELD.pack(checksum))
-    return b"".join(pieces)
+    return b"".join((*parts, _FIELD.pack(checksum(parts, seed))))
+
+
+def checksum(parts: Sequence[bytes | memoryview], seed: int = 0) -> int:
+    """:return: xxh3_64 of all parts."""
+    if len(parts) == 1:
+        return xxh3_64_intdigest(parts[0], seed)
+    hasher = xxh3_64(seed=seed)
+    for part in parts:
+        hasher.update(part)
+    return hasher.intdigest()
 
 
 def payload(value: memoryview, octets: int, seed: int) -> memoryview | None:

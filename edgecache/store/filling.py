@@ -35,6 +35,9 @@ from edgecache.words.stored import Flag, Stored
 UNCOMMITTED = 4 << 20
 """Octets of one fill that wait for blobs; above, its upstream should pause."""
 
+# IntFlag's operators cost a microsecond each.
+_IN_BLOBS = int(Flag.IN_BLOBS)
+
 # Smaller parts than this are joined, so that an upstream that drips costs no object per octet.
 _PART = 4096
 
@@ -201,7 +204,7 @@ class ContentWriter:
         """
         stored.content_id = self.content_id
         stored.size = self.written
-        stored.flags = stored.flags & ~Flag.IN_BLOBS | (Flag.IN_BLOBS if self._full else 0)
+        stored.flags = stored.flags & ~_IN_BLOBS | (_IN_BLOBS if self._full else 0)
         outcome: Deferred[bool] = Deferred()
 
         def told(result: Outcome) -> None:
@@ -212,7 +215,8 @@ class ContentWriter:
                 self._key_hash = key_hash
                 self._orphan = _Orphan.NONE
             outcome.callback(result is True)
-            self._close()
+            if self._closed:
+                self._close()
 
         def proceed() -> None:
             if self.failed is not None or self._closed:
@@ -238,6 +242,10 @@ class ContentWriter:
     def finished(self) -> None:
         """Nobody reads it any longer. What was committed stays; what was not, and is not on its way, is freed."""
         self._closed = True
+        if not self._full:
+            # Nothing waits, nothing is pinned, nothing is in blobs.
+            self._parts = []
+            return
         self._index, self._chunk = -1, b""
         self._shared.budget.forget(self)
         self._give_up_held_back()
@@ -352,8 +360,8 @@ class ContentWriter:
         self._parts = []
         if not self._pending and self._orphan is _Orphan.THERE:
             self._orphan = _Orphan.NONE
-            content_id, size = self.content_id, self._full * CHUNK
-            self._shared.small.submit(64, lambda txn: txn.release_orphan(content_id, size), _ignore)
+            content_id, chunks = self.content_id, self._full
+            self._shared.small.submit(64, lambda txn: txn.release_orphan(content_id, chunks), _ignore)
 
     def _from_parts(self, offset: int, limit: int) -> bytes:
         for part in self._parts:

@@ -22,8 +22,8 @@ Content of ``size`` octets has ``size // CHUNK`` full chunks in blobs and the re
 octets, its tail, in ``contents`` of small.
 
 Note [inline content]: content that fits into :data:`PIECE_VALUE` octets together with its record follows
-the record in the same value, with a checksum of its own, and has no pieces: a hit is one get, a store one put
-less. Whoever frees content need not know: deleting a piece that is not there does nothing.
+the record in the same value, its checksum is in the record, and it has no pieces: a hit is one get, a store
+one put less. Whoever frees content need not know: deleting a piece that is not there does nothing.
 
 Note [who frees content]: content without a chunk in blobs lives and dies with its record: whatever
 transaction removes or replaces the record deletes its pieces as well. Content with chunks in blobs may
@@ -93,9 +93,8 @@ RECORD_PREFIX: Final = struct.Struct("<BBxxIQQ")
 """
 Start of every record: version, kind, octets of the record proper, checksum, sequence.
 
-The checksum is xxh3_64 of the record proper from :data:`RECORD_CHECKED` on.
+The checksum is xxh3_64 of the record proper after this prefix, seeded with the sequence.
 """
-RECORD_CHECKED: Final = 16
 RECORD_VERSION: Final = 1
 KIND_STORED: Final = 1
 KIND_VARIANTS: Final = 2

@@ -6,7 +6,7 @@ The hit path is :meth:`StoreReader.look_up`, :meth:`StoreReader.content` and :me
 
 from __future__ import annotations
 
-import struct
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -27,15 +27,15 @@ from edgecache.words.stored import Stored, Variants
 
 # Note [memo of records]
 #
-# Parsing a record costs more than finding it. What was parsed is kept by key hash and used again
-# when the octets found under that hash now carry the same length, checksum and sequence: then they
-# are the same octets. So LMDB decides on each look-up what is stored; the memo only spares the
-# parsing. A shared Stored is never changed: whoever needs another one evolves it.
+# Parsing a record costs more than finding it. What was parsed is kept by key hash and used again when
+# the octets found under that hash now begin alike: their length, checksum and sequence are in there, so
+# they are the same octets. LMDB decides on each look-up what is stored; the memo only spares the parsing. A
+# shared Stored is never changed: whoever needs another one evolves it.
 
 # Note [views]
 #
-# A view of the map that outlives its transaction shows other objects' octets without any error. Views
-# live in local variables of this module, and in _value, which done() forgets before it ends the transaction.
+# A view of the map that outlives its transaction shows other objects' octets without any error. Of small,
+# values are copied by LMDB's binding; views of chunks are local to one function.
 
 _log = Logger()
 
@@ -46,9 +46,8 @@ MEMO_RECORDS = 4096
 MEMO_OCTETS = 4096
 """A record larger than this is parsed each time, so that the memo stays below 16 MiB."""
 
-_MARK = struct.Struct("<IQQ")
-_MARK_AT = 4
-_CHECKSUM = layout.CHECKSUM_FIELD
+_PREFIX = layout.RECORD_PREFIX.size
+_U64 = 0xFFFFFFFFFFFFFFFF
 
 
 class Pins(Protocol):
@@ -75,8 +74,8 @@ class Pins(Protocol):
 OnDamage = Callable[[bytes, bytes | None], None]
 """Told the key hash of a record that cannot be served, and its content id if that is known."""
 
-_Memo = tuple[tuple[Any, ...], Stored | Variants, int, int]
-"""Mark, record, where inline content begins, seed of its checksum."""
+_Memo = tuple[bytes, Stored | Variants, int, int, int]
+"""Prefix, record, where inline content begins and ends (both 0 without any), its checksum."""
 
 
 @define(eq=False)
@@ -96,13 +95,13 @@ class StoreReader:
     _chunks: Any = field(init=False)
     _begin: Callable[..., lmdb.Transaction] = field(init=False)
     _txn: lmdb.Transaction | None = None
-    _memo: dict[bytes, _Memo] = field(factory=dict)
+    # An ordered one: of a plain dict the oldest key is slow to find once others were deleted before it.
+    _memo: OrderedDict[bytes, _Memo] = field(factory=OrderedDict)
     # Of the last look-up that found a response:
     _found: Stored | None = None
     _key_hash: bytes = b""
-    _value: memoryview | None = None
-    _content_at: int = 0
-    _seed: int = 0
+    _value: bytes = b""
+    _content: tuple[int, int, int] = (0, 0, 0)
 
     def __attrs_post_init__(self) -> None:
         small = self._environments.small
@@ -121,8 +120,7 @@ class StoreReader:
         txn = self._txn
         try:
             if txn is None:
-                # db, parent, write, buffers: keywords would cost a tenth of a microsecond.
-                txn = self._txn = self._begin(None, None, False, True)
+                txn = self._txn = self._begin()
             value: Any = txn.get(key_hash, None, self._records)
         except lmdb.Error as error:
             self._unreadable(self._environments.small, error)
@@ -130,8 +128,7 @@ class StoreReader:
         if value is None:
             return None
         memo = self._memo.get(key_hash)
-        # A record too short for its mark cannot be in the memo, and is found out by parsing.
-        if memo is None or len(value) < 24 or memo[0] != _MARK.unpack_from(value, _MARK_AT):
+        if memo is None or memo[0] != value[:_PREFIX]:
             memo = self._parse(key_hash, value)
             if memo is None:
                 return None
@@ -142,8 +139,7 @@ class StoreReader:
             self._found = record
             self._key_hash = key_hash
             self._value = value
-            self._content_at = memo[2]
-            self._seed = memo[3]
+            self._content = memo[2:]
         return record
 
     def content(self, stored: Stored) -> bytes:
@@ -152,27 +148,21 @@ class StoreReader:
         :return: all of its content.
         :raises ContentMissing: it is gone or damaged (which is reported).
         """
-        value = self._value
-        found = self._found
-        size = stored.size
-        if value is None or found is None or found.content_id != stored.content_id or found.size != size:
-            raise ContentMissing(stored.content_id, 0)
-        start = self._content_at
-        stop = start + size
-        if len(value) == stop + layout.CHECKSUM:
-            inline = value[start:stop]
-            if xxh3_64_intdigest(inline, self._seed) == _CHECKSUM.unpack_from(value, stop)[0]:
-                return bytes(inline)
+        if self._found is not stored:
+            self._same(stored)
+        start, stop, checksum = self._content
+        if stop:
+            content = self._value[start:stop]
+            if xxh3_64_intdigest(content) == checksum:
+                return content
             raise self._lost(self._key_hash, stored.content_id, 0, "checksum")
-        if size == 0:
-            return b""
-        return self._tail(self._key_hash, stored.content_id, size)
+        return self._tail(self._key_hash, stored.content_id, stored.size) if stored.size else b""
 
     def done(self) -> None:
         """End the read transaction. Harmless without one."""
         txn = self._txn
         if txn is not None:
-            self._value = self._found = self._txn = None
+            self._found = self._txn = None
             txn.abort()
 
     # Content in blobs
@@ -187,9 +177,8 @@ class StoreReader:
         count = size // CHUNK
         if not count:
             return [self.content(stored)]
-        found = self._found
-        if self._txn is None or found is None or found.content_id != stored.content_id:
-            raise ContentMissing(stored.content_id, 0)
+        if self._found is not stored:
+            self._same(stored)
         pieces = self._from_blobs(self._key_hash, stored.content_id, 0, count)
         if size % CHUNK:
             pieces.append(self._tail(self._key_hash, stored.content_id, size))
@@ -213,7 +202,7 @@ class StoreReader:
         """
         self.done()
         try:
-            self._txn = self._begin(None, None, False, True)
+            self._txn = self._begin()
             return self._tail(key_hash, content_id, size)
         except lmdb.Error as error:
             self._unreadable(self._environments.small, error)
@@ -253,21 +242,34 @@ class StoreReader:
 
     # Inside
 
-    def _parse(self, key_hash: bytes, value: memoryview) -> _Memo | None:
+    def _parse(self, key_hash: bytes, value: bytes) -> _Memo | None:
         """See Note [memo of records]."""
         try:
-            record, _, octets = unpack(value)
+            unpacked = unpack(value)
         except Damaged as damage:
             self._report(key_hash, None, damage.why)
             return None
-        seed = layout.seed(record.content_id, 0) if type(record) is Stored else 0
-        memo = (_MARK.unpack_from(value, _MARK_AT), record, octets, seed)
+        octets = unpacked.octets
+        inline = len(value) > octets
+        memo = (
+            value[:_PREFIX],
+            unpacked.record,
+            octets if inline else 0,
+            len(value) if inline else 0,
+            unpacked.checksum,
+        )
         if octets <= MEMO_OCTETS:
             kept = self._memo
             if len(kept) >= MEMO_RECORDS and key_hash not in kept:
-                del kept[next(iter(kept))]
+                kept.popitem(last=False)
             kept[key_hash] = memo
         return memo
+
+    def _same(self, stored: Stored) -> None:
+        """Another head may have the same content: it is good if that is what was found just now."""
+        found = self._found
+        if found is None or found.content_id != stored.content_id or found.size != stored.size:
+            raise ContentMissing(stored.content_id, 0)
 
     def _tail(self, key_hash: bytes, content_id: bytes, size: int) -> bytes:
         txn = self._txn
@@ -282,26 +284,28 @@ class StoreReader:
             except lmdb.Error as error:
                 self._unreadable(self._environments.small, error)
                 raise ContentMissing(content_id, size // CHUNK) from error
-            view = None if value is None else payload(value, octets, layout.seed(content_id, index))
+            view = None if value is None else payload(memoryview(value), octets, layout.seed(content_id, index))
             if view is None:
                 raise self._lost(key_hash, content_id, size // CHUNK, "missing" if value is None else "checksum")
             views.append(view)
             left -= octets
             index += 1
-        return bytes(views[0]) if len(views) == 1 else b"".join(views)
+        return b"".join(views)
 
     def _from_blobs(self, key_hash: bytes, content_id: bytes, index: int, count: int) -> list[bytes]:
         pieces: list[bytes] = []
         seed = layout.seed(content_id, index)
         try:
+            # db, parent, write, buffers
             txn = self._environments.blobs.env.begin(None, None, False, True)
             try:
+                get, chunks = txn.get, self._chunks
                 for at in range(index, index + count):
-                    value: Any = txn.get(layout.place(content_id, at), None, self._chunks)
+                    value: Any = get(layout.place(content_id, at), None, chunks)
                     view = None if value is None else payload(value, CHUNK, seed + at - index & _U64)
                     if view is None:
                         raise self._lost(key_hash, content_id, at, "missing" if value is None else "checksum")
-                    pieces.append(bytes(view))
+                    pieces.append(view.tobytes())
             finally:
                 txn.abort()
         except lmdb.Error as error:
@@ -327,6 +331,3 @@ class StoreReader:
             return
         else:
             _log.warn("store: cannot read {name}: {error}", name=environment.name, error=error)
-
-
-_U64 = 0xFFFFFFFFFFFFFFFF

@@ -18,8 +18,8 @@ from edgecache.words.errors import EdgeError
 from edgecache.words.stored import Stored, Variants
 
 # site, status, flags, floor, six times, last_modified (NaN: none), size, content id,
-# octets of key, etag, head, variant, digest, count of selectors.
-_FIXED = struct.Struct("<QHxxIQ6ddQ16sIIIIHH")
+# octets of key, etag, head, variant, digest, count of selectors, checksum of inline content.
+_FIXED = struct.Struct("<QHxxIQ6ddQ16sIIIIHHQ")
 _START = layout.RECORD_PREFIX.size
 _VARIABLE = _START + _FIXED.size
 _FLOOR = struct.Struct("<Q")
@@ -38,83 +38,88 @@ class Damaged(EdgeError):
     why: str
 
 
-def pack(stored: Stored, sequence: int) -> bytes:
-    """:return: the record of ``stored``, without content."""
+@define(eq=False)
+class Unpacked:
+    """
+    What a value under a key hash says.
+
+    :ivar octets: of the record proper; inline content follows.
+    :ivar checksum: xxh3_64 of the inline content, meaningless without any.
+    """
+
+    record: Stored | Variants
+    sequence: int
+    octets: int
+    checksum: int
+
+
+def pack(stored: Stored, sequence: int, checksum: int = 0) -> tuple[bytes, bytes]:
+    """
+    :param checksum: xxh3_64 of the content that will follow, if any does.
+    :return: the record of ``stored``, in two parts.
+    """
     selectors = stored.selectors
     count = len(selectors)
     packed = _SELECTORS[count] if count < len(_SELECTORS) else struct.Struct(f"<{count}Q")
     last_modified = stored.last_modified
-    body = b"".join(
-        (
-            _FIXED.pack(
-                stored.site,
-                stored.status,
-                stored.flags,
-                stored.floor,
-                stored.generated_at,
-                stored.fresh_until,
-                stored.stale_while_revalidate_until,
-                stored.stale_if_error_until,
-                stored.validated_at,
-                stored.date,
-                math.nan if last_modified is None else last_modified,
-                stored.size,
-                stored.content_id,
-                len(stored.key),
-                len(stored.etag),
-                len(stored.head),
-                len(stored.variant),
-                len(stored.digest),
-                count,
-            ),
-            packed.pack(*selectors),
-            stored.key,
-            stored.etag,
-            stored.head,
-            stored.variant,
-            stored.digest,
-        )
+    key, etag, head, variant, digest = stored.key, stored.etag, stored.head, stored.variant, stored.digest
+    fixed = _FIXED.pack(
+        stored.site,
+        stored.status,
+        stored.flags,
+        stored.floor,
+        stored.generated_at,
+        stored.fresh_until,
+        stored.stale_while_revalidate_until,
+        stored.stale_if_error_until,
+        stored.validated_at,
+        stored.date,
+        math.nan if last_modified is None else last_modified,
+        stored.size,
+        stored.content_id,
+        len(key),
+        len(etag),
+        len(head),
+        len(variant),
+        len(digest),
+        count,
+        checksum,
     )
+    body = b"".join((fixed, packed.pack(*selectors), key, etag, head, variant, digest))
     return _sealed(layout.KIND_STORED, sequence, body)
 
 
-def pack_variants(variants: Variants, sequence: int) -> bytes:
-    """:return: the record of ``variants``."""
+def pack_variants(variants: Variants, sequence: int) -> tuple[bytes, bytes]:
+    """:return: the record of ``variants``, in two parts."""
     sets = b"\n".join(b",".join(names) for names in variants.nominated)
     return _sealed(layout.KIND_VARIANTS, sequence, _KEY_LENGTH.pack(len(variants.key)) + variants.key + sets)
 
 
-def _sealed(kind: int, sequence: int, body: bytes) -> bytes:
-    # The sequence is checked too, so it comes before the body in what is summed.
-    checked = layout.U64.pack(sequence) + body
-    octets = layout.RECORD_CHECKED + len(checked)
-    head = layout.RECORD_PREFIX.pack(layout.RECORD_VERSION, kind, octets, xxh3_64_intdigest(checked), sequence)
-    return head + body
+def _sealed(kind: int, sequence: int, body: bytes) -> tuple[bytes, bytes]:
+    prefix = layout.RECORD_PREFIX.pack(
+        layout.RECORD_VERSION, kind, _START + len(body), xxh3_64_intdigest(body, sequence), sequence
+    )
+    return prefix, body
 
 
-def unpack(value: bytes | memoryview) -> tuple[Stored | Variants, int, int]:
-    """
-    :return: the record, its sequence, and where inline content would begin in ``value``.
-    :raises Damaged: wrong checksum, unknown version.
-    """
+def unpack(value: bytes) -> Unpacked:
+    """:raises Damaged: wrong checksum, unknown version."""
     try:
         version, kind, octets, checksum, sequence = layout.RECORD_PREFIX.unpack_from(value)
     except struct.error as error:
         raise Damaged(f"{len(value)} octets") from error
     if version != layout.RECORD_VERSION or octets > len(value):
         raise Damaged(f"version {version}, {octets} of {len(value)} octets")
-    record = bytes(value[:octets])
-    if xxh3_64_intdigest(memoryview(record)[layout.RECORD_CHECKED :]) != checksum:
+    if xxh3_64_intdigest(memoryview(value)[_START:octets], sequence) != checksum:
         raise Damaged("checksum")
-    match kind:
-        case layout.KIND_STORED:
-            return _unpack_stored(record), sequence, octets
-        case layout.KIND_VARIANTS:
-            return _unpack_variants(record), sequence, octets
+    if kind == layout.KIND_STORED:
+        return Unpacked(*_unpack_stored(value, sequence, octets))
+    if kind == layout.KIND_VARIANTS:
+        return Unpacked(_unpack_variants(value, octets), sequence, octets, 0)
     raise Damaged(f"kind {kind}")
 
 
-def _unpack_stored(record: bytes) -> Stored:
+def _unpack_stored(record: bytes, sequence: int, octets: int) -> tuple[Stored, int, int, int]:
     (
         site,
         status,
@@ -135,6 +140,7 @@ def _unpack_stored(record: bytes) -> Stored:
         variant_octets,
         digest_octets,
         count,
+        checksum,
     ) = _FIXED.unpack_from(record, _START)
     selectors = _SELECTORS[count] if count < len(_SELECTORS) else struct.Struct(f"<{count}Q")
     key_at = _VARIABLE + 8 * count
@@ -142,7 +148,7 @@ def _unpack_stored(record: bytes) -> Stored:
     head_at = etag_at + etag_octets
     variant_at = head_at + head_octets
     digest_at = variant_at + variant_octets
-    return Stored(
+    stored = Stored(
         site,
         record[key_at:etag_at],
         status,
@@ -164,13 +170,15 @@ def _unpack_stored(record: bytes) -> Stored:
         record[variant_at:digest_at],
         record[digest_at : digest_at + digest_octets],
     )
+    return stored, sequence, octets, checksum
 
 
-def _unpack_variants(record: bytes) -> Variants:
-    (octets,) = _KEY_LENGTH.unpack_from(record, _START)
-    names_at = _START + _KEY_LENGTH.size + octets
-    sets = [tuple(line.split(b",")) if line else () for line in record[names_at:].split(b"\n")]
-    return Variants(record[names_at - octets : names_at], sets)
+def _unpack_variants(record: bytes, octets: int) -> Variants:
+    (key_octets,) = _KEY_LENGTH.unpack_from(record, _START)
+    key_at = _START + _KEY_LENGTH.size
+    names_at = key_at + key_octets
+    sets = [tuple(line.split(b",")) if line else () for line in record[names_at:octets].split(b"\n")]
+    return Variants(record[key_at:names_at], sets)
 
 
 def merged(newer: Variants, older: Variants | None) -> Variants:
@@ -181,7 +189,6 @@ def merged(newer: Variants, older: Variants | None) -> Variants:
 
 def with_floor(value: bytes, floor: int) -> bytes:
     """:return: the intact record ``value`` of a response, inline content included, with another floor."""
-    sequence = layout.sequence_of(value)
-    octets = layout.RECORD_PREFIX.unpack_from(value)[2]
+    _, kind, octets, _, sequence = layout.RECORD_PREFIX.unpack_from(value)
     body = value[_START:_FLOOR_AT] + _FLOOR.pack(floor) + value[_FLOOR_AT + _FLOOR.size : octets]
-    return _sealed(layout.KIND_STORED, sequence, body) + value[octets:]
+    return b"".join((*_sealed(kind, sequence, body), value[octets:]))

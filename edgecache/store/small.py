@@ -9,7 +9,7 @@ import lmdb
 from attrs import define, evolve, field
 
 from edgecache.store import layout, record
-from edgecache.store.checks import sealed
+from edgecache.store.checks import checksum, sealed
 from edgecache.store.layout import PIECE
 from edgecache.store.record import Damaged
 from edgecache.words.stored import Flag, Stored, Variants
@@ -18,14 +18,19 @@ Primary = tuple[bytes, Variants]
 """Key hash of a primary key, and the nominated fields of the variant that is stored with it."""
 
 
+# IntFlag's operators cost a microsecond each.
+_IN_BLOBS = int(Flag.IN_BLOBS)
+
+
 @define(eq=False)
 class _Old:
-    """The record that is there now. ``octets`` is where inline content begins in ``value``."""
+    """The record that is there now, and the octets that it was read from."""
 
     value: bytes
     record: Stored | Variants
     sequence: int
     octets: int
+    checksum: int
 
 
 @define(eq=False)
@@ -63,19 +68,18 @@ class SmallTransaction:
         if old is not None:
             self._free(old)
         sequence = self._sequence()
-        value = record.pack(stored, sequence)
-        octets = stored.size % layout.CHUNK
-        content_id = stored.content_id
-        in_blobs = stored.flags & Flag.IN_BLOBS
-        if not in_blobs and len(value) + octets + layout.CHECKSUM <= layout.PIECE_VALUE:
-            value += sealed(tail, layout.seed(content_id, 0))
-        elif octets:
-            self._put_pieces(content_id, tail)
-        put = self._txn.put
-        put(key_hash, value, db=self._records)
-        flags = layout.ROW_IN_BLOBS if in_blobs else 0
-        row = layout.QUEUE_ROW.pack(key_hash, content_id, stored.size, flags)
-        put(layout.U64_KEY.pack(sequence), row, db=self._queue)
+        size, content_id = stored.size, stored.content_id
+        in_blobs = stored.flags & _IN_BLOBS
+        inline = not in_blobs and size <= layout.PIECE_VALUE
+        prefix, body = record.pack(stored, sequence, checksum(tail) if inline else 0)
+        if inline and len(prefix) + len(body) + size <= layout.PIECE_VALUE:
+            self._put(key_hash, b"".join((prefix, body, *tail)), self._records)
+        else:
+            self._put(key_hash, prefix + body, self._records)
+            if tail:
+                self._put_pieces(content_id, tail)
+        row = layout.QUEUE_ROW.pack(key_hash, content_id, size, layout.ROW_IN_BLOBS if in_blobs else 0)
+        self._put(layout.U64_KEY.pack(sequence), row, self._queue)
         if in_blobs:
             self._txn.delete(content_id, db=self._orphans)
         if primary is not None:
@@ -95,15 +99,14 @@ class SmallTransaction:
         present = old.record
         if present.content_id != (expect or stored.content_id) or present.floor > stored.floor:
             return False
-        place = present.flags & Flag.IN_BLOBS
         kept = evolve(
             stored,
             content_id=present.content_id,
             size=present.size,
-            flags=stored.flags & ~Flag.IN_BLOBS | place,
+            flags=stored.flags & ~_IN_BLOBS | present.flags & _IN_BLOBS,
         )
-        value = record.pack(kept, old.sequence) + old.value[old.octets :]
-        self._txn.put(key_hash, value, db=self._records)
+        parts = record.pack(kept, old.sequence, old.checksum)
+        self._put(key_hash, b"".join((*parts, old.value[old.octets :])), self._records)
         if primary is not None:
             self._nominate(*primary)
         return True
@@ -115,15 +118,14 @@ class SmallTransaction:
             return False
         if old.record.content_id != content_id or old.record.floor >= floor:
             return False
-        self._txn.put(key_hash, record.with_floor(old.value, floor), db=self._records)
+        self._put(key_hash, record.with_floor(old.value, floor), self._records)
         return True
 
     def remove(self, key_hash: bytes, content_id: bytes | None) -> bool:
         """
         Remove the record if it has ``content_id`` still; or, with ``None``, if it is damaged still.
         """
-        value = self._txn.get(key_hash, db=self._records)
-        if value is None:
+        if self._txn.get(key_hash, None, self._records) is None:
             return False
         old = self._find(key_hash)
         if content_id is None:
@@ -138,11 +140,12 @@ class SmallTransaction:
 
     def add_orphan(self, content_id: bytes, spawn: int) -> bool:
         """Before the first chunk of a fill: who fills it."""
-        return bool(self._txn.put(content_id, layout.ORPHAN_ROW.pack(spawn, 0), db=self._orphans))
+        return self._put(content_id, layout.ORPHAN_ROW.pack(spawn, 0), self._orphans)
 
-    def release_orphan(self, content_id: bytes, size: int) -> bool:
-        """The fill is given up and writes no more: anybody may free its chunks."""
-        return bool(self._txn.put(content_id, layout.ORPHAN_ROW.pack(layout.NOBODY, size), db=self._orphans))
+    def release_orphan(self, content_id: bytes, chunks: int) -> bool:
+        """The fill is given up and writes no more: the collector may free its chunks."""
+        row = layout.ORPHAN_ROW.pack(layout.NOBODY, chunks * layout.CHUNK)
+        return self._put(content_id, row, self._orphans)
 
     def finish(self) -> None:
         """Keep the count of sequences."""
@@ -151,14 +154,14 @@ class SmallTransaction:
 
     def _find(self, key_hash: bytes) -> _Old | None:
         """:return: the record; ``None`` also for a damaged one, which may be overwritten."""
-        value: Any = self._txn.get(key_hash, db=self._records)
+        value: Any = self._txn.get(key_hash, None, self._records)
         if value is None:
             return None
         try:
-            found, sequence, octets = record.unpack(value)
+            found = record.unpack(value)
         except Damaged:
             return None
-        return _Old(value, found, sequence, octets)
+        return _Old(value, found.record, found.sequence, found.octets, found.checksum)
 
     @staticmethod
     def _above(old: _Old | None, stored: Stored) -> bool:
@@ -170,8 +173,8 @@ class SmallTransaction:
         stored = old.record
         if not isinstance(stored, Stored):
             return
-        if stored.flags & Flag.IN_BLOBS:
-            self.release_orphan(stored.content_id, stored.size)
+        if stored.flags & _IN_BLOBS:
+            self.release_orphan(stored.content_id, layout.chunks_of(stored.size))
         elif len(old.value) == old.octets:
             for index in range(layout.pieces_of(stored.size)):
                 self._txn.delete(layout.place(stored.content_id, index), db=self._contents)
@@ -180,7 +183,7 @@ class SmallTransaction:
         view = memoryview(tail[0] if len(tail) == 1 else b"".join(tail))
         for index, start in enumerate(range(0, len(view), PIECE)):
             value = sealed((view[start : start + PIECE],), layout.seed(content_id, index))
-            self._txn.put(layout.place(content_id, index), value, db=self._contents)
+            self._put(layout.place(content_id, index), value, self._contents)
 
     def _nominate(self, key_hash: bytes, variants: Variants) -> None:
         """
@@ -194,10 +197,13 @@ class SmallTransaction:
             if isinstance(old.record, Variants):
                 older = old.record
         sequence = self._sequence()
-        value = record.pack_variants(record.merged(variants, older), sequence)
-        self._txn.put(key_hash, value, db=self._records)
+        self._put(key_hash, b"".join(record.pack_variants(record.merged(variants, older), sequence)), self._records)
         row = layout.QUEUE_ROW.pack(key_hash, layout.NO_CONTENT, 0, 0)
-        self._txn.put(layout.U64_KEY.pack(sequence), row, db=self._queue)
+        self._put(layout.U64_KEY.pack(sequence), row, self._queue)
+
+    def _put(self, key: bytes, value: bytes, database: Any) -> bool:
+        # dupdata, overwrite, append, database
+        return self._txn.put(key, value, True, True, False, database)
 
     def _sequence(self) -> int:
         if not self._next:

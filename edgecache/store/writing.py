@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -41,7 +41,7 @@ class StoreWriter:
 
     def begin(self) -> ContentWriter:
         """:return: a writer for content that will be new."""
-        return ContentWriter(self._shared, secrets.token_bytes(layout.CONTENT_ID_OCTETS))
+        return ContentWriter(self._shared, os.urandom(layout.CONTENT_ID_OCTETS))
 
     def put(
         self,
