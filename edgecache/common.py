@@ -37,6 +37,9 @@ from edgecache.words.ports import Timers
 
 _log = Logger()
 
+RUN = "run"
+"""Below the data directory: what means nothing after this life of the node."""
+
 _RESOLVING_THREADS = 8
 _FIRST_NAMES_SECONDS = 3.0
 """Workers begin without addresses when names take longer than this."""
@@ -84,7 +87,9 @@ class Common:
         """
         data = config.node.data
         environments = Environments.open(data, config.store, node_process=True)
-        page = PageWriter.create(os.path.join(data, "page"), config.node.workers)
+        run = os.path.join(data, RUN)
+        os.makedirs(run, mode=0o700, exist_ok=True)
+        page = PageWriter.create(os.path.join(run, "page"), config.node.workers)
         committing, collecting = (OneThread.named(reactor, name) for name in ("control", "collector"))
         control = Control.open(
             environments.control, page, committing, node_id=config.node.id, incarnation=environments.incarnation

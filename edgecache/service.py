@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from edgecache.admin.parts import WorkerState
-from edgecache.common import Common
+from edgecache.common import RUN, Common
 from edgecache.processes.background import background
 from edgecache.processes.channel import Channel, Payload, pair
 from edgecache.processes.datalock import DataLock, lock_data, make_data
@@ -89,7 +89,7 @@ def prepare(
     lock = lock_data(data, config.node.lease_seconds, on_wait=on_wait)
     public = PublicSockets.bind([endpoint(text) for text in config.listen.public], config.node.workers)
     admin = bind_once([endpoint(text) for text in config.listen.admin])
-    owners = OwnerSockets.bind(os.path.join(data, "run"), config.node.workers)
+    owners = OwnerSockets.bind(os.path.join(data, RUN), config.node.workers)
     _raise_file_limit(config)
     return Prepared(config, lock, public, admin, owners)
 

@@ -101,12 +101,12 @@ class OwnerSockets:
         try:
             Path(directory).mkdir(mode=0o700, exist_ok=True)
             base = directory
-            if len(os.fsencode(directory)) + len("/owner-000") > _SUN_PATH:
+            if len(os.fsencode(directory)) + len("/owner-000.sock") > _SUN_PATH:
                 # A deep data directory: reach it through this process, which keeps it open.
                 owner._directory = os.open(directory, os.O_PATH | os.O_DIRECTORY)
                 base = f"/proc/{os.getpid()}/fd/{owner._directory}"
             for index in range(workers):
-                path = f"{base}/owner-{index}"
+                path = f"{base}/owner-{index}.sock"
                 Path(path).unlink(missing_ok=True)
                 sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 owner.sockets.append(sock)
