@@ -1,0 +1,95 @@
+"""What the admin listener answers: JSON, and problems that say what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from attrs import define, field, frozen
+from twisted.web.http import Request
+
+from edgecache.admin.requests import JSON
+from edgecache.siblings.purger import PurgeConflict, PurgeInvalid, TooManyPurges
+from edgecache.words.errors import ControlFailed, EdgeError
+
+# No page of anybody may read, frame or guess at what is here.
+_HEADERS = (
+    (b"Cache-Control", b"no-store"),
+    (b"Content-Security-Policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"Cross-Origin-Resource-Policy", b"same-origin"),
+    (b"Referrer-Policy", b"no-referrer"),
+    (b"Server", b"edgecache"),
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"X-Frame-Options", b"DENY"),
+)
+
+
+@define(eq=False)
+class Problem(EdgeError):
+    """
+    A request that is not done.
+
+    :ivar error: one token, for programs.
+    :ivar detail: one sentence that names the offending entry, for people.
+    """
+
+    status: int
+    error: str
+    detail: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@frozen
+class Answer:
+    """:ivar content: what becomes JSON, or octets of ``content_type``."""
+
+    content: Any
+    status: int = 200
+    content_type: bytes = JSON
+    headers: tuple[tuple[str, str], ...] = field(default=())
+
+
+def problem_of(error: EdgeError) -> Problem | None:
+    """:return: what a client is told about an error of ours; ``None`` for one that is a bug."""
+    match error:
+        case Problem():
+            return error
+        case PurgeInvalid(problem):
+            return Problem(400, "invalid-purge", problem)
+        case PurgeConflict(purge_id):
+            detail = f"id: {purge_id!r} is the id of another purge, which asked for something else; nothing was done."
+            return Problem(409, "id-conflict", detail)
+        case TooManyPurges(after):
+            detail = f"More purges than [purge] per_second allows; one more is taken in {after:.3f} s."
+            return Problem(429, "too-many-purges", detail, retry_after(after))
+        case ControlFailed():
+            detail = f"It is not on disk, so it counts as not done ({error}); the same id may be sent again."
+            return Problem(503, "not-written", detail, retry_after(1.0))
+    return None
+
+
+def retry_after(seconds: float) -> tuple[tuple[str, str], ...]:
+    """:return: the field, in whole seconds, rounded up (RFC 9110 §10.2.3)."""
+    return (("Retry-After", str(max(1, -int(-seconds // 1)))),)
+
+
+def respond(request: Request, answer: Answer) -> bytes:
+    """Set status and fields. :return: the content."""
+    content = answer.content
+    if answer.content_type == JSON:
+        content = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+    request.setResponseCode(answer.status)
+    headers = request.responseHeaders
+    for name, value in _HEADERS:
+        headers.setRawHeaders(name, [value])
+    headers.setRawHeaders(b"Content-Type", [answer.content_type])
+    headers.setRawHeaders(b"Content-Length", [b"%d" % len(content)])
+    for field_name, text in answer.headers:
+        headers.setRawHeaders(field_name, [text])
+    return bytes(content)
+
+
+def refuse(request: Request, problem: Problem) -> bytes:
+    """Like :func:`respond`, for a problem."""
+    content = {"error": problem.error, "detail": problem.detail}
+    return respond(request, Answer(content, problem.status, headers=problem.headers))

@@ -1,0 +1,141 @@
+"""What ``/status`` and the purge answers consist of: JSON documents that a dashboard or a script reads."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import Any
+
+from attrs import asdict
+
+import edgecache
+from edgecache.admin.parts import AdminParts
+from edgecache.siblings.purger import PurgeAnswer
+from edgecache.words.config import SiteSettings
+from edgecache.words.counters import Counter
+from edgecache.words.endpoints import origin_url
+
+RECENT_PURGES = 50
+
+# What behaves differently from release to release, in places that we depend on.
+_DISTRIBUTIONS = ("Twisted", "uvloop", "httptools", "lmdb", "klein")
+
+
+def purge_document(answer: PurgeAnswer) -> dict[str, Any]:
+    """A purge and how far it has come. Times are seconds since the epoch."""
+    entry, purge = answer.entry, answer.purge
+    return {
+        "id": entry.purge_id,
+        "state": answer.state.value,
+        "mode": purge.mode.name.lower(),
+        "selectors": len(purge.selectors),
+        "serials": purge.serials,
+        "accepted_at": purge.accepted_at,
+        "accepted_by": entry.log.id,
+        "token": purge.by,
+        "log": {"node": entry.log.id, "incarnation": entry.log.incarnation.hex(), "sequence": entry.sequence},
+        "epoch": entry.last_epoch,
+        "applied": list(answer.applied),
+        "pending": list(answer.pending),
+        "effective_by": answer.effective_by,
+    }
+
+
+def status_document(parts: AdminParts) -> dict[str, Any]:
+    """
+    Everything that the dashboard shows. Keys are added, never changed.
+
+    :raises ControlFailed: control cannot be read.
+    """
+    now = parts.wall()
+    unready = parts.unready()
+    node = parts.config.node
+    return {
+        "node": {
+            "id": node.id,
+            "region": node.region,
+            "incarnation": parts.control.name.incarnation.hex(),
+            "started_at": parts.started_at,
+            "uptime_seconds": max(0.0, now - parts.started_at),
+            "ready": unready is None,
+            "detail": unready or "",
+            "draining": parts.page.draining,
+        },
+        "now": now,
+        "versions": versions(),
+        "listen": asdict(parts.config.listen),
+        "sites": [_site(site) for site in parts.config.sites],
+        "counters": _counters(parts.page.totals()),
+        "workers": _workers(parts),
+        "store": _store(parts),
+        "upstreams": [asdict(upstream) for upstream in parts.upstreams()],
+        "purges": _purges(parts),
+        "tokens": [
+            {"name": token.name, "scopes": sorted(scope.value for scope in token.scopes)}
+            for token in parts.tokens.known
+        ],
+        # One per sibling, once there are any.
+        "siblings": [],
+    }
+
+
+def versions() -> dict[str, str]:
+    """:return: releases of this program and of what it stands on."""
+    found = {"edgecache": edgecache.__version__, "python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        found[name.lower()] = metadata.version(name)
+    return found
+
+
+def _counters(counts: list[int]) -> dict[str, int]:
+    return {counter.name.lower(): counts[counter] for counter in Counter}
+
+
+def _site(site: SiteSettings) -> dict[str, Any]:
+    return {
+        "name": site.name,
+        "profile": site.profile.value,
+        "hosts": list(site.hosts),
+        "origins": [origin_url(url).shown for url in site.origins],
+        "policy": site.policy.value,
+        "purged": site.purged,
+    }
+
+
+def _workers(parts: AdminParts) -> list[dict[str, Any]]:
+    return [{**asdict(worker), "counters": _counters(parts.page.counters(worker.index))} for worker in parts.workers()]
+
+
+def _store(parts: AdminParts) -> dict[str, Any]:
+    environments = {
+        fill.name: {
+            "used_bytes": fill.used,
+            "size_bytes": fill.size,
+            "share": fill.share,
+            "full": fill.full,
+            "entries": fill.entries,
+        }
+        for fill in parts.collector.fills()
+    }
+    settings = parts.config.store
+    return {
+        "environments": environments,
+        "evict_share": settings.evict_share,
+        "full_share": settings.full_share,
+        "collected": asdict(parts.collector.collected),
+    }
+
+
+def _purges(parts: AdminParts) -> dict[str, Any]:
+    purges = parts.control.read.purges()
+    return {
+        "epoch": purges.epoch,
+        "trimmed": purges.trimmed,
+        "published_epoch": parts.page.epoch,
+        "logs": [
+            {"node": head.log.id, "incarnation": head.log.incarnation.hex(), "position": head.sequence}
+            for head in parts.control.read.heads()
+        ],
+        "accepted": {mode.name.lower(): count for mode, count in parts.purger.accepted.items()},
+        "recent": [purge_document(answer) for answer in parts.purger.recent(RECENT_PURGES)],
+    }

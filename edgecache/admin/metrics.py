@@ -1,0 +1,153 @@
+"""``/metrics``: the page's counters and the node's state, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import define
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from edgecache.admin.documents import versions
+from edgecache.admin.parts import AdminParts
+from edgecache.words.counters import Counter
+
+_GAUGES = frozenset((Counter.CONNECTIONS_OPEN, Counter.FILLS_RUNNING))
+
+# Name without the prefix and without "_total", and help. One that is missing goes by its enum name.
+_WORKER: dict[Counter, tuple[str, str]] = {
+    Counter.REQUESTS: ("requests", "Requests from clients"),
+    Counter.HITS: ("hits", "Requests answered from the store without asking anybody"),
+    Counter.STALE_HITS: ("stale_hits", "Requests answered stale on purpose"),
+    Counter.NOT_MODIFIED: ("not_modified", "304 answers made here"),
+    Counter.FORWARDED: ("forwarded", "Requests for which an upstream was asked"),
+    Counter.COLLAPSED: ("collapsed", "Requests that waited for another one's fill"),
+    Counter.REFUSED: ("refused", "Requests answered 4xx or 5xx without asking upstream"),
+    Counter.BYTES_SENT: ("sent_bytes", "Octets sent to clients"),
+    Counter.BYTES_FETCHED: ("fetched_bytes", "Octets of content fetched from upstreams"),
+    Counter.CONNECTIONS: ("connections", "Connections accepted"),
+    Counter.CONNECTIONS_OPEN: ("connections_open", "Connections open now"),
+    Counter.FILLS: ("fills", "Fills begun"),
+    Counter.FILLS_RUNNING: ("fills_running", "Fills in progress"),
+    Counter.STORED: ("stored", "Responses stored"),
+    Counter.FRESHENED: ("freshened", "Stored responses validated with 304"),
+    Counter.STORE_FAILURES: ("store_failures", "Responses served but not stored, for want of room or for damage"),
+    Counter.UPSTREAM_REQUESTS: ("upstream_requests", "Requests sent to upstreams"),
+    Counter.UPSTREAM_FAILURES: ("upstream_failures", "Exchanges with upstreams that failed"),
+    Counter.CUT: ("cut_responses", "Responses broken off so that the client can tell"),
+    Counter.SLOW_CLIENTS: ("slow_clients", "Clients cut at a deadline"),
+    Counter.BAD_REQUESTS: ("bad_requests", "Requests that could not be understood"),
+    Counter.DAMAGED: ("damaged", "Stored records or chunks with a wrong checksum"),
+    Counter.OWNER_HOPS: ("owner_hops", "Requests handed to the worker that owns the key"),
+}
+
+
+@define(eq=False, slots=False)
+class NodeMetrics(Collector):
+    """Everything is read when it is asked for; nothing is kept twice."""
+
+    _parts: AdminParts
+
+    def collect(self) -> Iterator[Metric]:
+        """:raises ControlFailed: control cannot be read."""
+        yield from self._node()
+        yield from self._workers()
+        yield from self._store()
+        yield from self._purges()
+        yield from self._upstreams()
+
+    def _node(self) -> Iterator[Metric]:
+        parts = self._parts
+        node = parts.config.node
+        yield InfoMetricFamily(
+            "edgecache",
+            "This node and its releases",
+            {"node": node.id, "region": node.region, **versions()},
+        )
+        yield _gauge("start_time_seconds", "When the node started, seconds since the epoch", parts.started_at)
+        yield _gauge("ready", "Is the node ready for traffic?", parts.unready() is None)
+        yield _gauge("draining", "Is the node going down?", parts.page.draining)
+
+    def _workers(self) -> Iterator[Metric]:
+        workers = self._parts.workers()
+        counts = [(str(worker.index), self._parts.page.counters(worker.index)) for worker in workers]
+        for counter in Counter:
+            name, text = _WORKER.get(counter, (counter.name.lower(), counter.name.lower().replace("_", " ")))
+            family = _family(counter in _GAUGES, name, text, "worker")
+            for worker, values in counts:
+                family.add_metric([worker], values[counter])
+            yield family
+        up = _family(True, "worker_up", "Does the worker accept connections?", "worker")
+        restarts = _family(False, "worker_restarts", "Processes of the worker that died", "worker")
+        for state in workers:
+            up.add_metric([str(state.index)], state.running)
+            restarts.add_metric([str(state.index)], state.restarts)
+        yield up
+        yield restarts
+
+    def _store(self) -> Iterator[Metric]:
+        fills = self._parts.collector.fills()
+        used = _family(True, "store_used_bytes", "Octets of pages that hold something", "environment")
+        size = _family(True, "store_size_bytes", "Octets of the map", "environment")
+        full = _family(True, "store_full", "Is nothing new stored for want of room?", "environment")
+        entries = _family(True, "store_entries", "Rows of a database", "environment", "database")
+        for fill in fills:
+            used.add_metric([fill.name], fill.used)
+            size.add_metric([fill.name], fill.size)
+            full.add_metric([fill.name], fill.full)
+            for database, count in fill.entries.items():
+                entries.add_metric([fill.name, database], count)
+        yield from (used, size, full, entries)
+        collected = self._parts.collector.collected
+        yield _counter("evicted_records", "Records evicted to make room", collected.evicted_records)
+        yield _counter("evicted_bytes", "Octets of content of evicted records", collected.evicted_octets)
+        yield _counter("freed_contents", "Contents freed that nobody had any more", collected.freed_contents)
+        yield _counter("freed_bytes", "Octets in blobs freed", collected.freed_octets)
+        yield _counter("collector_failures", "Attempts to make room that failed", collected.failures)
+
+    def _purges(self) -> Iterator[Metric]:
+        parts = self._parts
+        accepted = _family(False, "purges", "Purges accepted by this node", "mode")
+        for mode, count in parts.purger.accepted.items():
+            accepted.add_metric([mode.name.lower()], count)
+        yield accepted
+        purges = parts.control.read.purges()
+        yield _gauge("purge_epoch", "Count of selectors ever invalidated on this node", purges.epoch)
+        yield _gauge("purge_trimmed_epoch", "Epochs up to this one are forgotten", purges.trimmed)
+        position = _family(True, "purge_log_position", "Entries of a node's purge log that are here", "node")
+        for head in parts.control.read.heads():
+            position.add_metric([head.log.id], head.sequence)
+        yield position
+
+    def _upstreams(self) -> Iterator[Metric]:
+        healthy = _family(True, "upstream_healthy", "Is the address asked?", "origin", "address")
+        for upstream in self._parts.upstreams():
+            healthy.add_metric([upstream.origin, upstream.address], upstream.healthy)
+        yield healthy
+
+
+def exposition(parts: AdminParts, accept: str) -> tuple[bytes, str]:
+    """
+    :param accept: the request's Accept field.
+    :return: the metrics and their content type.
+    :raises ControlFailed: control cannot be read.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(NodeMetrics(parts))
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+def _family(gauge: bool, name: str, text: str, *labels: str) -> CounterMetricFamily | GaugeMetricFamily:
+    kind = GaugeMetricFamily if gauge else CounterMetricFamily
+    return kind(f"edgecache_{name}", text, labels=labels)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"edgecache_{name}", text, value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(f"edgecache_{name}", text, value)

@@ -1,0 +1,86 @@
+"""What the admin listener shows and does: handed in by the service, so that nothing here reaches outward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import field, frozen
+
+from edgecache.admin.tokens import Tokens
+from edgecache.siblings.purger import Purger
+from edgecache.store.collecting import Collector
+from edgecache.store.control import Control
+from edgecache.store.page import PageWriter
+from edgecache.words.config import Config
+from edgecache.words.ports import Timers
+
+
+@frozen
+class WorkerState:
+    """
+    One worker as its supervisor knows it.
+
+    :ivar pid: ``None`` while there is no process; the node's own with ``--workers 0``.
+    :ivar running: it accepts connections.
+    :ivar started_at: wall time of the present process's start.
+    :ivar restarts: processes that died before this one.
+    """
+
+    index: int
+    pid: int | None
+    running: bool
+    started_at: float | None = None
+    restarts: int = 0
+
+
+@frozen
+class UpstreamState:
+    """
+    One address of one origin.
+
+    :ivar origin: scheme, authority and prefix, never credentials.
+    :ivar address: as people write it; empty while the name has none.
+    :ivar healthy: is it asked?
+    :ivar detail: why not, or what went wrong when it was resolved.
+    :ivar resolved_at: wall time when the name last resolved.
+    """
+
+    origin: str
+    address: str
+    healthy: bool = True
+    detail: str = ""
+    resolved_at: float | None = None
+
+
+@frozen(eq=False)
+class AdminParts:
+    """
+    :ivar ready: why the node does not serve now; ``None`` when it does.
+    :ivar wall: seconds since the epoch.
+    :ivar timers: on monotonic time.
+    """
+
+    config: Config
+    control: Control
+    page: PageWriter
+    purger: Purger
+    tokens: Tokens
+    collector: Collector
+    timers: Timers
+    wall: Callable[[], float]
+    workers: Callable[[], list[WorkerState]]
+    upstreams: Callable[[], list[UpstreamState]] = list
+    ready: Callable[[], str | None] = field(default=lambda: None)
+    started_at: float = field(init=False)
+
+    @started_at.default
+    def _now(self) -> float:
+        return self.wall()
+
+    def unready(self) -> str | None:
+        """:return: why no traffic should come here now, in one sentence; ``None`` when it should."""
+        if self.page.draining:
+            return "The node is going down."
+        if not any(worker.running for worker in self.workers()):
+            return "No worker accepts connections."
+        return self.ready()

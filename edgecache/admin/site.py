@@ -1,0 +1,104 @@
+"""
+The admin listener as a whole: what twistd listens with. It is never on the path of an artifact.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from klein import Klein
+from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+
+from edgecache.admin.access import Access, is_local
+from edgecache.admin.answers import Problem, refuse
+from edgecache.admin.application import Admin
+from edgecache.admin.parts import AdminParts
+from edgecache.admin.requests import AdminChannel, AdminRequest
+
+_log = Logger()
+
+CONNECTIONS = 256
+"""Open at a time; dashboards and scrapers need few."""
+
+IDLE_SECONDS = 60
+"""Between two requests."""
+
+_UNKNOWN_OCTETS = 4096
+"""Of content, from somebody without a token: it will be refused anyway."""
+
+_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"DELETE"))
+
+
+class Gate(Resource):
+    """In front of all routes: what none of them has, or could read, never reaches the router."""
+
+    isLeaf = True
+
+    def __init__(self, app: Klein) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types here
+        self._routes = app.resource()
+
+    def render(self, request: AdminRequest) -> bytes | int:
+        """Answer ``request``."""
+        if request.method not in _METHODS:
+            detail = f"{request.method.decode('latin-1')} is for nothing here."
+            allowed = (("Allow", "DELETE, GET, HEAD, POST"),)
+            return refuse(request, Problem(405, "method-not-allowed", detail, allowed))
+        try:
+            unquote_to_bytes(request.path).decode()
+        except UnicodeDecodeError:
+            return refuse(request, Problem(400, "invalid-path", f"The path {request.path!r} is not UTF-8."))
+        request.local = is_local(request)
+        # The routes are the same whatever we are called, and the router chokes on some names.
+        request.requestHeaders.setRawHeaders(b"host", [b"admin"])
+        self._routes.render(request)
+        return NOT_DONE_YET
+
+
+class AdminSite(Site):
+    """:ivar connections: open now."""
+
+    requestFactory = AdminRequest
+    displayTracebacks = False
+    protocol = AdminChannel  # type: ignore[assignment]  # HTTP/1 only, so without Twisted's wrapper for both
+
+    def __init__(self, resource: Resource, access: Access, body_octets: int, reactor: Any) -> None:
+        super().__init__(resource, timeout=IDLE_SECONDS, reactor=reactor)  # type: ignore[no-untyped-call]  # Twisted has no types here
+        self.connections = 0
+        self._access = access
+        self._body_octets = body_octets
+
+    def most_content(self, request: AdminRequest) -> int:
+        """:return: octets of content that are kept for this request."""
+        return self._body_octets if self._access.knows(request) else min(_UNKNOWN_OCTETS, self._body_octets)
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """:return: ``None``, which closes the connection, when there are too many."""
+        if self.connections >= CONNECTIONS:
+            _log.warn("admin: {count} connections are open; one more was closed", count=self.connections)
+            return None
+        self.connections += 1
+        return super().buildProtocol(addr)  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+    def startFactory(self) -> None:
+        """No access log: purges and tokens are audited where they are done."""
+
+    def stopFactory(self) -> None:
+        """Nothing was started."""
+
+    def log(self, request: Any) -> None:
+        """Not logged."""
+
+
+def admin_site(parts: AdminParts, reactor: Any) -> AdminSite:
+    """
+    :param reactor: its timers close what is idle or late.
+    :return: what to listen with, on every admin address.
+    """
+    access = Access(parts.tokens, parts.timers)
+    app = Admin(parts, access).application()
+    return AdminSite(Gate(app), access, parts.config.purge.body_octets, reactor)
