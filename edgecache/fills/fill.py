@@ -160,7 +160,8 @@ class Fill:
                 await self._pass(decision, response)
 
     def _interim(self, head: Head) -> None:
-        if self.leader.site.index or head.status == 102:
+        # Installers take any interim response for the final one (FIELD 3).
+        if self.leader.site.index:
             return
         octets = interim_head(head.status, head.reason, head.fields, self.leader)
         for waiter in self.waiters:
@@ -309,16 +310,18 @@ class Fill:
         if isinstance(presentation, Part) and presentation.start > filling.written + FAR_AHEAD:
             self._fills.ahead(waiter)
             return
+        # Whoever joined gets what the store will have; what is the leader's alone goes to the leader.
+        stored = plan.stored if waiter.collapsed else plan.own
         now = self._fills.clock()
         status = status_fields.forwarded(
             waiter.asked.site,
             waiter.forward.reason,
             stored=True,
             collapsed=waiter.collapsed,
-            ttl=int(plan.stored.fresh_until - now),
+            ttl=int(stored.fresh_until - now),
         )
-        age = int(now - plan.stored.generated_at)
-        head = head_of(waiter.asked, plan.stored, presentation, age=age or -1, cache_status=status)
+        age = int(now - stored.generated_at)
+        head = head_of(waiter.asked, stored, presentation, age=age or -1, cache_status=status)
         size = None if plan.stored.size < 0 else plan.stored.size
         start, stop = (presentation.start, presentation.stop) if isinstance(presentation, Part) else (0, size)
         whole_or_part = isinstance(presentation, Whole | Part)
