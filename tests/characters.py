@@ -274,6 +274,11 @@ class Stage(Network):
 
     def settle(self, quantum: int = 65536) -> None:
         super().settle(quantum)
+        for link in self.links:
+            # What is on its way to an end that has gone arrives nowhere.
+            if link.a._lost and link.b.outbox:
+                link.b.outbox.clear()
+        super().settle(quantum)
         while self._resets:
             resets, self._resets = self._resets, []
             for link in self.links:

@@ -38,9 +38,7 @@ class LoopDialer:
 
     def connect(self, factory: Callable[[], asyncio.Protocol], address: Address) -> Deferred[asyncio.Transport]:
         """See :class:`Dialer`."""
-        if address.path is not None:
-            return self._deferred(self._transport(self._loop.create_unix_connection(factory, address.path)))
-        return self._deferred(self._transport(self._loop.create_connection(factory, address.host, address.port)))
+        return self._deferred(self._connected(factory, address))
 
     def secure(
         self, transport: asyncio.Transport, protocol: asyncio.Protocol, context: ssl.SSLContext, host: str
@@ -56,8 +54,11 @@ class LoopDialer:
             raise ConnectionResetError("closed during the handshake")
         return secured
 
-    async def _transport(self, connecting: Coroutine[Any, Any, tuple[asyncio.Transport, Any]]) -> asyncio.Transport:
-        transport, _protocol = await connecting
+    async def _connected(self, factory: Callable[[], asyncio.Protocol], address: Address) -> asyncio.Transport:
+        if address.path is not None:
+            transport, _protocol = await self._loop.create_unix_connection(factory, address.path)
+        else:
+            transport, _protocol = await self._loop.create_connection(factory, address.host, address.port)
         return transport
 
     def _deferred(self, coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:

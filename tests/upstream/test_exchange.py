@@ -75,7 +75,7 @@ class DeadlineTests(SynchronousTestCase):
             self.rig.stage.advance(0.9)
         self.assertIsInstance(asking.failure, HeadTimedOut)
         # The origin notices at its next drop.
-        self.rig.stage.advance(0.9)
+        self.rig.stage.advance(2.0)
 
     def test_interim_responses_do_not_prolong_the_deadline_of_the_head(self) -> None:
         interim = b"HTTP/1.1 102 Processing\r\n\r\n"
