@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from hashlib import blake2b
 
 import orjson
@@ -43,7 +42,7 @@ class PurgeEntry:
 
     def rows(self) -> list[Row]:
         """:return: what control applies."""
-        return rows(self.selectors, self.mode)
+        return [(selector, xxhash.xxh3_64_intdigest(selector), int(self.mode)) for selector in self.selectors]
 
     def pack(self) -> bytes:
         """:return: the octets for the log."""
@@ -75,11 +74,6 @@ class PurgeEntry:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadEntry(repr(error)) from error
-
-
-def rows(selectors: Iterable[bytes], mode: PurgeMode) -> list[Row]:
-    """:param selectors: canonical octets. :return: what control applies."""
-    return [(selector, xxhash.xxh3_64_intdigest(selector), int(mode)) for selector in selectors]
 
 
 def digest(asked: PurgeAsked) -> bytes:

@@ -7,7 +7,7 @@ A lone node is its own quorum: what it has on disk and published is complete.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field, frozen
@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from edgecache.rules.purging import BadPurge, parse_purge
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
-from edgecache.siblings.entries import BadEntry, PurgeEntry, digest, rows
+from edgecache.siblings.entries import BadEntry, PurgeEntry, digest
 from edgecache.siblings.pace import Pace
 from edgecache.store.control import Control
 from edgecache.words.config import PurgeSettings
@@ -147,20 +147,6 @@ class Purger:
             except BadEntry as error:
                 _log.warn("purge {id} was written by another release: {error}", id=entry.purge_id, error=error)
         return answers
-
-    async def invalidate(self, selectors: Iterable[Selector], mode: PurgeMode = PurgeMode.REVALIDATE) -> int:
-        """
-        Invalidate on this node only (RFC 9111 §4.4): an unsafe method went through.
-
-        :return: the epoch, once it is durable and every hit sees it.
-        :raises ControlFailed: it could not be written.
-        """
-        return await self._control.local(rows((selector.canonical for selector in selectors), mode))
-
-    async def on_invalidate(self, selectors: list[tuple[str, int, str]]) -> dict[str, int]:
-        """A worker's call: :meth:`invalidate` for (kind, site, value in hexadecimal)."""
-        named = [Selector(kind, site, bytes.fromhex(value)) for kind, site, value in selectors]
-        return {"epoch": await self.invalidate(named)}
 
     def _answer(self, entry: Entry) -> PurgeAnswer:
         purge = PurgeEntry.unpack(entry.content)

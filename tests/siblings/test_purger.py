@@ -15,7 +15,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.purges import PurgeTable
-from edgecache.rules.selectors import Selector, selectors_of_target, tag_selector
+from edgecache.rules.selectors import selectors_of_target, tag_selector
 from edgecache.rules.sites import Sites
 from edgecache.siblings.purger import PurgeAnswer, PurgeConflict, PurgeInvalid, Purger, TooManyPurges
 from edgecache.store.control import Control
@@ -240,21 +240,6 @@ class RefusalTests(PurgerCase):
         self.successResultOf(self.control.close())
         self.refused(ControlFailed, urls=["/a"])
         self.assertEqual(0, self.purger.accepted[PurgeMode.REVALIDATE])
-
-
-class LocalTests(PurgerCase):
-    def test_an_unsafe_methods_url_is_invalid_here_and_in_no_log(self) -> None:
-        site = self.sites.all[1].id
-        named = [("url", site, b"/changed".hex())]
-        self.assertEqual({"epoch": 1}, self.wait(self.purger.on_invalidate(named)))
-        self.assertEqual(PurgeMode.REVALIDATE, self.since(1, b"/changed"))
-        self.assertIsNone(self.since(0, b"/changed"))
-        self.assertEqual((1, 0), (self.page.epoch, self.control.head().sequence))
-
-    def test_the_mode_can_be_chosen(self) -> None:
-        site = self.sites.all[1].id
-        self.wait(self.purger.invalidate([Selector("url", site, b"/gone")], PurgeMode.DELETE))
-        self.assertEqual(PurgeMode.DELETE, self.since(1, b"/gone"))
 
 
 class ConfigurationTests(PurgerCase):
