@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from attrs import evolve
@@ -482,15 +481,3 @@ class MetricsTests(AdminCase):
         answer = self.ask("GET", "/metrics", accept="application/openmetrics-text; version=1.0.0")
         self.assertTrue(answer.headers["content-type"].startswith("application/openmetrics-text"))
         self.assertTrue(answer.content.endswith(b"# EOF\n"))
-
-
-class FileTests(AdminCase):
-    def test_the_first_start_writes_a_token_that_only_its_owner_reads(self) -> None:
-        self.assertEqual(0o600, os.stat(self.tokens.path).st_mode & 0o777)
-        self.assertGreater(len(self.token), 40)
-
-    def test_a_later_start_keeps_it(self) -> None:
-        self.done(self.tokens.load())
-        with open(self.tokens.path) as file:
-            self.assertEqual(self.token, file.read().strip())
-        self.assertEqual(200, self.ask("GET", "/status").status)
