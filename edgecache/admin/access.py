@@ -44,7 +44,7 @@ class Access:
         """
         presented = self._presented(request)
         if presented is None:
-            if open_here and request.local:
+            if open_here and is_local(request):
                 return ANYBODY_HERE
             raise Problem(401, "token-missing", _MISSING, _CHALLENGE)
         token = self._tokens.match(presented)
@@ -79,7 +79,7 @@ def is_local(request: AdminRequest) -> bool:
     """
     if any(request.requestHeaders.hasHeader(name) for name in _FORWARDED):
         return False
-    hosts = request.requestHeaders.getRawHeaders(b"host") or [b"localhost"]
+    hosts = request.host_lines or [b"localhost"]
     return _is_loopback(_peer(request)) and len(hosts) == 1 and _is_loopback(_host(hosts[0].decode("latin-1")))
 
 

@@ -31,13 +31,13 @@ class AdminRequest(Request):
 
     :ivar body: its content.
     :ivar too_large: content was dropped.
-    :ivar local: it comes from this machine; set at the gate.
+    :ivar host_lines: lines of its Host field, which the router does not get to see.
     """
 
     channel: AdminChannel
     body: BytesIO
+    host_lines: list[bytes]
     too_large = False
-    local = False
     _most = 0
 
     def parseCookies(self) -> None:
@@ -46,23 +46,18 @@ class AdminRequest(Request):
     def gotLength(self, length: int | None) -> None:
         """The head is there."""
         self._most = self.channel.site.most_content(self)
-        self.body = self.content = BytesIO()
+        self.body = BytesIO()
         self.too_large = length is not None and length > self._most
+        # What is here twisted.web parses as a form, of any size, before anybody is asked for a token.
+        self.content = BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
         """Content came."""
         if not self.too_large and self.body.tell() + len(data) > self._most:
             self.too_large = True
-            self.body = self.content = BytesIO()
+            self.body = BytesIO()
         if not self.too_large:
             self.body.write(data)
-
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """All of it is there."""
-        if self.media_type() != JSON:
-            # Else twisted.web would parse forms, of any size, before anybody is asked for a token.
-            self.body = self.content = BytesIO()
-        super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]  # Twisted has no types here
 
     def media_type(self) -> bytes:
         """:return: of the content, lower case, without parameters; empty when it is not told."""

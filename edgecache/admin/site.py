@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from edgecache.admin.access import Access, is_local
+from edgecache.admin.access import Access
 from edgecache.admin.answers import Problem, refuse
 from edgecache.admin.application import Admin
 from edgecache.admin.parts import AdminParts
@@ -52,8 +52,8 @@ class Gate(Resource):
             unquote_to_bytes(request.path).decode()
         except UnicodeDecodeError:
             return refuse(request, Problem(400, "invalid-path", f"The path {request.path!r} is not UTF-8."))
-        request.local = is_local(request)
         # The routes are the same whatever we are called, and the router chokes on some names.
+        request.host_lines = list(request.requestHeaders.getRawHeaders(b"host") or ())
         request.requestHeaders.setRawHeaders(b"host", [b"admin"])
         self._routes.render(request)
         return NOT_DONE_YET
