@@ -18,6 +18,7 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessDone
+from twisted.internet.process import reapAllProcesses
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
@@ -147,9 +148,6 @@ class Supervisor:
         Fires when all are gone. Called again, it only shortens the time.
         """
         self._stopping = True
-        if self._tick is not None:
-            self._tick.cancel()
-            self._tick = None
         for worker in self.workers:
             if worker.restart is not None:
                 worker.restart.cancel()
@@ -158,6 +156,7 @@ class Supervisor:
                 background(self._end(worker, seconds), f"end worker {worker.index}")
                 self.timers.callLater(seconds + KILL_SECONDS, self._kill, worker, worker.spawn)
         if not self.spawns():
+            self._rest()
             return succeed(None)
         stopped: Deferred[None] = Deferred()
         self._stopped.append(stopped)
@@ -238,6 +237,8 @@ class Supervisor:
         Ticks are counted, not seconds: after this process itself has slept, one tick has passed.
         """
         self._tick = self.timers.callLater(TICK_SECONDS, self._watch)
+        # A death is told by a signal; who else may have its hands on signals, we do not know.
+        reapAllProcesses()
         for worker in self.workers:
             if worker.pid is None:
                 continue
@@ -248,6 +249,12 @@ class Supervisor:
                 _log.error("worker {index} (process {pid}) stands still", index=worker.index, pid=worker.pid)
                 worker.silent = 0
                 self._kill(worker, worker.spawn)
+
+    def _rest(self) -> None:
+        """There is nobody left to watch."""
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
 
     def ended(self, worker: Supervised, reason: Failure) -> None:
         """The process of this place has ended, and everything that it said has been read."""
@@ -270,6 +277,7 @@ class Supervisor:
         elif not isinstance(reason.value, ProcessDone):
             _log.warn("worker {index} (process {pid}) ended: {how}", index=worker.index, pid=pid, how=_how(reason))
         if self._stopping and not self.spawns():
+            self._rest()
             waiting, self._stopped = self._stopped, []
             for stopped in waiting:
                 stopped.callback(None)

@@ -87,7 +87,8 @@ class SiteSettings:
 
     name: str
     profile: Profile
-    origins: tuple[str, ...]
+    # A URL may carry credentials.
+    origins: tuple[str, ...] = field(repr=False)
     hosts: tuple[str, ...] = ("*",)
     policy: Policy = Policy.ROUND_ROBIN
     # Off: the origin sees its own name. On: it sees the client's, which is then in the key.

@@ -1,0 +1,227 @@
+"""Workers as real processes: started, watched, replaced, drained."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from typing import Any
+
+from twisted.internet import reactor as installed  # noqa: TID251  # spawns real processes
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from edgecache.processes.channel import Channel
+from edgecache.processes.loop import install_reactor
+from edgecache.processes.supervising import SILENT_TICKS, Supervised, Supervisor
+from edgecache.words.errors import StartError
+
+TOY = "tests.processes.toy_worker"
+
+
+class Beats:
+    """What the mapped page says of each worker's loop."""
+
+    def __init__(self) -> None:
+        self.still: set[int] = set()
+        self.turns = 0.0
+
+    def of(self, index: int) -> float:
+        if index in self.still:
+            return 0.0
+        self.turns += 1.0
+        return self.turns
+
+
+class QuickTimers:
+    """The loop's timers, a hundred times as fast: what is tested is what follows what, not how long it takes."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+
+    def seconds(self) -> float:
+        return self.loop.time() * 100
+
+    def callLater(self, delay: float, callable: Any, *args: object) -> Any:
+        return self.loop.call_later(delay / 100, callable, *args)
+
+
+class SupervisorTests(TestCase):
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.reactor, self.loop = install_reactor()
+        assert self.reactor is installed
+        self.beats = Beats()
+        self.gone: list[int] = []
+        self.gone_waits: list[tuple[int, Deferred[None]]] = []
+        self.greeting: dict[str, Any] = {}
+        self.lock = os.open(self.mktemp(), os.O_CREAT | os.O_RDWR)
+        self.addCleanup(os.close, self.lock)
+
+    def supervisor(self, workers: int = 2, timers: Any = None) -> Supervisor:
+        sockets = []
+        for _ in range(workers):
+            sock = socket.create_server(("127.0.0.1", 0))
+            self.addCleanup(sock.close)
+            sockets.append([sock])
+        made = Supervisor(
+            reactor=self.reactor,
+            timers=timers or QuickTimers(self.loop),
+            module=TOY,
+            lock=self.lock,
+            sockets=sockets,
+            greeting=lambda index, spawn: {"index": index, **self.greeting},
+            serve=lambda channel: None,
+            beat=self.beats.of,
+            gone=self.on_gone,
+        )
+        self.addCleanup(made.stop, 0.0)
+        return made
+
+    def on_gone(self, index: int) -> None:
+        self.gone.append(index)
+        waits, self.gone_waits = self.gone_waits, []
+        for count, waiting in waits:
+            if len(self.gone) >= count:
+                waiting.callback(None)
+            else:
+                self.gone_waits.append((count, waiting))
+
+    def deaths(self, count: int) -> Deferred[None]:
+        """Fires once so many workers have ended."""
+        waiting: Deferred[None] = Deferred()
+        self.gone_waits.append((count, waiting))
+        return waiting
+
+    async def back(self, supervisor: Supervisor, index: int) -> Supervised:
+        """The worker of a place, once a new process accepts there."""
+        while not supervisor.workers[index].ready:
+            pause: Deferred[None] = Deferred()
+            self.reactor.callLater(0.01, pause.callback, None)
+            await pause
+        return supervisor.workers[index]
+
+    def channel(self, supervisor: Supervisor, index: int) -> Channel:
+        found = supervisor.workers[index].channel
+        assert found is not None
+        return found
+
+    async def test_each_worker_has_its_own_socket_and_the_lock_and_nothing_else(self) -> None:
+        supervisor = self.supervisor()
+        await supervisor.start()
+        for worker in supervisor.workers:
+            seen = await self.channel(supervisor, worker.index).call("look")
+            self.assertEqual(worker.pid, seen["pid"])
+            self.assertEqual([worker.sockets[0].getsockname()[1]], seen["ports"])
+            self.assertEqual(os.fstat(self.lock).st_ino, seen["lock"])
+            self.assertEqual([4], seen["descriptors"])
+
+    async def test_a_killed_worker_is_replaced_on_the_same_socket_under_a_new_number(self) -> None:
+        supervisor = self.supervisor()
+        await supervisor.start()
+        before = supervisor.workers[0]
+        pid, spawn, port = before.pid, before.spawn, before.sockets[0].getsockname()[1]
+        assert pid is not None
+        death = self.deaths(1)
+        os.kill(pid, signal.SIGKILL)
+        await death
+        self.assertEqual([0], self.gone)
+        self.assertNotIn(spawn, supervisor.spawns())
+        after = await self.back(supervisor, 0)
+        seen = await self.channel(supervisor, 0).call("look")
+        self.assertNotEqual((pid, spawn), (after.pid, after.spawn))
+        self.assertEqual([port], seen["ports"])
+        self.assertEqual(2, len(supervisor.spawns()))
+
+    async def test_the_other_workers_do_not_notice(self) -> None:
+        supervisor = self.supervisor()
+        await supervisor.start()
+        other, dying = supervisor.workers[1].pid, supervisor.workers[0].pid
+        assert dying is not None
+        death = self.deaths(1)
+        os.kill(dying, signal.SIGKILL)
+        await death
+        self.assertEqual(other, (await self.channel(supervisor, 1).call("look"))["pid"])
+
+    async def test_a_worker_whose_loop_stands_still_is_killed(self) -> None:
+        supervisor = self.supervisor()
+        await supervisor.start()
+        death = self.deaths(1)
+        self.beats.still.add(1)
+        await death
+        self.assertEqual([1], self.gone)
+
+    async def test_a_stopped_worker_is_killed_too(self) -> None:
+        supervisor = self.supervisor(1)
+        await supervisor.start()
+        death = self.deaths(1)
+        self.channel(supervisor, 0).notify("stand_still")
+        self.beats.still.add(0)
+        await death
+
+    async def test_a_tick_that_saw_a_beat_begins_the_count_anew(self) -> None:
+        supervisor = self.supervisor(1)
+        await supervisor.start()
+        worker = supervisor.workers[0]
+        worker.silent = SILENT_TICKS - 1
+        while worker.silent:
+            pause: Deferred[None] = Deferred()
+            self.reactor.callLater(0.005, pause.callback, None)
+            await pause
+        self.assertEqual([], self.gone)
+
+    async def test_a_worker_that_cannot_start_fails_the_start_of_the_node(self) -> None:
+        self.greeting["refuse"] = True
+        supervisor = self.supervisor(1)
+        with self.assertRaises(StartError) as caught:
+            await supervisor.start()
+        self.assertEqual("cannot, says the toy", str(caught.exception))
+
+    async def test_one_that_crashes_while_it_starts_is_tried_again(self) -> None:
+        self.greeting["crash"] = True
+        supervisor = self.supervisor(1)
+        started = supervisor.start()
+        await self.deaths(2)
+        self.greeting["crash"] = False
+        await started
+        self.assertGreaterEqual(supervisor.workers[0].starts, 3)
+
+    async def test_stopping_ends_every_worker(self) -> None:
+        supervisor = self.supervisor()
+        await supervisor.start()
+        pids = [worker.pid for worker in supervisor.workers]
+        await supervisor.stop(1.0)
+        self.assertEqual(set(), supervisor.spawns())
+        for pid in pids:
+            assert pid is not None
+            self.assertRaises(ProcessLookupError, os.kill, pid, 0)
+        self.assertEqual(sorted(self.gone), [0, 1])
+
+    async def test_one_that_does_not_end_is_killed_after_its_time(self) -> None:
+        supervisor = self.supervisor(1)
+        await supervisor.start()
+        self.channel(supervisor, 0).notify("stand_still")
+        await supervisor.stop(0.0)
+        self.assertEqual(set(), supervisor.spawns())
+
+    async def test_stopping_while_a_dead_worker_waits_for_its_restart(self) -> None:
+        supervisor = self.supervisor(1)
+        await supervisor.start()
+        pid = supervisor.workers[0].pid
+        assert pid is not None
+        death = self.deaths(1)
+        os.kill(pid, signal.SIGKILL)
+        await death
+        await supervisor.stop(0.0)
+        self.assertIsNone(supervisor.workers[0].restart)
+
+    async def test_a_worker_ends_when_its_channel_closes(self) -> None:
+        supervisor = self.supervisor(1)
+        await supervisor.start()
+        death = self.deaths(1)
+        stream = supervisor.workers[0].stream
+        assert stream is not None
+        stream.abandon()
+        await death
