@@ -101,8 +101,7 @@ class Worker:
         """Close everything at once; what is committed stays, fills in progress are lost."""
         for server in self._servers:
             server.close()
-        self._public.stop()
-        self._owned.stop()
+        await gatherResults([self._public.stop(), self._owned.stop()])
         self._client.close()
         await self._writer.close()
         if self._access is not None:

@@ -6,9 +6,10 @@ The hit path is :meth:`StoreReader.look_up`, :meth:`StoreReader.content` and :me
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import lmdb
 from attrs import define, field
@@ -76,6 +77,13 @@ OnDamage = Callable[[bytes, bytes | None], None]
 
 _Memo = tuple[bytes, Stored | Variants, int, int, int]
 """Prefix, record, where inline content begins and ends (both 0 without any), its checksum."""
+
+
+T = TypeVar("T")
+
+
+def _copied(views: list[memoryview]) -> list[bytes]:
+    return [view.tobytes() for view in views]
 
 
 @define(eq=False)
@@ -179,7 +187,7 @@ class StoreReader:
             return [self.content(stored)]
         if self._found is not stored:
             self._same(stored)
-        pieces = self._from_blobs(self._key_hash, stored.content_id, 0, count)
+        pieces = self._from_blobs(self._key_hash, stored.content_id, 0, count, _copied)
         if size % CHUNK:
             pieces.append(self._tail(self._key_hash, stored.content_id, size))
         return pieces
@@ -191,8 +199,29 @@ class StoreReader:
         :param key_hash: where the record is, for the report; ``b""`` if there is none yet.
         :raises ContentMissing: one of them is gone or damaged.
         """
-        pieces = self._from_blobs(key_hash, content_id, index, count)
-        return pieces[0] if count == 1 else b"".join(pieces)
+        return self._from_blobs(key_hash, content_id, index, count, b"".join)
+
+    def write_chunks(
+        self, key_hash: bytes, content_id: bytes, index: int, count: int, *, skip: int, before: bytes, descriptor: int
+    ) -> int:
+        """
+        Write full chunks to a non-blocking socket straight from the map, verified, within one read transaction.
+
+        :param skip: octets of the first chunk that are left out.
+        :param before: written first.
+        :return: octets that the socket took, of ``before`` and the chunks; 0 also when it is broken,
+            which its transport will find out.
+        :raises ContentMissing: one of them is gone or damaged.
+        """
+
+        def write(views: list[memoryview]) -> int:
+            views[0] = views[0][skip:]
+            try:
+                return os.writev(descriptor, [before, *views])
+            except (BlockingIOError, ConnectionError):
+                return 0
+
+        return self._from_blobs(key_hash, content_id, index, count, write)
 
     def tail(self, key_hash: bytes, content_id: bytes, size: int) -> bytes:
         """
@@ -292,8 +321,11 @@ class StoreReader:
             index += 1
         return b"".join(views)
 
-    def _from_blobs(self, key_hash: bytes, content_id: bytes, index: int, count: int) -> list[bytes]:
-        pieces: list[bytes] = []
+    def _from_blobs(
+        self, key_hash: bytes, content_id: bytes, index: int, count: int, use: Callable[[list[memoryview]], T]
+    ) -> T:
+        """:return: what ``use`` makes of the verified chunks while they can be looked at."""
+        views: list[memoryview] = []
         seed = layout.seed(content_id, index)
         try:
             # db, parent, write, buffers
@@ -305,13 +337,15 @@ class StoreReader:
                     view = None if value is None else payload(value, CHUNK, seed + at - index & _U64)
                     if view is None:
                         raise self._lost(key_hash, content_id, at, "missing" if value is None else "checksum")
-                    pieces.append(view.tobytes())
+                    views.append(view)
+                return use(views)
             finally:
+                # See Note [views].
+                views.clear()
                 txn.abort()
         except lmdb.Error as error:
             self._unreadable(self._environments.blobs, error)
             raise ContentMissing(content_id, index) from error
-        return pieces
 
     def _lost(self, key_hash: bytes, content_id: bytes, index: int, why: str) -> ContentMissing:
         self._report(key_hash, content_id, f"chunk {index}: {why}")

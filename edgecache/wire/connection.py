@@ -26,7 +26,7 @@ from edgecache.wire.intake import Intake
 from edgecache.wire.listener import Listener
 from edgecache.wire.pace import Pace
 from edgecache.wire.requests import Framed, RequestRefused
-from edgecache.wire.sending import CRLF, HIGH_WATER, LOW_WATER, Pump
+from edgecache.wire.sending import CRLF, HIGH_WATER, LOW_WATER, PIECE, InMemory, Pump
 from edgecache.words.counters import Counter
 from edgecache.words.errors import ClientGone
 from edgecache.words.ports import Reader, Source
@@ -228,17 +228,41 @@ class Connection(asyncio.Protocol):
             return
         if not _has_content(head, framed):
             content = []
+        elif self._listener.secure and sum(map(len, content)) > PIECE:
+            # OpenSSL would keep room for all of it, for as long as the connection lives.
+            self._pump = self._pump_of(InMemory(b"".join(content)))
+            self._pump.start(b"".join((head, connection, CRLF)))
+            return
         self.put([b"".join((head, connection, CRLF)), *content], sum(map(len, content)))
         self._sent()
 
+    def _pump_of(self, source: InMemory) -> Pump:
+        return Pump(self, self._listener.soon, source, 0, source.length, chunked=False)
+
     def put(self, pieces: list[bytes], content_octets: int) -> bool:
         """Write; the pump's too. Is there room for more?"""
+        if self._transport.is_closing():
+            return False  # lost, but not told yet: the transport would swallow everything
         octets = sum(map(len, pieces))
         self._written += octets
         self._octets += content_octets
         self._listener.counters.add(BYTES_SENT, octets)
         self._transport.writelines(pieces)
         return not self._paused
+
+    def direct(self) -> int:
+        """The pump's: see :class:`edgecache.wire.sending.Sink`."""
+        transport = self._transport
+        if self._listener.secure or self.gone or transport.is_closing() or transport.get_write_buffer_size():
+            return -1
+        sock = transport.get_extra_info("socket")
+        return -1 if sock is None else cast(int, sock.fileno())
+
+    def put_directly(self, octets: int, content_octets: int) -> None:
+        """The pump's: the transport has not seen these."""
+        self._written += octets
+        self._octets += content_octets
+        self._listener.counters.add(BYTES_SENT, octets)
 
     def pumped(self, complete: bool) -> None:
         """The pump has written all, or its source failed and the client must be able to tell."""
@@ -301,6 +325,8 @@ class Connection(asyncio.Protocol):
     def _next(self) -> Framed | None:
         """:return: the next request that the route may see."""
         framed, intake = self._held, self._intake
+        if self._transport.is_closing():
+            return None
         try:
             if framed is None:
                 framed = intake.next_head()
@@ -449,7 +475,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        # Woken only when all is gone, plain connections can go on past the transport: see `direct`.
+        self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER if self._listener.secure else 0)
         self._since = self._listener.now
         self._listener.made(self)
 

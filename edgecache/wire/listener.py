@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from edgecache.wire.memo import Memo
 from edgecache.wire.refusals import refusal
@@ -148,14 +148,15 @@ class Listener:
             drained.callback(None)
         return drained
 
-    def stop(self) -> None:
-        """Cut every connection and end the sweep."""
-        self.draining = True
+    def stop(self) -> Deferred[None]:
+        """Cut every connection and end the sweep; fires when none is left."""
+        gone = self.drain(0.0) if self._drained is None else succeed(None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         for connection in list(self._connections):
             connection.abort()
+        return gone
 
     def _sweep(self) -> None:
         self.now = now = self.timers.seconds()

@@ -3,7 +3,7 @@ Remembers what heads mean: installers send the same head octets over and over.
 
 A client asks for the same pages with the same fields, and a second client of
 the same kind sends the very same octets. Measured: a remembered head costs
-0.2 µs, a parsed one about 10 µs, and what rules made of it is remembered too.
+0.5 µs, a parsed one about 20 µs, and what rules made of it is remembered too.
 """
 
 from __future__ import annotations

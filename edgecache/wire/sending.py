@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from edgecache.words.ports import Source
+from edgecache.words.ports import DirectSource, Reader, Source
 
 PIECE = 64 << 10
 """Octets of one write. With :data:`HIGH_WATER` a slow reader holds at most 96 KiB (DESIGN 13)."""
@@ -14,7 +14,7 @@ HIGH_WATER = 32 << 10
 """Above this in the transport's buffer no further piece is read."""
 
 LOW_WATER = 16 << 10
-"""Below this the next piece is read."""
+"""Below this the next piece is read, where TLS needs a copy anyway."""
 
 TURN = 4
 """Pieces in one turn of the loop: a fast reader must not hold up the others."""
@@ -27,6 +27,12 @@ class Sink(Protocol):
 
     def put(self, pieces: list[bytes], content_octets: int) -> bool:
         """Write ``pieces``. Is there room for more at once?"""
+
+    def direct(self) -> int:
+        """:return: the socket, if nothing is on its way through the transport and no TLS is in between; else -1."""
+
+    def put_directly(self, octets: int, content_octets: int) -> None:
+        """So much was written past the transport."""
 
     def pumped(self, complete: bool) -> None:
         """The end: ``complete``, or the source failed."""
@@ -41,7 +47,8 @@ class Pump:
 
     # fmt: off
     __slots__ = (
-        "_busy", "_chunked", "_head", "_position", "_sink", "_soon", "_source", "_stop", "_stopped", "_waiting",
+        "_busy", "_chunked", "_direct", "_head", "_position", "_sink", "_soon", "_source", "_stop", "_stopped",
+        "_waiting",
     )
     # fmt: on
 
@@ -62,6 +69,7 @@ class Pump:
         self._position = start
         self._stop = stop
         self._chunked = chunked
+        self._direct = source if stop is not None and isinstance(source, DirectSource) else None
         self._busy = False
         self._waiting = False  # for room, or for our next turn: the source need not wake us
         self._stopped = False
@@ -110,6 +118,8 @@ class Pump:
     def _write_turn(self) -> bool | None:
         """:return: ``None`` to go on later, else whether the content is complete."""
         for _ in range(TURN):
+            if self._direct is not None and self._write_directly(self._direct):
+                continue
             limit = PIECE if self._stop is None else min(PIECE, self._stop - self._position)
             data = self._source.read(self._position, limit) if limit else b""
             if not data:
@@ -130,6 +140,23 @@ class Pump:
         self._waiting = True
         self._soon(self.resume)
         return None
+
+    def _write_directly(self, source: DirectSource) -> bool:
+        """:return: was anything written? If not, the transport is to be used, and tells when there is room."""
+        assert self._stop is not None
+        descriptor = self._sink.direct()
+        left = self._stop - self._position
+        if descriptor < 0 or left < PIECE:
+            return False
+        head = self._head
+        written = source.write_to(descriptor, head, self._position, left)
+        if not written:
+            return False
+        content = max(0, written - len(head))
+        self._head = head[written:]
+        self._position += content
+        self._sink.put_directly(written, content)
+        return True
 
     def _verdict(self, limit: int) -> bool | None:
         if limit == 0:
@@ -152,3 +179,26 @@ class Pump:
         if self._head:
             self._sink.put([self._head], 0)
             self._head = b""
+
+
+class InMemory:
+    """A source that is here as a whole."""
+
+    __slots__ = ("_octets", "failed", "length")
+
+    def __init__(self, octets: bytes) -> None:
+        self._octets = octets
+        self.length: int | None = len(octets)
+        self.failed: Exception | None = None
+
+    def read(self, position: int, limit: int) -> bytes:
+        return self._octets[position : position + limit]
+
+    def ended(self, position: int) -> bool:
+        return position == len(self._octets)
+
+    def attach(self, reader: Reader) -> None:
+        """Nobody is ever woken: all is here."""
+
+    def detach(self, reader: Reader) -> None:
+        """See :meth:`attach`."""
