@@ -6,9 +6,12 @@ from typing import Any
 
 from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.upstream.addresses import Address, parse_origin, unix_address
+from edgecache.upstream.connection import Connection
+from edgecache.upstream.pool import Pool
 from edgecache.words.config import UpstreamSettings
 from edgecache.words.errors import (
     ClientGone,
@@ -23,6 +26,7 @@ from edgecache.words.errors import (
 from edgecache.words.messages import Outbound
 from edgecache.words.ports import Reader
 from tests.characters import Cut, Dripping, Good, Hasty, Refusing, Resetting, Saying, Silent, Stalling
+from tests.memnet import MemoryTransport
 from tests.upstream.rig import GET, HEAD, Rig
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -370,6 +374,21 @@ class PoolTests(SynchronousTestCase):
         self.rig = Rig(UpstreamSettings(idle_connections=0))
         self.assertEqual(2, self.connections_after(0.0, None))
 
+    def test_a_connection_is_not_handed_out_late_even_where_its_timer_is(self) -> None:
+        pool = Pool(self.rig.stage.play("1", Good()), self.rig.settings)
+        for late, expected in ((3.9, True), (4.0, False)):
+            connection = Connection(pool.address, Clock(), lambda _: None)
+            connection.connection_made(MemoryTransport(connection))
+            pool.put(connection, None, 100.0)
+            self.assertEqual(expected, pool.take(100.0 + late) is connection)
+
+    def test_a_connection_given_up_while_it_was_made_is_closed(self) -> None:
+        connection = Connection(self.rig.stage.play("1", Good()), Clock(), lambda _: None)
+        connection.close()
+        transport = MemoryTransport(connection)
+        connection.connection_made(transport)
+        self.assertTrue(transport.is_closing())
+
     def test_octets_on_an_idle_connection_end_it(self) -> None:
         origin = Good()
         address = self.rig.stage.play("1", origin)
@@ -565,6 +584,15 @@ class RequestContentTests(SynchronousTestCase):
         self.assertIsNone(offered.reader)
         self.rig.stage.settle()
         self.assertEqual((0, []), (self.rig.client.idle(address), early.playing))
+
+    def test_after_a_refusal_nothing_more_of_the_content_is_read(self) -> None:
+        early = Hasty(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nno")
+        offered = Offered(content=b"x" * 100)
+        asking = self.post(offered, 1000, self.rig.stage.play("2", early))
+        self.assertIsNone(offered.reader)
+        early.playing[0].send(b"no")
+        self.rig.stage.settle()
+        self.assertEqual((b"nono", True), (asking.taker.content, asking.taker.ended))
 
     def test_content_and_response_may_flow_at_once(self) -> None:
         early = Hasty(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
