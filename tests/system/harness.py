@@ -19,7 +19,7 @@ from tests.system.processes import until
 # Where the package and its plugin lie: a checkout's root, or site-packages.
 IMPORT_ROOT = Path(edgecache.__file__).resolve().parent.parent
 
-_WORKER = "edgecache.processes.worker_main"
+_WORKER = "edgecache.worker_main"
 
 
 class NodeDied(AssertionError):
