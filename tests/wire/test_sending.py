@@ -169,6 +169,38 @@ class BrokenSourceTests(SynchronousTestCase):
         self.assertEqual(1, waking.count)
 
 
+class SecureTests(SynchronousTestCase):
+    """Over TLS, large content goes out piece by piece too: OpenSSL would keep room for all of it."""
+
+    def test_large_pieces_at_once_are_written_as_the_client_reads(self) -> None:
+        content = [bytes([n]) * 60_000 for n in range(5)]
+        rig = Rig(secure=True)
+        rig.route = lambda request, downstream: downstream.send_pieces(KNOWN % 300_000, content)
+        client = rig.connect()
+        rig.link.b.stalled = True
+        rig.say(GET, client)
+        self.assertLessEqual(len(rig.link.b.outbox), HIGH_WATER + PIECE)
+        rig.link.b.stalled = False
+        rig.network.settle()
+        self.assertEqual(KNOWN % 300_000 + b"\r\n" + b"".join(content), client.received)
+
+
+class LostTests(SynchronousTestCase):
+    def test_nothing_more_is_read_for_a_connection_that_is_lost_but_not_told_yet(self) -> None:
+        rig = Rig()
+
+        class Breaking(Given):
+            def read(self, position: int, limit: int) -> bytes:
+                rig.link.b.abort()  # as a transport does when a write shows a broken pipe
+                return super().read(position, limit)
+
+        source = Breaking(1 << 20, bytes(1 << 20), complete=True)
+        rig.route = stream(rig, source, 0, 1 << 20)
+        rig.say(GET)
+        rig.network.advance(1)
+        self.assertEqual((1, []), (source.reads, source.readers))
+
+
 class BackPressureTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.rig = Rig()
