@@ -148,6 +148,10 @@ class Download:
         self.seconds = time.monotonic() - began
         self.close()
 
+    def leave(self) -> None:
+        """From another thread: go away in the middle, whatever is on its way."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         self._socket.close()
         if self._response is not None:

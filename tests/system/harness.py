@@ -22,6 +22,10 @@ IMPORT_ROOT = Path(edgecache.__file__).resolve().parent.parent
 _WORKER = "edgecache.worker_main"
 
 
+# twistd ends by the signal that stopped it, once everything is done; as PID 1 it cannot, and unshare says 128 + 15.
+_CLEAN = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+
+
 class NodeDied(AssertionError):
     """The node ended by itself; its log is the message."""
 
@@ -133,8 +137,12 @@ class Node:
                 return pid
         raise NodeDied(self.log[-4000:])
 
-    def stop(self) -> int:
-        """SIGTERM and wait; what is left after that is a failure of the node, and is killed."""
+    def stop(self) -> None:
+        """
+        SIGTERM, and wait until it has ended cleanly.
+
+        :raises AssertionError: it does not end, or not as it should.
+        """
         assert self._process is not None
         if self._process.poll() is None:
             os.kill(self.twistd_pid(), signal.SIGTERM)
@@ -143,7 +151,8 @@ class Node:
             except subprocess.TimeoutExpired:
                 self.kill()
                 raise AssertionError(f"SIGTERM did not end the node\n{self.log[-4000:]}") from None
-        return self._process.wait()
+        if self._process.wait() not in _CLEAN:
+            raise AssertionError(f"exit status {self._process.returncode} after SIGTERM\n{self.log[-4000:]}")
 
     def kill(self, order: random.Random | None = None) -> None:
         """SIGKILL to all its processes by pid, in an order drawn from ``order``; returns when they are gone."""

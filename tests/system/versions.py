@@ -62,11 +62,6 @@ class VersionedOrigin:
             self.hold = hold
             return self.version
 
-    def hold_now(self, hold: Hold) -> None:
-        """The current version's replies stop here."""
-        with self._lock:
-            self.hold = hold
-
 
 def content_of(page: Page, version: int) -> bytes:
     """Every octet depends on the version, so that a mixture of two is seen."""
