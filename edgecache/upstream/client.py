@@ -73,7 +73,8 @@ class Client:
         except ValueError:
             return fail()
         pool = self._pool(address)
-        if pool.awaited >= self._settings.awaited_heads:
+        # Not towards the owner of a key: any number of clients may wait for its one fill.
+        if pool.awaited >= self._settings.awaited_heads and address.path is None:
             return fail(UpstreamBusy(address.name, 0.0))
         pool.awaited += 1
         exchange = Exchange(self, address, outbound, self._settings, self._timers.seconds, interim, head_seconds)

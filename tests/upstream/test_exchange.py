@@ -438,6 +438,13 @@ class PoolTests(SynchronousTestCase):
         self.assertIsNone(rig.ask(bad).failure)
         rig.stage.advance(6)
 
+    def test_heads_awaited_from_the_owner_of_a_key_are_not_capped(self) -> None:
+        rig = self.rig = Rig(UpstreamSettings(awaited_heads=3))
+        rig.stage.play("/run/1", Silent())
+        asked = [rig.ask(unix_address("/run/1")) for _ in range(9)]
+        self.assertEqual([None] * 9, [asking.failure for asking in asked])
+        rig.stage.advance(6)
+
     def test_after_close_nothing_is_kept(self) -> None:
         address = self.rig.stage.play("1", Good())
         asking = self.rig.ask(address, settle=None)
