@@ -54,7 +54,7 @@ def parse_date(value: bytes, now: float) -> float | None:
 def _seconds(matched: re.Match[bytes], year: int) -> float | None:
     try:
         month = _MONTHS.index(matched["month"]) + 1
-        # A leap second is the next minute's first.
+        # A leap second counts as the one before it.
         second = min(int(matched["second"]), 59)
         moment = datetime.datetime(
             year, month, int(matched["day"]), int(matched["hour"]), int(matched["minute"]), second

@@ -22,7 +22,7 @@ def members(value: bytes) -> list[bytes]:
     [b'a', b'"b, c"', b'd="e,f"']
     """
     # An open quote must not hide what follows it: better to see one directive too many than no-store never.
-    if value.count(b'"') % 2 or b'"' not in value:
+    if b'"' not in value or _ESCAPED.sub(b"", value).count(b'"') % 2:
         found = [member.strip(_OPTION_SPACE) for member in value.split(b",")]
     else:
         found = [member.strip(_OPTION_SPACE) for member in _ITEM.findall(value)]

@@ -33,15 +33,11 @@ def on_request(
     :param now: wall time, seconds since the epoch.
     :param vary_miss: something is stored for the key, but no variant of it is this request's.
     """
-    if (
-        stored is not None
-        and asked.simple
-        and purged is None
-        and not fenced
-        and now < stored.fresh_until
-        and not stored.flags & _ALWAYS_VALIDATE
-    ):
-        return Reuse(_age(stored, now), int(stored.fresh_until - now))
+    if stored is not None and purged is None and not fenced and asked.simple:
+        left = stored.fresh_until - now
+        if left > 0.0 and not stored.flags & _ALWAYS_VALIDATE:
+            age = now - stored.generated_at
+            return Reuse(int(age) if age > 0.0 else 0, int(left))
     return _considered(asked, stored, purged, fenced, now, vary_miss)
 
 

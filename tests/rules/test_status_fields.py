@@ -1,0 +1,75 @@
+"""Cache-Status (RFC 9211), Proxy-Status (RFC 9209), errors of ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import http_sf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from edgecache.rules import status_fields
+from edgecache.rules.decisions import Refuse, Reuse
+from edgecache.words.reasons import ForwardReason
+from tests.rules.build import PLAIN, field_lines, status_of
+
+SITE = PLAIN.all[0]
+
+
+class CacheStatusTests(SynchronousTestCase):
+    """RFC 9211 §2"""
+
+    def test_a_hit(self) -> None:
+        self.assertEqual(b"edge-1; hit; ttl=57", status_fields.hit(SITE, Reuse(3, 57)))
+        self.assertEqual(b'edge-1; hit; ttl=-4; detail="x"', status_fields.hit(SITE, Reuse(3, -4, True), "x"))
+
+    def test_forwarded(self) -> None:
+        self.assertEqual(b"edge-1; fwd=uri-miss", status_fields.forwarded(SITE, ForwardReason.URI_MISS))
+        found = status_fields.forwarded(
+            SITE, ForwardReason.STALE, status=304, stored=True, collapsed=True, ttl=9, detail="d"
+        )
+        self.assertEqual(b'edge-1; fwd=stale; fwd-status=304; stored; collapsed; ttl=9; detail="d"', found)
+
+    def test_ours_comes_last(self) -> None:
+        found = field_lines(
+            status_fields.with_cache_status(b"HTTP/1.1 200 OK\r\ncache-status: other; hit\r\n", b"edge-1; fwd=uri-miss")
+        )
+        self.assertEqual("other; hit, edge-1; fwd=uri-miss", found["cache-status"])
+
+    @given(st.text(max_size=30))
+    @settings(max_examples=100, deadline=None)
+    def test_any_detail_makes_a_valid_field(self, detail: str) -> None:
+        parsed: Any = http_sf.parse(status_fields.hit(SITE, Reuse(0, 1), detail), tltype="list")
+        self.assertEqual(1, parsed[0][1]["ttl"])
+
+
+class RefusalTests(SynchronousTestCase):
+    def test_it_says_what_is_wrong_and_is_stored_by_nobody(self) -> None:
+        refuse = Refuse(503, 'no "upstream"', "connection_timeout", ((b"retry-after", b"5"),))
+        octets, content = status_fields.refusal(SITE, b"n", refuse, b"edge-1; fwd=uri-miss")
+        shown = field_lines(octets)
+        self.assertEqual((503, b'no "upstream"\n'), (status_of(octets), content))
+        self.assertEqual(
+            (
+                "no-store",
+                "5",
+                "edge-1; fwd=uri-miss",
+                str(len(content)),
+                'edge-1; error=connection_timeout; details="no \\"upstream\\""',
+            ),
+            tuple(
+                shown[name]
+                for name in ("cache-control", "retry-after", "cache-status", "content-length", "proxy-status")
+            ),
+        )
+
+    def test_without_site_and_cause_it_still_names_the_node(self) -> None:
+        shown = field_lines(status_fields.refusal(None, b"node x", Refuse(421))[0])
+        self.assertEqual(("1.1 node-x", None), (shown["via"], shown.get("proxy-status")))
+
+    def test_each_status_has_a_phrase(self) -> None:
+        for status in (400, 405, 421, 431, 502, 503, 504, 508, 599):
+            line = status_fields.refusal(SITE, b"n", Refuse(status))[0].split(b"\r\n")[0].split(b" ", 2)
+            self.assertEqual(str(status).encode(), line[1])
+            self.assertTrue(line[2])
