@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
@@ -58,6 +59,7 @@ def response(key: bytes = b"key", *, floor: int = 1, head: bytes = b"HTTP/1.1 20
     return Stored(**(values | others))
 
 
+@functools.lru_cache(maxsize=16)
 def octets(size: int, salt: int = 0) -> bytes:
     """Content in which every place differs from its neighbours, and from that of another salt."""
     return hashlib.shake_128(salt.to_bytes(4, "big")).digest(size)
@@ -89,12 +91,14 @@ class StoreTestCase(SynchronousTestCase):
     """An open store, a page, one reader, one writer."""
 
     settings = SETTINGS
+    workers = 1
+    running = False
 
     def setUp(self) -> None:
         self.directory = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, self.directory)
         self.data = os.path.join(self.directory, "data")
-        self.node_page = PageWriter.create(os.path.join(self.directory, "page"), 1)
+        self.node_page = PageWriter.create(os.path.join(self.directory, "page"), self.workers)
         self.addCleanup(self.node_page.close)
         self.page = Page.open(self.node_page.path, 0)
         self.addCleanup(self.page.close)
@@ -107,7 +111,12 @@ class StoreTestCase(SynchronousTestCase):
         self.writer = StoreWriter(self.environments, self.page, SPAWN, self.loop)  # type: ignore[arg-type]  # what it uses of a reactor
         self.reader = StoreReader(self.environments, self.page, self.writer.damaged)
 
+        self.running = True
+
     def stop(self) -> None:
+        if not self.running:
+            return
+        self.running = False
         self.reader.done()
         self.flush()
         self.loop.result(Deferred.fromCoroutine(self.writer.close()))
