@@ -131,7 +131,8 @@ class Pass:
 
     :ivar head: its head as it goes to the client: Via and Date added, private tags taken out.
     :ivar remember: the response forbids sharing: for 2 minutes nobody need queue for this key.
-    :ivar update: a stored record to write besides: freshened or made stale by a HEAD (RFC 9111 §4.3.5).
+    :ivar update: a stored record to write besides: freshened or made stale by a HEAD (RFC 9111 §4.3.5), or
+        superseded by a response that may not be stored.
     :ivar update_hash: its record's hash.
     """
 

@@ -53,6 +53,8 @@ def _considered(
     if not asked.joinable:
         return Forward(ForwardReason.METHOD, alone=True)
     if asked.bypass:
+        if asked.directives.only_if_cached:
+            return _only_cached()
         return Forward(ForwardReason.BYPASS, alone=True)
     suspect = purged is not None or fenced
     if purged is PurgeMode.DELETE:
@@ -151,14 +153,6 @@ def stale_reuse(forward: Forward, now: float) -> Reuse | None:
     return Reuse(_age(stored, now), int(stored.fresh_until - now), True)
 
 
-_STATUS = {
-    "connection_timeout": 504,
-    "connection_read_timeout": 504,
-    "connection_limit_reached": 503,
-}
-"""RFC 9209 §2.3; all others are 502."""
-
-
 def on_failure(asked: Asked, forward: Forward, now: float, failure: UpstreamFailed | None) -> OnFailure:
     """
     No upstream gave a usable head: the stored response as stale, or an error of ours.
@@ -169,6 +163,5 @@ def on_failure(asked: Asked, forward: Forward, now: float, failure: UpstreamFail
     if reuse is not None:
         return reuse
     proxy_error = "" if failure is None else failure.proxy_error
-    # pip tries again after 503, not after 504 (FIELD 3).
-    status = 503 if asked.site.index else _STATUS.get(proxy_error, 502)
-    return Refuse(status, "No upstream gave a usable response.", proxy_error, (RETRY_AFTER,))
+    # Whatever it was, which Proxy-Status says: pip tries again after 503, but not after 504 (FIELD 3).
+    return Refuse(503, "No upstream gave a usable response.", proxy_error, (RETRY_AFTER,))

@@ -68,8 +68,15 @@ def on_response(
     freshness = freshness_of(asked.site, asked.file, head, directives, requested_at, responded_at)
     names = nominated(head)
     tags = _tags(asked, head)
-    if names is None or len(tags) > MAX_TAGS or not storable(asked, head, directives, freshness):
-        return _passed(asked, head, length, responded_at, remember=head.status < 500 and head.status not in (206, 304))
+    # Cut short, it would look just the same (DESIGN 8).
+    unsure = delimited_by_close and length is None
+    if unsure or names is None or len(tags) > MAX_TAGS or not storable(asked, head, directives, freshness):
+        remember = head.status < 500 and head.status not in (206, 304)
+        superseded = None if stored is None or not _supersedes(head.status) else _never_stale(stored)
+        return _passed(asked, head, length, responded_at, remember=remember, update=superseded)
+    if asked.site.index:
+        # All that reaches an index is in the key already.
+        names = ()
     variant = variant_of(asked, names)
     size = 0 if head.status in WITHOUT_CONTENT else -1 if length is None else length
     own = Stored(
@@ -129,6 +136,16 @@ def _worth_storing(head: Head, freshness: Freshness) -> bool:
     reusable = freshness.lifetime > 0 and not freshness.flags & Flag.ALWAYS_VALIDATE
     validator = head.get(b"etag") is not None or freshness.last_modified is not None
     return reusable or validator or freshness.stale_while_revalidate_until > freshness.fresh_until
+
+
+def _supersedes(status: int) -> bool:
+    """Does it say that what was stored is no longer so? (Others are about the request, or about the origin's state.)"""
+    return (200 <= status < 400 and status not in (206, 304)) or status in (404, 410)
+
+
+def _never_stale(stored: Stored) -> Stored:
+    """:return: ``stored`` as good for validation only: its resource has another answer, which we may not store."""
+    return evolve(stored, flags=int(stored.flags | Flag.ALWAYS_VALIDATE | Flag.NEVER_STALE))
 
 
 def _tags(asked: Asked, head: Head) -> list[bytes]:

@@ -67,6 +67,7 @@ def respond(
     took: float = 0.0,
     length: int | None = 10,
     floor: int = 7,
+    delimited_by_close: bool = False,
 ) -> OnResponse:
     if forward is None:
         forward = Forward(ForwardReason.URI_MISS, alone=asked.head or asked.bypass or not asked.joinable)
@@ -75,7 +76,7 @@ def respond(
         forward,
         head,
         length=length,
-        delimited_by_close=False,
+        delimited_by_close=delimited_by_close,
         requested_at=at - took,
         responded_at=at,
         floor=floor,

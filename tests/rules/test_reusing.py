@@ -10,7 +10,7 @@ from edgecache.rules.decisions import Forward, Refuse, Reuse
 from edgecache.rules.policy import on_failure
 from edgecache.words.errors import BadResponse, ConnectFailed, HeadTimedOut, UpstreamBusy
 from edgecache.words.reasons import ForwardReason, PurgeMode
-from tests.rules.build import INDEX, NOW, asked, consider, reused, stored
+from tests.rules.build import INDEX, NOW, PLAIN, asked, consider, reused, stored
 
 FRESH = "Cache-Control: max-age=60"
 
@@ -110,6 +110,11 @@ class RequestDirectiveTests(SynchronousTestCase):
             found = consider(request, one, after=after)
             assert isinstance(found, Refuse)
             self.assertEqual(504, found.status)
+
+    def test_only_if_cached_goes_before_everything_that_is_forwarded(self) -> None:
+        found = consider(asked("Cache-Control: only-if-cached, no-store"), stored(FRESH))
+        assert isinstance(found, Refuse)
+        self.assertEqual(504, found.status)
 
     def test_immutable_is_not_reloaded_while_fresh(self) -> None:
         """RFC 8246 §2: but a forced reload is one."""
@@ -232,23 +237,11 @@ class FailureTests(SynchronousTestCase):
         found = forwarded(consider(asked(), stored(FRESH), purged=PurgeMode.DELETE))
         self.assertIsInstance(on_failure(asked(), found, NOW, ConnectFailed("o", 0.1)), Refuse)
 
-    def test_the_error_names_its_cause(self) -> None:
-        miss = Forward(ForwardReason.URI_MISS)
-        for failure, status in (
-            (ConnectFailed("o", 1), 502),
-            (HeadTimedOut("o", 1), 504),
-            (UpstreamBusy("o", 1), 503),
-            (BadResponse("o", 1), 502),
-        ):
-            found = on_failure(asked(), miss, NOW, failure)
-            assert isinstance(found, Refuse)
-            self.assertEqual((status, failure.proxy_error), (found.status, found.proxy_error))
-
-    def test_installers_get_503_and_when_to_try_again(self) -> None:
-        """pip never retries 504 (FIELD 3)."""
-        found = on_failure(
-            asked(of=INDEX, target="/simple/a/"), Forward(ForwardReason.URI_MISS), NOW, HeadTimedOut("o", 1)
-        )
-        assert isinstance(found, Refuse)
-        self.assertEqual(503, found.status)
-        self.assertIn(b"retry-after", dict(found.fields))
+    def test_the_error_names_its_cause_and_says_when_to_try_again(self) -> None:
+        """503 whatever the cause, also for installers, which never try again after 504 (FIELD 3)."""
+        for of in (PLAIN, INDEX):
+            for failure in (ConnectFailed("o", 1), HeadTimedOut("o", 1), UpstreamBusy("o", 1), BadResponse("o", 1)):
+                found = on_failure(asked(of=of), Forward(ForwardReason.URI_MISS), NOW, failure)
+                assert isinstance(found, Refuse)
+                self.assertEqual((503, failure.proxy_error), (found.status, found.proxy_error))
+                self.assertIn(b"retry-after", dict(found.fields))

@@ -346,6 +346,15 @@ class IndexTests(SynchronousTestCase):
             self.assertIsInstance(respond(by, head(f"Cache-Control: {value}")), Pass, value)
 
 
+class UnknownEndTests(SynchronousTestCase):
+    """DESIGN 8"""
+
+    def test_content_that_only_the_connection_ends_is_not_stored(self) -> None:
+        fresh = head("Cache-Control: max-age=60")
+        self.assertIsInstance(respond(asked(), fresh, length=None, delimited_by_close=True), Pass)
+        self.assertIsInstance(respond(asked(), fresh, length=None), Store)
+
+
 class PassTests(SynchronousTestCase):
     """What is passed on."""
 

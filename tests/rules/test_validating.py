@@ -176,6 +176,30 @@ class FreshenTests(SynchronousTestCase):
         self.assertIsInstance(found, Store)
 
 
+class SupersededTests(SynchronousTestCase):
+    """The origin has answered something else, which may not be stored: the old must not come back as stale."""
+
+    def after(self, *lines: str, status: int = 200) -> Stored | None:
+        one = stored("Cache-Control: max-age=10", 'ETag: "a"')
+        found = respond(
+            asked(), head(*lines, status=status), forward=Forward(ForwardReason.STALE, one, stale_allowed=True)
+        )
+        assert isinstance(found, Pass)
+        return found.update
+
+    def test_a_success_a_redirect_and_a_loss(self) -> None:
+        for status in (200, 201, 302, 404, 410):
+            update = self.after("Cache-Control: private", status=status)
+            assert update is not None, status
+            found = consider(asked(), update, after=1)
+            assert isinstance(found, Forward)
+            self.assertEqual((False, update), (found.stale_allowed, found.stored))
+
+    def test_not_what_is_about_the_request_or_the_moment(self) -> None:
+        for status in (206, 400, 401, 403, 429, 431, 501):
+            self.assertIsNone(self.after("Cache-Control: no-store", status=status), status)
+
+
 class AgainTests(SynchronousTestCase):
     """A 304 that is not about what is stored is asked about once more, without conditions (RFC 9111 §4.3.3)."""
 

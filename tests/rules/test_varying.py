@@ -115,6 +115,12 @@ class VariantTests(SynchronousTestCase):
             ]
             self.assertEqual(stripped[0], stripped[1])
 
+    def test_an_index_has_no_variants_because_all_that_it_sees_is_in_the_key(self) -> None:
+        page = asked("Accept: text/html", of=INDEX, target="/simple/a/")
+        plan = plan_for(page, head("Vary: Accept, Accept-Encoding, Cookie"))
+        self.assertEqual((None, b"", page.key_hash), (plan.nominated, plan.stored.variant, plan.record_hash))
+        self.assertIn(b"vary: Accept, Accept-Encoding, Cookie\r\n", plan.stored.head)
+
     def test_variants_lie_apart(self) -> None:
         one, other = asked("Foo: 1"), asked("Foo: 2")
         response = head(FRESH, "Vary: Foo, Bar")
