@@ -14,7 +14,7 @@ from edgecache.upstream.client import Client
 from edgecache.upstream.responses import Response
 from edgecache.words.config import UpstreamSettings
 from edgecache.words.counters import Counter
-from edgecache.words.errors import ResolveFailed, UpstreamFailed
+from edgecache.words.errors import ConnectionLost, ResolveFailed, UpstreamFailed
 from edgecache.words.messages import Head, Outbound
 from edgecache.words.ports import Counts, Timers
 
@@ -51,7 +51,14 @@ class Attempts:
             last = number == len(addresses)
             left = self._settings.first_byte_seconds - (self._timers.seconds() - began)
             try:
-                response = await self._once(address, outbound, interim, left, last)
+                try:
+                    response = await self._once(address, outbound, interim, left, last)
+                except ConnectionLost as lost:
+                    if not (last and lost.reused and outbound.idempotent):
+                        raise
+                    # It was idle, and the origin closed it just then: that says nothing about the origin, and
+                    # there is nobody else to ask (RFC 9112 §9.3.1). Once, on a connection of its own.
+                    response = await self._once(address, outbound, interim, left, last, fresh=True)
             except UpstreamFailed as failure:
                 self._counts.add(Counter.UPSTREAM_FAILURES)
                 if last or left <= 0 or (failure.sent and not outbound.idempotent):
@@ -69,13 +76,15 @@ class Attempts:
         interim: Callable[[Head], None] | None,
         left: float,
         last: bool,
+        *,
+        fresh: bool = False,
     ) -> Deferred[Response]:
         self._counts.add(Counter.UPSTREAM_REQUESTS)
         # Nothing comes after the last one: it may take what is left. Content takes its own time to be sent.
         head_seconds = left if last and outbound.content is None else min(left, self._settings.head_seconds)
         if outbound.content is not None:
             head_seconds = self._settings.first_byte_seconds
-        return self._client.ask(address, outbound, interim=interim, head_seconds=max(head_seconds, 0.001))
+        return self._client.ask(address, outbound, interim=interim, head_seconds=max(head_seconds, 0.001), fresh=fresh)
 
     def _candidates(self, site: Site) -> list[Address]:
         origins = self._origins.get(site.id)

@@ -18,7 +18,7 @@ from edgecache.rules.presenting import complete, head_of, present
 from edgecache.store.writing import ContentWriter
 from edgecache.upstream.responses import Response
 from edgecache.words.counters import Counter
-from edgecache.words.errors import UpstreamFailed
+from edgecache.words.errors import ClientGone, UpstreamFailed
 from edgecache.words.messages import Head
 from edgecache.words.ports import Downstream
 from edgecache.words.stored import Variants
@@ -129,6 +129,9 @@ class Fill:
         except UpstreamFailed as failure:
             self._fail(failure)
             return
+        except ClientGone:
+            self.leave()
+            return  # it left while it was sending content: nobody waits for an answer
         self._fetch_status = response.head.status
         self._empty = response.empty
         if self.leader.unsafe:

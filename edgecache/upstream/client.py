@@ -56,6 +56,7 @@ class Client:
         *,
         interim: Callable[[Head], None] | None = None,
         head_seconds: float | None = None,
+        fresh: bool = False,
     ) -> Deferred[Response]:
         """
         Send ``outbound`` to ``address``, once.
@@ -63,6 +64,7 @@ class Client:
         :param interim: told of every 1xx but 101, which is a failure; before this fires.
         :param head_seconds: instead of the setting of that name; runs from the moment that
             the request was sent, and interim responses don't prolong it.
+        :param fresh: on a new connection, whatever is idle.
         :return: fires with the head of the final response. Cancelling closes the connection.
             Fails with a subclass of :class:`~edgecache.words.errors.UpstreamFailed`, one for each
             phase, or with what the request's content failed with (the client's failure, not the upstream's),
@@ -78,7 +80,7 @@ class Client:
             return fail(UpstreamBusy(address.name, 0.0))
         pool.awaited += 1
         exchange = Exchange(self, address, outbound, self._settings, self._timers.seconds, interim, head_seconds)
-        connection = pool.take(exchange.requested_at)
+        connection = None if fresh else pool.take(exchange.requested_at)
         if connection is not None:
             exchange.begin(connection, head, exchange.requested_at)
         else:
