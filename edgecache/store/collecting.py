@@ -28,7 +28,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from edgecache.store import layout
-from edgecache.store.environments import Environment, Environments
+from edgecache.store.environments import DAMAGE, Environment, Environments
 from edgecache.store.threads import InThread
 from edgecache.words.config import StoreSettings
 from edgecache.words.errors import StoreFull
@@ -46,8 +46,6 @@ _IDLE_SECONDS = 0.5
 _AFTER_FAILURE_SECONDS = 5.0
 # What a record takes besides content: itself, its rows, half-empty pages.
 _RECORD_OCTETS = 1024
-
-_DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError)
 
 
 class CollectorPage(Protocol):
@@ -363,6 +361,6 @@ def _writing(environment: Environment) -> Iterator[lmdb.Transaction]:
         try:
             with environment.env.begin(write=True) as txn:
                 yield txn
-        except _DAMAGE as error:
+        except DAMAGE as error:
             environment.condemn(str(error))
             raise

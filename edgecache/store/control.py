@@ -25,11 +25,12 @@ from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
-from edgecache.store.controlrows import DAMAGE, DIGEST_OCTETS, TOKENS, ControlReader, Rows, trimmed_log
-from edgecache.store.environments import Environment
+from edgecache.store.controlrows import DIGEST_OCTETS, ODD, TOKENS, ControlReader, Rows, trimmed_log
+from edgecache.store.environments import DAMAGE, Environment
 from edgecache.store.threads import InThread
 from edgecache.words.errors import ControlFailed
 from edgecache.words.purging import Entry, LogName, Position, Row, Token, TooOld
+from edgecache.words.reasons import PurgeMode
 
 __all__ = ["Appended", "Control", "ControlReader", "Gap", "Publisher"]
 
@@ -136,7 +137,9 @@ class Control:
         :param digest: at most 16 octets that tell purges of one id apart.
         :return: fires once the purge is durable here and published; fails with
             :class:`~edgecache.words.errors.ControlFailed` when it is not.
+        :raises ValueError: a row cannot be written.
         """
+        _check(rows)
 
         def write(under: Rows) -> Appended:
             known = under.entry_by_id(purge_id)
@@ -152,7 +155,9 @@ class Control:
 
         :param entry: its epochs are the other node's; the copy gets ours.
         :return: fires with ``new=False`` for one that is here, with :class:`Gap` for one that does not follow.
+        :raises ValueError: a row cannot be written.
         """
+        _check(rows)
 
         def write(under: Rows) -> Appended | Gap:
             state = under.log(entry.log)
@@ -170,7 +175,9 @@ class Control:
         Invalidate here only; it is in no log.
 
         :return: fires with the epoch, once that is durable and published.
+        :raises ValueError: a row cannot be written.
         """
+        _check(rows)
         return self._change(lambda under: self._apply(under, rows), len(rows))
 
     def by_id(self, purge_id: str) -> Entry | None:
@@ -254,6 +261,8 @@ class Control:
             raise ControlFailed(f"damaged: {error}") from error
         except lmdb.Error as error:
             raise ControlFailed(str(error)) from error
+        except ODD as error:
+            raise ControlFailed(f"a row is not what was written: {error}") from error
         self._page.publish_epoch(purges.epoch)
         return results
 
@@ -297,3 +306,11 @@ class Control:
         evolve(purges, trimmed=trimmed).put(under)
         for state in under.logs():
             trimmed_log(under, state, trimmed, excess + _TRIM_AT_LEAST)
+
+
+def _check(rows: Sequence[Row]) -> None:
+    """Before they join a group: one that cannot be written must not fail its neighbours."""
+    for _, selector, mode in rows:
+        PurgeMode(mode)
+        if not 0 <= selector < 1 << 64:
+            raise ValueError(f"{selector} is no 64-bit hash")

@@ -42,7 +42,7 @@ DIGEST_OCTETS = 16
 
 _MODES = tuple(sorted(PurgeMode))
 
-DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError, struct.error, ValueError)
+ODD = (struct.error, ValueError)
 """What reading rows raises that are not what we wrote."""
 
 
@@ -326,8 +326,8 @@ class ControlReader:
         try:
             with self._environment.env.begin() as txn:
                 yield Rows(txn, self._environment.databases)
-        except DAMAGE as error:
-            raise ControlFailed(f"damaged: {error}") from error
+        except ODD as error:
+            raise ControlFailed(f"a row is not what was written: {error}") from error
         except lmdb.Error as error:
             raise ControlFailed(str(error)) from error
 

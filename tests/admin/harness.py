@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from typing import Any
 
 import orjson
@@ -25,6 +23,7 @@ from edgecache.store.control import Control
 from edgecache.store.environments import Environments
 from edgecache.store.page import PageWriter
 from edgecache.words.config import MIB, Config, NodeSettings, Profile, PurgeSettings, SiteSettings, StoreSettings
+from tests.quickdisk import quick_directory
 
 NOW = 1_763_000_000.0
 
@@ -85,8 +84,7 @@ class AdminCase(SynchronousTestCase):
     config = CONFIG
 
     def setUp(self) -> None:
-        self.data = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, self.data)
+        self.data = quick_directory(self)
         self.clock = Clock()
         self.clock.advance(1_000)
         self.environments = Environments.open(self.data, self.config.store, node_process=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -25,6 +23,7 @@ from edgecache.words.config import MIB, Config, NodeSettings, Profile, PurgeSett
 from edgecache.words.errors import ControlFailed
 from edgecache.words.purging import PurgeState
 from edgecache.words.reasons import PurgeMode
+from tests.quickdisk import quick_directory
 
 T = TypeVar("T")
 NOW = 1_763_000_000.0
@@ -40,8 +39,7 @@ CONFIG = Config(
 
 class PurgerCase(SynchronousTestCase):
     def setUp(self) -> None:
-        self.data = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, self.data)
+        self.data = quick_directory(self)
         self.opened: list[Any] = []
         self.addCleanup(self.shut)
         self.clock = Clock()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import tempfile
 from typing import Any
 
 import lmdb
@@ -22,6 +20,7 @@ from edgecache.store.environments import Environment, Environments
 from edgecache.store.page import Page, PageWriter
 from edgecache.words.config import MIB, StoreSettings
 from edgecache.words.errors import StoreFull
+from tests.quickdisk import quick_directory
 
 SETTINGS = StoreSettings(size=64 * MIB)
 
@@ -102,8 +101,7 @@ class Counted(Environments):
 
 class CollectorCase(SynchronousTestCase):
     def setUp(self) -> None:
-        self.data = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, self.data)
+        self.data = quick_directory(self)
         opened = Environments.open(self.data, SETTINGS, node_process=True)
         self.addCleanup(opened.close)
         self.environments = Counted(opened.control, opened.small, opened.blobs, opened.incarnation)

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +28,7 @@ from edgecache.words.config import MIB, StoreSettings
 from edgecache.words.errors import ControlFailed
 from edgecache.words.purging import ALL_SCOPES, Entry, LogName, Position, Row, Scope, Token, TooOld
 from edgecache.words.reasons import PurgeMode
+from tests.quickdisk import quick_directory
 
 T = TypeVar("T")
 SETTINGS = StoreSettings(size=64 * MIB)
@@ -36,13 +36,6 @@ SETTINGS = StoreSettings(size=64 * MIB)
 
 def row(selector: int, mode: PurgeMode = PurgeMode.REVALIDATE) -> Row:
     return (b"selector %d" % selector, selector, int(mode))
-
-
-def directory(case: SynchronousTestCase) -> str:
-    """An empty directory, as long as the test."""
-    made = tempfile.mkdtemp()
-    case.addCleanup(shutil.rmtree, made)
-    return made
 
 
 def at_once(function: Callable[..., T], /, *args: Any) -> Deferred[T]:
@@ -69,7 +62,7 @@ class ControlCase(SynchronousTestCase):
     node_id = "eu-1"
 
     def make(self, **options: Any) -> Control:
-        self.data = directory(self)
+        self.data = quick_directory(self)
         return self.open(**options)
 
     def open(self, in_thread: Any = at_once, **options: Any) -> Control:
@@ -226,6 +219,14 @@ class GroupTests(ControlCase):
         for answer in taken:
             self.successResultOf(answer)
 
+    def test_a_row_that_cannot_be_written_is_refused_before_it_joins_a_group(self) -> None:
+        held = Held()
+        control = self.make(in_thread=held)
+        for rows in ([(b"", 1, 9)], [(b"", 1, 0)], [(b"", -1, 2)], [(b"", 1 << 64, 2)]):
+            self.assertRaises(ValueError, control.local, rows)
+            self.assertRaises(ValueError, control.append, b"", "a", rows)
+        self.assertEqual([], held.waiting)
+
     def test_a_failed_commit_fails_its_group_and_changes_nothing(self) -> None:
         held = Held()
         control = self.make(in_thread=held)
@@ -274,7 +275,7 @@ class RestartTests(ControlCase):
         self.assertEqual({"eu-1", "eu-2"}, {head.log.id for head in control.read.heads()})
 
     def test_what_was_answered_survives_kill_9(self) -> None:
-        self.data = directory(self)
+        self.data = quick_directory(self)
         code = textwrap.dedent("""
             import os, sys
             from twisted.internet.defer import maybeDeferred
@@ -522,7 +523,7 @@ class ThreadTests(TestCase):
     """The same on its real thread."""
 
     async def test_many_purges_at_once_are_all_answered_in_few_commits(self) -> None:
-        data = directory(self)
+        data = quick_directory(self)
         environments = Environments.open(data, SETTINGS, node_process=True)
         self.addCleanup(environments.close)
         page = PageWriter.create(os.path.join(data, "page"), 1)
