@@ -1,8 +1,170 @@
-"""The operator's command line: ``edgecache status``, ``edgecache purge``."""
+"""The operator's command line: ``edgecache status`` and ``edgecache purge`` ask a running node (DESIGN 11)."""
 
 from __future__ import annotations
 
+import os
+import sys
+from typing import Any
 
-def main() -> None:
-    """Entry point of the ``edgecache`` command."""
-    raise SystemExit("edgecache: not there yet")
+from twisted.internet.defer import Deferred
+from twisted.python import usage
+
+from edgecache import __version__
+from edgecache.admin import client
+from edgecache.admin.client import AdminAddress, AdminFailed, find_token
+from edgecache.processes.loop import install_reactor
+from edgecache.processes.settings import load, local_facts, read_secret
+from edgecache.words.checking import checked
+from edgecache.words.config import Config
+from edgecache.words.endpoints import Endpoint, endpoint
+from edgecache.words.errors import ConfigError, EdgeError
+from edgecache.words.reading import build
+
+
+class StatusOptions(usage.Options):
+    """Flags of ``edgecache status``."""
+
+    synopsis = "Usage: edgecache [options] status [options]"
+    longdesc = "Shows how the node is. Exit status 0: it is ready for traffic."
+    optFlags = [["json", "j", "Show everything, as JSON."]]
+
+    async def run(self, reactor: Any, where: AdminAddress) -> int:
+        """:return: exit status."""
+        return await client.status(reactor, where, _say, as_json=bool(self["json"]))
+
+
+class PurgeOptions(usage.Options):
+    """Flags of ``edgecache purge``."""
+
+    synopsis = "Usage: edgecache [options] purge [options]"
+    longdesc = "Invalidates what is stored. Exit status 0: no client is given it as fresh any more."
+    optFlags = [["all", None, "Everything of every site."], ["json", "j", "Show the answer as JSON."]]
+    optParameters = [
+        ["mode", "m", None, "revalidate (default), soft or delete."],
+        ["id", None, None, "Identifies the purge, so that it can be sent again."],
+        ["wait", "w", "durable", "How far it must have come: durable, effective or complete."],
+        ["timeout", "t", 5.0, "Seconds to wait for that.", float],
+        ["state", None, None, "Only show how far the purge of this id has come."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types here
+        for name in ("urls", "prefixes", "tags"):
+            self[name] = []
+
+    def opt_url(self, url: str) -> None:
+        """A path, or an absolute URL. May be repeated."""
+        self["urls"].append(url)
+
+    def opt_prefix(self, prefix: str) -> None:
+        """Everything below a path that ends in /. May be repeated."""
+        self["prefixes"].append(prefix)
+
+    def opt_tag(self, tag: str) -> None:
+        """Everything with this tag, as project/NAME. May be repeated."""
+        self["tags"].append(tag)
+
+    def postOptions(self) -> None:
+        """:raises usage.UsageError: nothing is named."""
+        if not (self["state"] or self["all"] or self["urls"] or self["prefixes"] or self["tags"]):
+            raise usage.UsageError("say what to purge: --url, --prefix, --tag or --all")
+
+    async def run(self, reactor: Any, where: AdminAddress) -> int:
+        """:return: exit status."""
+        if self["state"]:
+            return await client.purge_state(reactor, where, self["state"], _say)
+        document: dict[str, Any] = {name: self[name] for name in ("urls", "prefixes", "tags") if self[name]}
+        document |= {name: self[name] for name in ("mode", "id") if self[name] is not None}
+        if self["all"]:
+            document["all"] = True
+        return await client.purge(
+            reactor, where, document, _say, wait=self["wait"], timeout=self["timeout"], as_json=bool(self["json"])
+        )
+
+
+class Options(usage.Options):
+    """Which node, and what to do."""
+
+    synopsis = "Usage: edgecache [options] command [options]"
+    optParameters = [
+        ["config", "c", None, "TOML file of the node: says where its admin API and its data are."],
+        ["admin", None, None, "HOST:PORT, or URL, of the admin API."],
+        ["data", None, None, "Data directory of the node, for its token. EDGECACHE_TOKEN goes before that."],
+    ]
+    subCommands = [
+        ["status", None, StatusOptions, "Show how the node is."],
+        ["purge", None, PurgeOptions, "Invalidate what is stored."],
+    ]
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        _say(f"edgecache {__version__}")
+        sys.exit(0)
+
+    def postOptions(self) -> None:
+        """:raises usage.UsageError: there is no command."""
+        if self.subCommand is None:
+            raise usage.UsageError("say what to do: status or purge")
+
+    def where(self) -> AdminAddress:
+        """
+        :raises ConfigError: the file, or the address, cannot be used.
+        :raises AdminFailed: there is no token.
+        """
+        config = self._config()
+        admin = self["admin"]
+        if admin is None:
+            if not config.listen.admin:
+                raise ConfigError("[listen] admin", "is empty: the node has no admin API; name it with --admin")
+            admin = config.listen.admin[0]
+        url = admin if "://" in admin else f"http://{_reachable(admin)}"
+        return AdminAddress(url, find_token(self["data"] or config.node.data, os.environ))
+
+    def _config(self) -> Config:
+        document = load(self["config"])
+        return checked(build(document, local_facts(), read_secret), document)
+
+
+def _reachable(admin: str) -> Endpoint:
+    """A node that listens everywhere is on loopback too."""
+    try:
+        where = endpoint(admin)
+    except ValueError as error:
+        raise ConfigError("--admin", str(error)) from None
+    return Endpoint({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where.host, where.host), where.port)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """
+    Entry point of the ``edgecache`` command.
+
+    :raises SystemExit: always, with the exit status.
+    """
+    options = Options()  # type: ignore[no-untyped-call]  # Twisted has no types here
+    try:
+        options.parseOptions(arguments)  # type: ignore[no-untyped-call]  # the same
+        where = options.where()
+    except usage.UsageError as error:
+        sys.stderr.write(f"{options}\nedgecache: {error}\n")
+        sys.exit(2)
+    except (ConfigError, AdminFailed) as error:
+        sys.stderr.write(f"edgecache: {error}\n")
+        sys.exit(1)
+    reactor, _ = install_reactor()
+
+    async def run(clock: Any) -> None:
+        try:
+            status = await options.subOptions.run(clock, where)
+        except EdgeError as error:
+            sys.stderr.write(f"edgecache: {error}\n")
+            status = 1
+        raise SystemExit(status)
+
+    # Imported late: it imports the reactor, which has to be ours.
+    from twisted.internet.task import react
+
+    react(lambda clock: Deferred.fromCoroutine(run(clock)), [], reactor)

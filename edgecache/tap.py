@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from typing import Any, NoReturn
 
@@ -14,10 +13,11 @@ from twisted.python import usage
 from edgecache import __version__
 from edgecache.processes.loop import install_reactor
 from edgecache.processes.piporigin import default_origin
+from edgecache.processes.settings import load, local_facts, read_secret
 from edgecache.words.checking import checked
 from edgecache.words.config import Config, Profile
 from edgecache.words.errors import ConfigError, StartError
-from edgecache.words.reading import Document, Facts, build
+from edgecache.words.reading import Document, build
 
 _log = Logger()
 _PIDFILE = "twistd.pid"
@@ -83,27 +83,15 @@ class Options(usage.Options):
             _clear_pidfile(parent)
 
     def _read(self) -> Config:
-        document = self._document()
+        document = load(self["config"])
         self._override(document)
-        facts = Facts(socket.gethostname(), len(os.sched_getaffinity(0)), os.getcwd())
-        config = checked(build(document, facts, _read_secret), document)
+        facts = local_facts()
+        config = checked(build(document, facts, read_secret), document)
         if config.sites:
             return config
-        origin = default_origin(config)
-        document.override("pip's configuration", ("site",), [{"profile": Profile.INDEX.value, "origins": [origin]}])
-        return checked(build(document, facts, _read_secret), document)
-
-    def _document(self) -> Document:
-        name = self["config"]
-        if name is None:
-            return Document()
-        try:
-            with open(name, encoding="utf-8") as file:
-                return Document.parse(file.read(), name, os.path.dirname(os.path.abspath(name)))
-        except OSError as error:
-            raise ConfigError(name, f"cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise ConfigError(name, "is no UTF-8 text") from None
+        site = {"profile": self["profile"] or Profile.INDEX.value, "origins": [default_origin(config)]}
+        document.override("pip's configuration", ("site",), [site])
+        return checked(build(document, facts, read_secret), document)
 
     def _override(self, document: Document) -> None:
         for flag, path, value in (
@@ -116,7 +104,8 @@ class Options(usage.Options):
         ):
             if value is not None:
                 document.override(f"--{flag}", path, value)
-        if self["origins"] or self["profile"] is not None:
+        # A profile alone, without any site, is about the origin that pip will name.
+        if self["origins"] or (self["profile"] is not None and document.data.get("site")):
             place = self._default_site(document)
             if self["origins"]:
                 document.override("--origin", (*place, "origins"), self["origins"])
@@ -129,20 +118,11 @@ class Options(usage.Options):
         if not isinstance(sites, list) or not all(isinstance(site, dict) for site in sites):
             raise ConfigError(document.where(("site",)), "is an array of tables: [[site]]")
         if not sites:
-            if not self["origins"]:
-                raise ConfigError("--profile", "says what --origin is; give that too")
             sites.append({"profile": Profile.INDEX.value})
         defaults = [at for at, site in enumerate(sites) if len(sites) == 1 or site.get("hosts", ["*"]) == ["*"]]
         if len(defaults) != 1:
             raise ConfigError("--origin", "the file has several sites and none of them takes every host")
         return "site", defaults[0]
-
-
-def _read_secret(kind: str, name: str) -> str:
-    if kind == "env":
-        return os.environ[name]
-    with open(name, encoding="utf-8") as file:
-        return file.read().strip()
 
 
 def _clear_pidfile(parent: Any) -> None:
