@@ -129,7 +129,10 @@ class Committer(Generic[T]):
             )
         self._failing = failing is not None
         for operation, result in zip(group, results, strict=True):
-            operation.done(result)
+            try:
+                operation.done(result)
+            except Exception:  # noqa: BLE001 - one fill's defect must not keep the others from hearing of theirs
+                _log.failure("store: a writer to {name} failed to take its outcome", name=self._environment.name)
 
     def _ended(self) -> None:
         self._running = False

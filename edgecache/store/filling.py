@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from edgecache.store import layout
 from edgecache.store.budget import Budget
 from edgecache.store.checks import sealed
-from edgecache.store.committing import Committer, Outcome
+from edgecache.store.committing import GROUP_OCTETS, Committer, Outcome
 from edgecache.store.layout import CHUNK
 from edgecache.store.reading import Pins, StoreReader
 from edgecache.store.small import Primary, SmallTransaction
@@ -32,7 +32,8 @@ from edgecache.words.stored import Flag, Stored
 # 4. finished() and abandon() unpin. Chunks without a record get an orphan row of nobody's, but only once none
 #    of them is on its way to blobs any longer: one written after the collector was there would stay for ever.
 
-UNCOMMITTED = 4 << 20
+# One group is being committed while the next gathers.
+UNCOMMITTED = 2 * GROUP_OCTETS
 """Octets of one fill that wait for blobs; above, its upstream should pause."""
 
 # IntFlag's operators cost a microsecond each.

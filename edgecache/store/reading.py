@@ -105,6 +105,7 @@ class StoreReader:
     _txn: lmdb.Transaction | None = None
     # An ordered one: of a plain dict the oldest key is slow to find once others were deleted before it.
     _memo: OrderedDict[bytes, _Memo] = field(factory=OrderedDict)
+    _failing: bool = False
     # Of the last look-up that found a response:
     _found: Stored | None = None
     _key_hash: bytes = b""
@@ -363,5 +364,9 @@ class StoreReader:
             environment.condemn(str(error))
         elif isinstance(error, lmdb.MapResizedError) and environment.adopt_size():
             return
-        else:
-            _log.warn("store: cannot read {name}: {error}", name=environment.name, error=error)
+        elif not self._failing:
+            # Once: if it does not pass, it comes with each request.
+            self._failing = True
+            _log.error(
+                "store: {name} cannot be read, nothing is found there: {error}", name=environment.name, error=error
+            )

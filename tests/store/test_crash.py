@@ -154,7 +154,7 @@ class CrashTests(StoreTestCase):
         self.stop()
         chance = random.Random(2026)
         committed: dict[str, tuple[int, int]] = {}
-        for life in range(1, 7):
+        for life in range(1, 5):
             process = child(_WRITER, self.data, self.node_page.path, str(life))
             assert process.stdout is not None
             self.assertEqual("ready\n", process.stdout.readline())
@@ -197,7 +197,7 @@ class ManyProcessesTests(StoreTestCase):
             assert reader.stdout is not None
             self.assertEqual("ready\n", reader.stdout.readline())
         chance = random.Random(7)
-        for salt in range(1, 250):
+        for salt in range(1, 80):
             key = b"%d" % chance.randrange(6)
             size = chance.choice([10, 9000, 40_000, CHUNK, 2 * CHUNK + 20_000, 8 * CHUNK + 5])
             self.store(octets(size, salt), response(key, etag=b"%d %d" % (size, salt)))
