@@ -42,7 +42,7 @@ BATCH = 64
 _CHUNKS_PER_COMMIT = 256
 _EXAMINED = 5_000
 _READER_CHECK_SECONDS = 60.0
-_IDLE_SECONDS = 0.5
+_IDLE_SECONDS = 0.2
 _AFTER_FAILURE_SECONDS = 5.0
 # What a record takes besides content: itself, its rows, half-empty pages.
 _RECORD_OCTETS = 1024
