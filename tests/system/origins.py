@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -219,9 +218,9 @@ class Origin:
         with self._lock:
             return list(self._seen)
 
-    def count(self, target: str) -> int:
+    def count(self, target: str, method: str = "GET") -> int:
         """How many requests for ``target`` there were."""
-        return Counter(seen.target for seen in self.seen)[target]
+        return sum(seen.target == target and seen.method == method for seen in self.seen)
 
     def forget(self) -> None:
         """Start counting again."""

@@ -55,7 +55,7 @@ class CollapsingTests(ServingTestCase):
         hold.release()
         clients.join()
         self.assertEqual([], [str(download) for download in downloads if not download.exact])
-        self.assertEqual(1, self.origin.count(TARGET))
+        self.assertEqual(1, self.origin.count(TARGET), f"{self.origin.seen}\n{node.log[-3000:]}")
         until(lambda: node.ask(TARGET, method="HEAD").hit, "the stored wheel")
         self.assertEqual(WHEEL.whole(), node.ask(TARGET).content)
         self.assertEqual(1, self.origin.count(TARGET))

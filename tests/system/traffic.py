@@ -123,7 +123,7 @@ class Traffic:
                 # Nobody listened, or the connection ended before a head: the crash.
                 with self._lock:
                     self.interrupted += 1
-                self._over.wait(0.01)
+                self._over.wait(0.05)
                 continue
             except BaseException as failure:  # noqa: BLE001  # raised again by stop()
                 with self._lock:
