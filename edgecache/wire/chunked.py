@@ -7,7 +7,7 @@ import re
 
 from attrs import define, field
 
-from edgecache.wire.requests import FIELD_LINE, TOKEN, RequestRefused
+from edgecache.wire.fieldlines import FIELD_LINE, TOKEN, RequestRefused
 
 _EXTENSION = rb"(?:;" + TOKEN + rb"(?:=(?:" + TOKEN + rb'|"[^"\\\x00-\x08\x0a-\x1f\x7f]*"))?)*'
 # Fifteen digits never overflow 64 bits. No "bad white space", no escapes in quotes: nobody sends them honestly.

@@ -3,69 +3,44 @@ One client's connection: octets in, requests to the route, responses out in the 
 
 The straight path is :meth:`Connection.data_received`, :meth:`Connection._ask`, the route,
 :meth:`Connection.send`: four plain calls from packet to packet. The rest of the file is what
-happens otherwise.
-
-::
-
-    READING --a request--> ANSWERING --its head--> SENDING --its end--> READING
-       |                       |                      |
-       +--- refused, idle -----+---- last response ---+--> CLOSING --> connection_lost
+happens otherwise. :mod:`edgecache.wire.states` draws the states.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import socket
 import struct
 from collections.abc import Callable
 from typing import cast
 
 from edgecache.wire.content import RequestContent
+from edgecache.wire.fieldlines import RequestRefused
 from edgecache.wire.intake import Intake
 from edgecache.wire.listener import Listener
 from edgecache.wire.pace import Pace
-from edgecache.wire.requests import Framed, RequestRefused
+from edgecache.wire.requests import Framed
 from edgecache.wire.sending import CRLF, HIGH_WATER, LOW_WATER, PIECE, InMemory, Pump
+from edgecache.wire.states import (
+    ANSWERING,
+    CLOSING,
+    HOLD_OCTETS,
+    HOLD_SECONDS,
+    LINGER_OCTETS,
+    LINGER_SECONDS,
+    PIPELINE_OCTETS,
+    READING,
+    SENDING,
+    State,
+)
 from edgecache.words.counters import Counter
 from edgecache.words.errors import ClientGone
 from edgecache.words.ports import Reader, Source
 
-
-class State(enum.Enum):
-    """Of a connection; the picture is in the module's docstring."""
-
-    READING = 1
-    """Waits for a request: idle, or a part of one is here."""
-    ANSWERING = 2
-    """The route has the request; no final response head was written."""
-    SENDING = 3
-    """The head was written; content follows, or the client takes its time."""
-    CLOSING = 4
-    """No further request is read; what comes is thrown away until the client has read the last response."""
-
-
-READING, ANSWERING, SENDING, CLOSING = State
-
 REQUESTS, BYTES_SENT = int(Counter.REQUESTS), int(Counter.BYTES_SENT)
 
-LINGER_SECONDS = 3.0
-"""
-A socket closed with unread octets is reset, and the reset destroys the response on its way
-(RFC 9112 §9.6); so we end our side, and read until the client ends its own or this is over.
-"""
-
-LINGER_OCTETS = 1 << 20
-"""A client that sends on and on without reading is cut earlier."""
-
-HOLD_OCTETS = 64 << 10
-"""Chunked content is shown to the route only when so much of it proved well-formed, or all of it."""
-
-HOLD_SECONDS = 1.0
-"""A client that sends its chunks slowly may be waiting for an answer first."""
-
-PIPELINE_OCTETS = 16 << 10
-"""With so many octets of further requests here the client is not read: some twenty of an installer's."""
+JOINED_OCTETS = 32 << 10
+"""Below this, copying into one write costs what a write of three parts does; above, the copy is felt."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _WITHOUT_CONTENT = (b"204", b"304")
@@ -117,7 +92,7 @@ class Connection(asyncio.Protocol):
         self.peer = peer
         self.gone = False
         self._state = READING
-        self._intake = Intake(listener.memo, listener.limits, listener.secure, listener.trusted)
+        self._intake = Intake(listener.memo, listener.sections, listener.limits, listener.secure, listener.trusted)
         self._framed: Framed | None = None  # the current exchange's
         self._held: Framed | None = None  # parsed, but its content must prove well-formed first: HOLD_OCTETS
         self._content: RequestContent | None = None
@@ -165,14 +140,17 @@ class Connection(asyncio.Protocol):
         framed = self._framed
         if self._state is not ANSWERING or framed is None:
             return
-        if not framed.straight or self._last:
+        if not framed.straight or self._last or (len(content) > PIECE and self._listener.secure):
             self._begin(head, [content])
             return
-        data = b"".join((head, CRLF, content))
-        self._written += len(data)
-        self._listener.counters.add(BYTES_SENT, len(data))
+        octets = len(head) + 2 + len(content)
+        self._written += octets
+        self._listener.counters.add(BYTES_SENT, octets)
         self._head, self._octets = head, len(content)
-        self._transport.write(data)
+        if octets < JOINED_OCTETS:
+            self._transport.write(b"".join((head, CRLF, content)))
+        else:
+            self._transport.writelines((head, CRLF, content))
         self._sent()
 
     def _sent(self) -> None:

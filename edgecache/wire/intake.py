@@ -8,6 +8,7 @@ from attrs import define, field
 
 from edgecache.wire.chunked import Dechunker
 from edgecache.wire.content import RequestContent
+from edgecache.wire.fieldlines import Section
 from edgecache.wire.memo import Memo
 from edgecache.wire.requests import REQUEST_LINE_OCTETS, Framed, fault, parse
 from edgecache.words.config import LimitSettings
@@ -22,7 +23,8 @@ class Intake:
     :ivar content: of the current request, while more of it must come.
     """
 
-    _memo: Memo
+    _memo: Memo[Framed]
+    _sections: Memo[Section]
     _limits: LimitSettings
     _secure: bool
     _trusted: bool
@@ -80,8 +82,9 @@ class Intake:
         self._scanned, self._skipped = 0, False
         framed = self._memo.get(head)
         if framed is None:
-            framed = parse(head, self._limits, secure=self._secure, trusted=self._trusted)
-            self._memo.put(head, framed)
+            framed = parse(head, self._limits, secure=self._secure, trusted=self._trusted, sections=self._sections)
+            if not framed.request.has_content:  # one with content is not shared between exchanges
+                self._memo.put(head, framed)
         return framed
 
     def open_content(self, framed: Framed, drained: Callable[[], None]) -> RequestContent:

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 
+from edgecache.wire.fieldlines import Section
 from edgecache.wire.memo import Memo
 from edgecache.wire.refusals import refusal
+from edgecache.wire.requests import Framed
 from edgecache.words.config import LimitSettings
 from edgecache.words.counters import Counter
 from edgecache.words.messages import Request
@@ -76,7 +78,8 @@ class Listener:
     on_done: OnDone | None = None
     wall: Callable[[], float] = time.time
     refusal: Callable[[int, str], tuple[bytes, bytes]] = refusal
-    memo: Memo = field(factory=Memo, init=False)
+    memo: Memo[Framed] = field(factory=Memo, init=False)
+    sections: Memo[Section] = field(factory=Memo, init=False)
     now: float = field(default=0.0, init=False)
     draining: bool = field(default=False, init=False)
     _connections: set[Swept] = field(factory=set, init=False)

@@ -18,8 +18,9 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from edgecache.wire.connection import LINGER_SECONDS, Connection
+from edgecache.wire.connection import Connection
 from edgecache.wire.listener import Listener
+from edgecache.wire.states import LINGER_SECONDS
 
 _log = Logger()
 

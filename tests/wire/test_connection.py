@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.wire.connection import HOLD_OCTETS, LINGER_OCTETS, PIPELINE_OCTETS
+from edgecache.wire.states import HOLD_OCTETS, LINGER_OCTETS, PIPELINE_OCTETS
 from edgecache.words.config import LimitSettings
 from edgecache.words.counters import Counter
 from tests.wire.rig import OK, Given, Rig, Waking

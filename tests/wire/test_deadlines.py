@@ -5,8 +5,8 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.wire.connection import LINGER_SECONDS
 from edgecache.wire.pace import Pace
+from edgecache.wire.states import LINGER_SECONDS
 from edgecache.words.config import LimitSettings
 from edgecache.words.counters import Counter
 from tests.wire.rig import OK, Given, Rig, Waking

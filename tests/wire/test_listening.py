@@ -25,7 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from edgecache.wire.listener import Listener
 from edgecache.wire.listening import Server, client_of, start_server
-from edgecache.wire.sending import HIGH_WATER, PIECE
+from edgecache.wire.sending import HIGH_WATER
 from edgecache.wire.tls import tls_context
 from edgecache.words.config import LimitSettings, TLSSettings
 from edgecache.words.counters import Counter
@@ -282,7 +282,9 @@ class LargeTests(Sockets):
 
     SIZE = 24 << 20
 
-    def stream(self, tls: ssl.SSLContext | None, wrap: Callable[[socket.socket], socket.socket]) -> Any:
+    def stream(
+        self, tls: ssl.SSLContext | None, wrap: Callable[[socket.socket], socket.socket], direct: bool = False
+    ) -> Any:
         source = Given(self.SIZE, os.urandom(self.SIZE), complete=True)
         buffered = []
 
@@ -291,12 +293,23 @@ class LargeTests(Sockets):
                 buffered.append(downstreams[0]._transport.get_write_buffer_size())
                 return source.read(position, limit)
 
+        class Direct(Watching):
+            written = 0
+
+            def write_to(self, descriptor: int, before: bytes, position: int, limit: int) -> int:
+                try:
+                    octets = os.writev(descriptor, [before, source.read(position, min(limit, 200_000))])
+                except BlockingIOError:
+                    return 0
+                Direct.written += octets
+                return octets
+
         downstreams: list[Any] = []
 
         def route(request: Any, downstream: Any) -> None:
             downstreams.append(downstream)
             begin = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % self.SIZE
-            downstream.send_from(begin, Watching(self.SIZE), 0, self.SIZE)
+            downstream.send_from(begin, (Direct if direct else Watching)(self.SIZE), 0, self.SIZE)
 
         self.listen(route, tls=tls)
 
@@ -317,12 +330,16 @@ class LargeTests(Sockets):
 
         def check(digest: bytes) -> None:
             self.assertEqual(hashlib.sha256(source.octets).digest(), digest)
-            self.assertLessEqual(max(buffered) + PIECE, HIGH_WATER + PIECE)
+            self.assertLessEqual(max(buffered), HIGH_WATER)
+            self.assertEqual(direct, Direct.written > 0)
 
         return deferToThread(ask).addCallback(check)
 
     def test_plain(self) -> Any:
         return self.stream(None, lambda sock: sock)
+
+    def test_plain_past_the_transport(self) -> Any:
+        return self.stream(None, lambda sock: sock, direct=True)
 
     def test_tls(self) -> Any:
         directory = self.mktemp()

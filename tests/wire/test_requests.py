@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.wire.requests import Framed, RequestRefused, fault, parse
+from edgecache.wire.fieldlines import RequestRefused, Section
+from edgecache.wire.memo import GENERATION_OCTETS, LONGEST, Memo
+from edgecache.wire.requests import Framed, fault, parse
 from edgecache.words.config import LimitSettings
 from edgecache.words.messages import field_values
 from tests.wire.rig import Rig, judge
@@ -196,6 +198,48 @@ class PropertyTests(SynchronousTestCase):
         except RequestRefused:
             return
         self.assertIsNone(fault(octets[:end], LIMITS))
+
+
+class MemoTests(SynchronousTestCase):
+    LINES = b"Host: a\r\nX: y\r\n"
+
+    def test_the_same_field_lines_are_read_once(self) -> None:
+        sections: Memo[Section] = Memo()
+        framed = [
+            parse(first + b"\r\n" + self.LINES + b"\r\n", LIMITS, secure=False, trusted=False, sections=sections)
+            for first in (b"GET /1 HTTP/1.1", b"HEAD /2 HTTP/1.1", b"GET http://b/ HTTP/1.1", b"GET / HTTP/1.0")
+        ]
+        fields = [each.request.fields for each in framed]
+        self.assertEqual([True, False, False], [other is fields[0] for other in fields[1:]])
+        self.assertEqual([b"a", b"a", b"b", b"a"], [each.request.authority for each in framed])
+        self.assertEqual([True, True, True, False], [each.persistent for each in framed])
+
+    def test_remembered_lines_do_not_excuse_a_bad_request_line(self) -> None:
+        sections: Memo[Section] = Memo()
+        for first, status in ((b"GET / HTTP/1.1", None), (b"GET  / HTTP/1.1", 400), (b"GET /" + b"a" * 9000, 414)):
+            try:
+                parse(first + b"\r\n" + self.LINES + b"\r\n", LIMITS, secure=False, trusted=False, sections=sections)
+            except RequestRefused as refused:
+                self.assertEqual(status, refused.status)
+            else:
+                self.assertIsNone(status)
+
+    def test_http_1_0_is_not_remembered_for_http_1_1(self) -> None:
+        sections: Memo[Section] = Memo()
+        parse(b"GET / HTTP/1.0\r\nX: y\r\n\r\n", LIMITS, secure=False, trusted=False, sections=sections)
+        with self.assertRaises(RequestRefused):
+            parse(b"GET / HTTP/1.1\r\nX: y\r\n\r\n", LIMITS, secure=False, trusted=False, sections=sections)
+
+    def test_what_is_asked_for_stays_and_the_rest_goes(self) -> None:
+        memo: Memo[int] = Memo()
+        memo.put(b"kept", 1)
+        memo.put(b"x" * (LONGEST + 1), 2)
+        for n in range(3 * GENERATION_OCTETS // 4000):
+            memo.put(b"%04000d" % n, n)
+            self.assertEqual(1, memo.get(b"kept"))
+        self.assertIsNone(memo.get(b"x" * (LONGEST + 1)))
+        self.assertIsNone(memo.get(b"%04000d" % 0))
+        self.assertIsNotNone(memo.get(b"%04000d" % n))
 
 
 class TransferEncodingMutationTests(SynchronousTestCase):

@@ -1,0 +1,47 @@
+"""
+The states of a connection, and how much it takes, holds back or throws away in each.
+
+::
+
+    READING --a request--> ANSWERING --its head--> SENDING --its end--> READING
+       |                       |                      |
+       +--- refused, idle -----+---- last response ---+--> CLOSING --> connection_lost
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class State(enum.Enum):
+    """Of a connection; the picture is above."""
+
+    READING = 1
+    """Waits for a request: idle, or a part of one is here."""
+    ANSWERING = 2
+    """The route has the request; no final response head was written."""
+    SENDING = 3
+    """The head was written; content follows, or the client takes its time."""
+    CLOSING = 4
+    """No further request is read; what comes is thrown away until the client has read the last response."""
+
+
+READING, ANSWERING, SENDING, CLOSING = State
+
+LINGER_SECONDS = 3.0
+"""
+A socket closed with unread octets is reset, and the reset destroys the response on its way
+(RFC 9112 §9.6); so we end our side, and read until the client ends its own or this is over.
+"""
+
+LINGER_OCTETS = 1 << 20
+"""A client that sends on and on without reading is cut earlier."""
+
+HOLD_OCTETS = 64 << 10
+"""Chunked content is shown to the route only when so much of it proved well-formed, or all of it."""
+
+HOLD_SECONDS = 1.0
+"""A client that sends its chunks slowly may be waiting for an answer first."""
+
+PIPELINE_OCTETS = 16 << 10
+"""With so many octets of further requests here the client is not read: some twenty of an installer's."""
