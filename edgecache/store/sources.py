@@ -82,7 +82,7 @@ class StoredSource:
                 self._key_hash, self._content_id, index, count, skip=skip, before=before, descriptor=descriptor
             )
         except ContentMissing as missing:
-            self.failed = missing
+            self.failed = missing.with_traceback(None)
             return 0
 
     def ended(self, position: int) -> bool:

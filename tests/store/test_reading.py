@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 
 import attrs
 
@@ -210,6 +211,62 @@ class SourceTests(StoreTestCase):
         assert isinstance(source.failed, ContentMissing)
         self.assertEqual((stored.content_id, 1), (source.failed.content_id, source.failed.index))
         self.assertEqual(b"", source.read(0, 65536))
+
+
+class DirectTests(StoreTestCase):
+    """:meth:`StoredSource.write_to`: from the map to a socket, never more than was verified."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.near, self.far = socket.socketpair()
+        for end in (self.near, self.far):
+            self.addCleanup(end.close)
+        self.near.setblocking(False)
+
+    def opened(self):  # type: ignore[no-untyped-def]
+        found = self.find()
+        assert found is not None
+        source = self.reader.open_source(hash_of(b"key"), found)
+        assert source is not None
+        self.addCleanup(source.close)
+        return source
+
+    def test_whatever_the_socket_takes_is_exact_from_any_position(self) -> None:
+        content = octets(9 * CHUNK + 100)
+        self.store(content)
+        source = self.opened()
+        for position in (0, 1, CHUNK - 1, CHUNK, 3 * CHUNK + 77):
+            taken = source.write_to(self.near.fileno(), b"head", position, 1 << 30)
+            self.assertGreater(taken, 4)
+            got = b""
+            while len(got) < taken:
+                got += self.far.recv(1 << 20)
+            self.assertEqual((b"head" + content[position:])[:taken], got)
+
+    def test_the_tail_and_a_limit_within_a_chunk_are_left_to_reading(self) -> None:
+        self.store(octets(2 * CHUNK + 100))
+        source = self.opened()
+        self.assertEqual(0, source.write_to(self.near.fileno(), b"", 2 * CHUNK, 1 << 30))
+        self.assertEqual(0, source.write_to(self.near.fileno(), b"", 0, CHUNK - 1))
+        self.assertIsNone(source.failed)
+
+    def test_a_socket_that_is_full_or_broken_takes_nothing(self) -> None:
+        self.store(octets(9 * CHUNK))
+        source = self.opened()
+        while source.write_to(self.near.fileno(), b"", 0, 1 << 30):
+            pass
+        self.far.close()
+        self.assertEqual(0, source.write_to(self.near.fileno(), b"", 0, 1 << 30))
+        self.assertIsNone(source.failed)
+
+    def test_a_damaged_chunk_is_a_failure_and_nothing_of_it_is_written(self) -> None:
+        stored = self.store(octets(3 * CHUNK))
+        self.alter(layout.CHUNKS, layout.place(stored.content_id, 1), lambda value: value.reverse())
+        source = self.opened()
+        self.assertEqual(0, source.write_to(self.near.fileno(), b"head", 0, 1 << 30))
+        self.assertIsInstance(source.failed, ContentMissing)
+        self.far.setblocking(False)
+        self.assertRaises(BlockingIOError, self.far.recv, 1)
 
 
 class DamageTests(StoreTestCase):
