@@ -2,4 +2,6 @@
 
 from twisted.application.service import ServiceMaker
 
-edgecache = ServiceMaker("edgecache", "edgecache.tap", "One node of an artifact cache.", "edgecache")
+edgecache = ServiceMaker(  # type: ignore[no-untyped-call]  # Twisted has no types here
+    "edgecache", "edgecache.tap", "One node of an artifact cache.", "edgecache"
+)

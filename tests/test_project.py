@@ -1,0 +1,193 @@
+"""The project's own promises: types, lint, layers, documented settings, commands of the README that are real."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+from twisted.application.service import IServiceMaker
+from twisted.plugin import getPlugins
+from twisted.trial.unittest import SynchronousTestCase
+
+from edgecache import cli, tap
+from edgecache.processes.settings import load, local_facts, read_secret
+from edgecache.words.checking import checked
+from edgecache.words.config import Config, SiteSettings
+from edgecache.words.reading import build
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+CONF = ROOT / "conf" / "edgecache.toml"
+README = (ROOT / "README.md").read_text()
+
+CHOSEN = {
+    # No default, or one that depends on the machine: the example shows a value instead.
+    ("node", "id"),
+    ("node", "region"),
+    ("node", "data"),
+    ("node", "workers"),
+    ("site", "name"),
+    ("site", "profile"),
+    ("site", "origins"),
+    ("tls", "certificate"),
+    ("tls", "key"),
+    ("upstream", "ca"),
+}
+
+
+class ToolTests(SynchronousTestCase):
+    """What a reviewer need not look for."""
+
+    def clean(self, *command: str) -> None:
+        done = subprocess.run(
+            [str(BIN / command[0]), *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        self.assertEqual(0, done.returncode, done.stdout[-4000:] + done.stderr[-4000:])
+
+    def test_types(self) -> None:
+        self.clean("mypy")
+
+    def test_lint(self) -> None:
+        self.clean("ruff", "check", ".")
+
+    def test_layers(self) -> None:
+        self.clean("lint-imports", "--config", "setup.cfg")
+
+
+class ConfigurationTests(SynchronousTestCase):
+    """conf/edgecache.toml is the reference of settings."""
+
+    def tables(self) -> dict[str, Any]:
+        """Every table's attrs class, by its name in the file."""
+        attrs.resolve_types(Config)
+        found: dict[str, Any] = {}
+        for attribute in attrs.fields(Config):
+            kind: Any = attribute.type
+            found[attribute.name] = next((one for one in getattr(kind, "__args__", ()) if attrs.has(one)), kind)
+        found["site"] = found.pop("sites") and SiteSettings
+        return found
+
+    def example(self) -> dict[str, Any]:
+        """The file with its commented settings switched on."""
+        text = re.sub(r"^# (\[tls\]|[a-z_]+ = .*)$", r"\1", CONF.read_text(), flags=re.MULTILINE)
+        data = tomllib.loads(text)
+        return {**data, "site": data["site"][0]}
+
+    def test_it_can_be_used(self) -> None:
+        document = load(str(CONF))
+        config = checked(build(document, local_facts(), read_secret), document)
+        self.assertEqual("eu-1", config.node.id)
+
+    def test_every_setting_is_documented(self) -> None:
+        example = self.example()
+        missing = [
+            f"[{table}] {attribute.name}"
+            for table, kind in self.tables().items()
+            for attribute in attrs.fields(kind)
+            if attribute.name not in example.get(table, {})
+        ]
+        self.assertEqual([], missing)
+
+    def test_what_it_shows_are_the_defaults(self) -> None:
+        document = load(str(CONF))
+        config = checked(build(document, local_facts(), read_secret), document)
+        different = []
+        for table, kind in self.tables().items():
+            shown = config.sites[0] if table == "site" else getattr(config, table)
+            for attribute in attrs.fields(kind):
+                if (table, attribute.name) in CHOSEN:
+                    continue
+                if getattr(shown, attribute.name) != attribute.default:
+                    different.append(f"[{table}] {attribute.name}: {attribute.default!r} is the default")
+        self.assertEqual([], different)
+
+    def test_every_setting_says_what_it_is_for_unless_its_name_does(self) -> None:
+        plain = {"tls_handshake_seconds", "requests_per_connection", "per_second", "body_octets"}
+        settings = [row for row in CONF.read_text().splitlines() if re.match(r"(# )?[a-z_]+ = ", row)]
+        self.assertGreater(len(settings), 50)
+        bare = [row for row in settings if "  #" not in row and not re.search(r"\S # ", row)]
+        self.assertEqual(plain, {row.split(" =")[0] for row in bare})
+
+
+class ReadmeTests(SynchronousTestCase):
+    """The commands in it are commands that there are."""
+
+    def commands(self) -> list[list[str]]:
+        """Every command line of the console blocks, its words."""
+        found = []
+        for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.startswith("$ "):
+                    found += [shlex.split(part) for part in re.split(r"&&", line[2:])]
+        return found
+
+    def test_the_first_screen_has_the_two_commands(self) -> None:
+        screen = "\n".join(README.splitlines()[:24])
+        self.assertIn("twistd -n edgecache\n", screen)
+        self.assertIn("pip install --index-url http://127.0.0.1:8080/simple/", screen)
+
+    def test_every_twistd_command_is_understood(self) -> None:
+        commands = [words for words in self.commands() if words[0] == "twistd"]
+        self.assertGreater(len(commands), 4)
+        for words in commands:
+            flags = words[words.index("edgecache") + 1 :]
+            if flags == [] or "--help" in flags:
+                continue
+            done = subprocess.run(
+                [str(BIN / "twistd"), "edgecache", "--check", *(flag for flag in flags if flag != "--check")],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            self.assertEqual((0, ""), (done.returncode, done.stderr), words)
+
+    def test_every_edgecache_command_is_understood(self) -> None:
+        commands = [words[1:] for words in self.commands() if words[0] == "edgecache"]
+        self.assertGreater(len(commands), 0)
+        for words in commands:
+            options = cast(Any, cli.Options)()
+            options.parseOptions(words)
+            self.assertIsNotNone(options.subCommand)
+
+    def test_every_path_that_it_links_is_there(self) -> None:
+        links = re.findall(r"\]\(([^)#:]+)\)", README)
+        self.assertGreater(len(links), 2)
+        self.assertEqual([], [link for link in links if not (ROOT / link).exists()])
+
+    def test_the_test_command_is_the_one_that_ci_runs(self) -> None:
+        self.assertIn("-m pytest", README)
+        self.assertIn("-m pytest", (ROOT / ".ci" / "run").read_text())
+
+
+class PluginTests(SynchronousTestCase):
+    def test_twistd_finds_it(self) -> None:
+        found = {maker.tapname: maker for maker in getPlugins(IServiceMaker)}
+        self.assertEqual("edgecache.tap", found["edgecache"].module)
+
+    def test_every_flag_is_in_its_help(self) -> None:
+        text = str(cast(Any, tap.Options)())
+        for flag in ["config", "origin", "profile", "listen", "admin", "data", "size", "workers", "node", "check"]:
+            self.assertIn(f"--{flag}", text)
+
+
+class TreeTests(SynchronousTestCase):
+    """Things that rot without a test."""
+
+    def test_twisted_plugins_is_no_package_of_ours(self) -> None:
+        """An ``__init__.py`` there would hide Twisted's own plugins."""
+        self.assertEqual([], sorted((ROOT / "twisted").rglob("__init__.py")))
+
+    def test_a_change_is_told_in_a_fragment(self) -> None:
+        fragments = [path.name for path in (ROOT / "changes").iterdir()]
+        self.assertNotEqual([], fragments)
+        for name in fragments:
+            self.assertRegex(name, r"^\+?[\w-]+\.(feature|bugfix|doc|removal|misc)(\.\d+)?\.md$")
