@@ -133,6 +133,9 @@ def _refused(request: Request, site: Site) -> Refuse | None:
     method = request.method
     if method == b"CONNECT":
         return Refuse(501, "This node is no tunnel.", close=True)
+    if method == b"PURGE":
+        # Never forwarded: another cache behind us might take it for its own (DESIGN 12).
+        return Refuse(405, "Purges go to the admin listener.", fields=((b"allow", b"GET, HEAD"),), close=True)
     if site.index:
         if method not in (b"GET", b"HEAD"):
             allow = ((b"allow", b"GET, HEAD"),)

@@ -93,6 +93,10 @@ class RefusedTests(SynchronousTestCase):
     def test_no_tunnel(self) -> None:
         self.assertEqual(501, refused(method="CONNECT").status)
 
+    def test_a_purge_is_refused_on_every_profile_and_never_forwarded(self) -> None:
+        for of, target in ((PLAIN, "/a"), (INDEX, "/simple/a/")):
+            self.assertEqual(405, refused(of=of, method="PURGE", target=target).status)
+
     def test_max_forwards_is_obeyed(self) -> None:
         """RFC 9110 §7.6.2"""
         self.assertEqual(501, refused("Max-Forwards: 0", method="TRACE").status)
