@@ -192,6 +192,8 @@ class PinTests(PageCase):
         page.unpin(second)
         self.assertEqual(set(), writer.pins())
         self.assertRaises(KeyError, page.unpin, first)
+        page.pin(b"a" * 16)
+        self.assertEqual({b"a" * 16}, writer.pins())
 
     def test_an_id_with_high_bits_and_zeros_comes_back_as_it_was(self) -> None:
         writer = self.make()
