@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -109,7 +111,7 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertEqual([], different)
 
     def test_every_setting_says_what_it_is_for_unless_its_name_does(self) -> None:
-        plain = {"tls_handshake_seconds", "requests_per_connection", "per_second", "body_octets"}
+        plain = {"tls_handshake_seconds", "requests_per_connection", "body_octets"}
         settings = [row for row in CONF.read_text().splitlines() if re.match(r"(# )?[a-z_]+ = ", row)]
         self.assertGreater(len(settings), 50)
         bare = [row for row in settings if "  #" not in row and not re.search(r"\S # ", row)]
@@ -177,6 +179,57 @@ class PluginTests(SynchronousTestCase):
         text = str(cast(Any, tap.Options)())
         for flag in ["config", "origin", "profile", "listen", "admin", "data", "size", "workers", "node", "check"]:
             self.assertIn(f"--{flag}", text)
+
+
+class PackageTests(SynchronousTestCase):
+    """What pip installs, from a wheel and from a checkout."""
+
+    def setUp(self) -> None:
+        self.source = Path(self.mktemp()).absolute() / "source"
+        shutil.copytree(ROOT, self.source, ignore=shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "tests.*"))
+
+    def build(self, what: str) -> zipfile.ZipFile:
+        out = self.source.parent / what
+        out.mkdir()
+        code = f"import sys; from setuptools.build_meta import build_{what} as build; build(sys.argv[1])"
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(out)], cwd=self.source, capture_output=True, text=True, check=False
+        )
+        self.assertEqual(0, done.returncode, done.stderr[-2000:])
+        (wheel,) = out.glob("*.whl")
+        return zipfile.ZipFile(wheel)
+
+    def check(self, *paths: str) -> str:
+        """What ``twistd edgecache --check`` says with ``paths`` in the place of site-packages' newest entry."""
+        done = subprocess.run(
+            [str(BIN / "twistd"), "edgecache", "--check", "--origin", "http://a.example"],
+            cwd=self.source.parent,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+    def test_a_wheel_has_the_plugin_and_nothing_that_is_not_ours(self) -> None:
+        with self.build("wheel") as wheel:
+            names = wheel.namelist()
+            installed = self.source.parent / "site"
+            wheel.extractall(installed)
+        self.assertIn("twisted/plugins/edgecache_plugin.py", names)
+        self.assertIn("edgecache/py.typed", names)
+        tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+        self.assertEqual({"edgecache", "twisted"}, tops)
+        self.assertEqual(
+            ["twisted/plugins/edgecache_plugin.py"], [name for name in names if name.startswith("twisted")]
+        )
+        self.assertEqual("edgecache: the settings can be used\n", self.check(str(installed)))
+
+    def test_an_editable_install_is_a_path_where_twisted_looks_for_plugins(self) -> None:
+        with self.build("editable") as wheel:
+            (path,) = [wheel.read(name).decode().strip() for name in wheel.namelist() if name.endswith(".pth")]
+        self.assertEqual(str(self.source), path)
+        self.assertEqual("edgecache: the settings can be used\n", self.check(path))
 
 
 class TreeTests(SynchronousTestCase):
