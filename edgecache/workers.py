@@ -31,7 +31,7 @@ from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
 from edgecache.store.controlrows import ControlReader
 from edgecache.store.environments import Environments
-from edgecache.store.epochs import Epochs
+from edgecache.store.epochs import WINDOW, Epochs
 from edgecache.store.page import Page
 from edgecache.store.reading import StoreReader
 from edgecache.store.writing import StoreWriter
@@ -123,8 +123,9 @@ async def start_worker(parts: WorkerParts) -> Worker:
     node_id = config.node.id.encode()
     sites = Sites(config)
     control = ControlReader.of(parts.environments.control)
-    # Whatever was purged before is in control; the window grows from here.
-    epochs = Epochs(page, control, PurgeTable(page.epoch))
+    purges = PurgeTable(max(page.trimmed, page.epoch - WINDOW), WINDOW)
+    purges.extend(control.rows_since(purges.epoch))
+    epochs = Epochs(page, control, purges)
     writer = StoreWriter(parts.environments, page, parts.spawn, parts.reactor)
     reader = StoreReader(parts.environments, page, writer.damaged)
     client = Client(LoopDialer(parts.loop), timers, config.upstream)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from attrs import define
+from twisted.logger import Logger
 
 from edgecache.rules.purges import PurgeTable
+from edgecache.words.errors import ControlFailed
 from edgecache.words.reasons import PurgeMode
 from edgecache.words.stored import Stored
 
+_log = Logger()
+
+WINDOW = 100_000
+"""So many of the newest epochs are kept in memory; older floors are looked up in control."""
+
 
 class ControlRows(Protocol):
-    """What is read of the control environment (:class:`edgecache.store.control.ControlReader`)."""
+    """What is read of the control environment (:class:`edgecache.store.controlrows.ControlReader`)."""
 
     def rows_since(self, epoch: int) -> list[tuple[int, int, int]]:
         """:return: (epoch, selector hash, mode) of every later epoch that is still kept, in order."""
 
-    def last(self, selector: int) -> dict[PurgeMode, int]:
-        """:return: the last epoch of each mode that named ``selector``."""
+    def since(self, selectors: Iterable[int], floor: int) -> PurgeMode | None:
+        """:return: the strictest purge of any of ``selectors`` later than ``floor``, forgotten ones included."""
 
 
 class Published(Protocol):
@@ -40,6 +48,7 @@ class Epochs:
     _page: Published
     _control: ControlRows
     _table: PurgeTable
+    _failing: bool = False
 
     def current(self) -> int:
         """:return: the floor for a fill that starts now (before it contacts anybody)."""
@@ -54,19 +63,26 @@ class Epochs:
         epoch = self._page.epoch
         if floor >= epoch:
             return None
+        try:
+            return self._looked_up(selectors, floor, epoch)
+        except ControlFailed as failure:
+            # What cannot be read cannot be vouched for.
+            if not self._failing:
+                _log.error("purges cannot be read, so everything is validated: {failure}", failure=failure)
+            self._failing = True
+            return PurgeMode.REVALIDATE
+
+    def _looked_up(self, selectors: tuple[int, ...], floor: int, epoch: int) -> PurgeMode | None:
         table = self._table
         if table.epoch < epoch:
             table.extend(self._control.rows_since(table.epoch))
-        if floor >= table.window_start:
-            return table.since(selectors, floor)
+            self._failing = False
+        # After the rows were read: those of forgotten epochs are not among them.
         if floor < self._page.trimmed:
             return PurgeMode.REVALIDATE
-        strictest: PurgeMode | None = None
-        for selector in selectors:
-            for mode, last in self._control.last(selector).items():
-                if last > floor and (strictest is None or mode > strictest):
-                    strictest = mode
-        return strictest
+        if floor >= table.window_start:
+            return table.since(selectors, floor)
+        return self._control.since(selectors, floor)
 
     def is_old(self, stored: Stored) -> bool:
         """Must ``stored`` be looked up in control on every hit, so that raising its floor pays?"""

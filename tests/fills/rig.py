@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from attrs import define, field
-from twisted.internet import reactor as installed
+from twisted.internet import reactor as installed  # noqa: TID251  # the one that conftest installed
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
