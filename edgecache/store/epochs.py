@@ -68,7 +68,7 @@ class Epochs:
         except ControlFailed as failure:
             # What cannot be read cannot be vouched for.
             if not self._failing:
-                _log.error("purges cannot be read, so everything is validated: {failure}", failure=failure)
+                _log.error("purges cannot be read, so everything is validated: {why}", why=failure)
             self._failing = True
             return PurgeMode.REVALIDATE
 
