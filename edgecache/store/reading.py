@@ -275,19 +275,12 @@ class StoreReader:
     def _parse(self, key_hash: bytes, value: bytes) -> _Memo | None:
         """See Note [memo of records]."""
         try:
-            unpacked = unpack(value)
+            record, _, octets, checksum = unpack(value)
         except Damaged as damage:
             self._report(key_hash, None, damage.why)
             return None
-        octets = unpacked.octets
-        inline = len(value) > octets
-        memo = (
-            value[:_PREFIX],
-            unpacked.record,
-            octets if inline else 0,
-            len(value) if inline else 0,
-            unpacked.checksum,
-        )
+        stop = len(value)
+        memo = (value[:_PREFIX], record, *((octets, stop) if stop > octets else (0, 0)), checksum)
         if octets <= MEMO_OCTETS:
             kept = self._memo
             if len(kept) >= MEMO_RECORDS and key_hash not in kept:

@@ -38,19 +38,11 @@ class Damaged(EdgeError):
     why: str
 
 
-@define(eq=False)
-class Unpacked:
-    """
-    What a value under a key hash says.
-
-    :ivar octets: of the record proper; inline content follows.
-    :ivar checksum: xxh3_64 of the inline content, meaningless without any.
-    """
-
-    record: Stored | Variants
-    sequence: int
-    octets: int
-    checksum: int
+Unpacked = tuple[Stored | Variants, int, int, int]
+"""
+What a value under a key hash says: the record, its sequence, its octets (inline content follows), and the xxh3_64
+of the inline content (meaningless without any). A plain tuple: it is made on hits.
+"""
 
 
 def pack(stored: Stored, sequence: int, checksum: int = 0) -> tuple[bytes, bytes]:
@@ -110,16 +102,16 @@ def unpack(value: bytes) -> Unpacked:
         raise Damaged(f"{len(value)} octets") from error
     if version != layout.RECORD_VERSION or octets > len(value):
         raise Damaged(f"version {version}, {octets} of {len(value)} octets")
-    if xxh3_64_intdigest(memoryview(value)[_START:octets], sequence) != checksum:
+    if xxh3_64_intdigest(value[_START:octets], sequence) != checksum:
         raise Damaged("checksum")
     if kind == layout.KIND_STORED:
-        return Unpacked(*_unpack_stored(value, sequence, octets))
+        return _unpack_stored(value, sequence, octets)
     if kind == layout.KIND_VARIANTS:
-        return Unpacked(_unpack_variants(value, octets), sequence, octets, 0)
+        return _unpack_variants(value, octets), sequence, octets, 0
     raise Damaged(f"kind {kind}")
 
 
-def _unpack_stored(record: bytes, sequence: int, octets: int) -> tuple[Stored, int, int, int]:
+def _unpack_stored(record: bytes, sequence: int, octets: int) -> Unpacked:
     (
         site,
         status,

@@ -158,10 +158,9 @@ class SmallTransaction:
         if value is None:
             return None
         try:
-            found = record.unpack(value)
+            return _Old(value, *record.unpack(value))
         except Damaged:
             return None
-        return _Old(value, found.record, found.sequence, found.octets, found.checksum)
 
     @staticmethod
     def _above(old: _Old | None, stored: Stored) -> bool:

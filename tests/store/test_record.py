@@ -47,15 +47,19 @@ def octets_of(stored: Stored, sequence: int = 1) -> bytes:
 
 
 class RecordTests(SynchronousTestCase):
+    def parts(self, value: bytes) -> tuple[Stored, int, int, bytes]:
+        """:return: record, sequence, checksum of the content, the content."""
+        record, sequence, octets, checksum = unpack(value)
+        assert isinstance(record, Stored)
+        return record, sequence, checksum, value[octets:]
+
     @settings(max_examples=150)
     @given(stored=RESPONSES, sequence=U64, checksum=U64, content=st.binary(max_size=50))
     def test_every_field_comes_back(self, stored: Stored, sequence: int, checksum: int, content: bytes) -> None:
         value = b"".join((*pack(stored, sequence, checksum), content))
-        found = unpack(value)
-        assert isinstance(found.record, Stored)
-        self.assertEqual(attrs.asdict(stored), attrs.asdict(found.record))
-        self.assertEqual((sequence, checksum), (found.sequence, found.checksum))
-        self.assertEqual(content, value[found.octets :])
+        found, *numbers, end = self.parts(value)
+        self.assertEqual(attrs.asdict(stored), attrs.asdict(found))
+        self.assertEqual(([sequence, checksum], content), (numbers, end))
         self.assertEqual(sequence, layout.sequence_of(value))
 
     @settings(max_examples=50)
@@ -67,13 +71,12 @@ class RecordTests(SynchronousTestCase):
     def test_nominated_names_come_back_in_order(
         self, key: bytes, nominated: list[tuple[bytes, ...]], sequence: int
     ) -> None:
-        found = unpack(b"".join(pack_variants(Variants(key, nominated), sequence)))
-        assert isinstance(found.record, Variants)
-        self.assertEqual((key, nominated, sequence), (found.record.key, found.record.nominated, found.sequence))
+        found, got, _, _ = unpack(b"".join(pack_variants(Variants(key, nominated), sequence)))
+        assert isinstance(found, Variants)
+        self.assertEqual((key, nominated, sequence), (found.key, found.nominated, got))
 
     def test_an_infinite_time_stays_infinite_and_no_last_modified_stays_none(self) -> None:
-        found = unpack(octets_of(response(stale_if_error_until=math.inf, last_modified=None))).record
-        assert isinstance(found, Stored)
+        found, *_ = self.parts(octets_of(response(stale_if_error_until=math.inf, last_modified=None)))
         self.assertEqual((math.inf, None), (found.stale_if_error_until, found.last_modified))
 
     def test_any_octet_changed_is_damage(self) -> None:
@@ -97,10 +100,9 @@ class RecordTests(SynchronousTestCase):
     @given(stored=RESPONSES, floor=U64, content=st.binary(max_size=50))
     def test_another_floor_changes_nothing_else(self, stored: Stored, floor: int, content: bytes) -> None:
         value = with_floor(b"".join((*pack(stored, 7, 8), content)), floor)
-        found = unpack(value)
-        assert isinstance(found.record, Stored)
-        self.assertEqual(attrs.asdict(attrs.evolve(stored, floor=floor)), attrs.asdict(found.record))
-        self.assertEqual((7, 8, content), (found.sequence, found.checksum, value[found.octets :]))
+        found, *rest = self.parts(value)
+        self.assertEqual(attrs.asdict(attrs.evolve(stored, floor=floor)), attrs.asdict(found))
+        self.assertEqual([7, 8, content], rest)
 
 
 class MergingTests(SynchronousTestCase):
