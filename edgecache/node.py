@@ -142,4 +142,6 @@ class Node:
         self._page.add(Counter.REFUSED)
         site = request.asked.site if isinstance(request.asked, Asked) else None
         head, content = status_fields.refusal(site, self._node_id, refuse)
+        if refuse.close:
+            downstream.close_after()
         downstream.send(head, b"" if request.method == b"HEAD" else content)

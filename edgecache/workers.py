@@ -133,7 +133,8 @@ async def start_worker(parts: WorkerParts) -> Worker:
     sender = Sender(reader, page)
 
     async def invalidate(selectors: tuple[Selector, ...]) -> None:
-        rows = [(selector.canonical.hex(), selector.hash, PurgeMode.REVALIDATE) for selector in selectors]
+        # Not as stale either (RFC 9111 §4.4).
+        rows = [(selector.canonical.hex(), selector.hash, PurgeMode.DELETE) for selector in selectors]
         await parts.channel.call("invalidate", rows=rows)
 
     fills = Fills(

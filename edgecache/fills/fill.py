@@ -6,6 +6,7 @@ import enum
 from typing import TYPE_CHECKING
 
 from attrs import define, evolve, field
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from edgecache.fills.contents import Filling, Passing
@@ -82,6 +83,7 @@ class Fill:
     _writer: ContentWriter = field(init=False)
     _fetch_status: int = 0
     _empty: bool = False
+    _asking: Deferred[Response] | None = None
 
     # Joining
 
@@ -124,14 +126,17 @@ class Fill:
             content = self.waiters[0].downstream.request_content()
         asking = outbound(self.leader, self.forward, content=content)
         requested_at = self._fills.clock()
+        self._asking = Deferred.fromCoroutine(self._fills.attempts.ask(self.leader.site, asking, self._interim))
+        if self.registered is None and self.waiters:
+            self.waiters[0].downstream.on_gone(self)
         try:
-            response = await self._fills.attempts.ask(self.leader.site, asking, self._interim)
+            response = await self._asking
         except UpstreamFailed as failure:
             self._fail(failure)
             return
-        except ClientGone:
+        except (CancelledError, ClientGone):
             self.leave()
-            return  # it left while it was sending content: nobody waits for an answer
+            return  # nobody waits for an answer any longer
         self._fetch_status = response.head.status
         self._empty = response.empty
         if self.leader.unsafe:
@@ -161,6 +166,11 @@ class Fill:
                 self._again(decision)
             case Pass():
                 await self._pass(decision, response)
+
+    def wake(self) -> None:
+        """The only client of a request that nobody can join has left before its answer: give it up."""
+        if self._asking is not None:
+            self._asking.cancel()
 
     def _interim(self, head: Head) -> None:
         # Installers take any interim response for the final one (FIELD 3).
@@ -280,7 +290,7 @@ class Fill:
     def _serve(self, waiter: Waiter) -> None:
         plan = self._plan
         assert plan is not None
-        if waiter.asked is not self.leader and not may_share(waiter.asked, self.leader, plan, self._fills.clock()):
+        if waiter.collapsed and not may_share(waiter.asked, self.leader, plan, self._fills.clock()):
             self._fills.alone(waiter)
         elif isinstance(plan, Freshen):
             self._serve_freshened(waiter, plan)

@@ -59,8 +59,10 @@ class Fills:
             if asked.head and not forward.alone and self._join_running(waiter):
                 return
             self._start(asked, forward, record_hash, None, [waiter])
-        elif self._is_unshareable(asked.key_hash):
-            self._start(asked, forward, record_hash, None, [waiter])
+        elif forward.stored is None and self._is_unshareable(asked.key_hash):
+            # Nothing will be stored: the client's own conditions and range may as well go along.
+            waiter.forward = evolve(forward, alone=True)
+            self._start(asked, waiter.forward, record_hash, None, [waiter])
         elif not self._join_running(waiter):
             self._start(asked, forward, record_hash, record_hash, [waiter])
 
@@ -72,11 +74,13 @@ class Fills:
 
     def alone(self, waiter: Waiter) -> None:
         """Forward ``waiter`` on its own: it may not share what it waited for."""
+        waiter.collapsed = False
         self._start(waiter.asked, waiter.forward, waiter.record_hash, None, [waiter])
 
     def ahead(self, waiter: Waiter) -> None:
         """Fetch just the range that ``waiter`` asked for; it is not stored."""
-        self._start(waiter.asked, evolve(waiter.forward, stored=None, alone=True), waiter.record_hash, None, [waiter])
+        waiter.forward = evolve(waiter.forward, stored=None, alone=True)
+        self.alone(waiter)
 
     def restart(self, leader: Asked, forward: Forward, record_hash: bytes, waiters: list[Waiter]) -> None:
         """Ask again for everybody who waited, with another question."""
@@ -106,6 +110,8 @@ class Fills:
         self.counts.add(Counter.REFUSED)
         cache_status = b"" if reason is None else status_fields.forwarded(asked.site, reason)
         head, content = status_fields.refusal(asked.site, self.node_id, refuse, cache_status)
+        if refuse.close:
+            downstream.close_after()
         downstream.send(head, b"" if asked.head else content)
 
     def background(self, work: Coroutine[Deferred[Any], Any, Any], what: str) -> None:

@@ -255,6 +255,9 @@ class Connection(asyncio.Protocol):
         if self._state is ANSWERING and framed is not None and framed.request.minor >= 1 and status != 101:
             self.put([head, CRLF], 0)
 
+    def close_after(self) -> None:
+        self._last = True
+
     def request_content(self) -> Source:
         content, framed = self._content, self._framed
         if content is None or framed is None:

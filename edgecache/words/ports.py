@@ -97,6 +97,9 @@ class Downstream(Protocol):
         the client can tell. The source is attached here and detached at the end.
         """
 
+    def close_after(self) -> None:
+        """The response of this exchange, yet to be sent, is the last one on its connection."""
+
     def request_content(self) -> Source:
         """The content of the request; reading it lets more come. Only once per exchange."""
 

@@ -335,3 +335,75 @@ class IndexInterimTests(RigCase):
             self.assertEqual((200, b"abc"), ((answer := await self.ask("/simple/a/")).status, answer.content))
 
         return self.run_async(test())
+
+
+class LeavingTests(RigCase):
+    """FIELD 1: a fill belongs to no client; an exchange that nobody can join belongs to its only one."""
+
+    def test_an_exchange_of_one_client_ends_with_it(self):
+        async def test():
+            closed = asyncio.Event()
+
+            async def silent(exchange: Exchange):
+                await exchange.wait_closed()
+                closed.set()
+
+            self.origin.scripts["/slow"] = silent
+            client = await self.client()
+            client.send("/slow", method="POST", content=b"x")
+            await self.until(lambda: self.origin.count("/slow") == 1)
+            client.leave()
+            await closed.wait()
+
+        return self.run_async(test())
+
+    def test_a_refusal_that_says_so_closes_the_connection(self):
+        async def test():
+            client = await self.client()
+            answer = await client.ask("/a", method="PURGE")
+            self.assertEqual((405, "close"), (answer.status, answer.fields["connection"]))
+            self.assertEqual(b"", await client.reader.read())
+
+        return self.run_async(test())
+
+
+class SharedHeadTests(RigCase):
+    """Requests with the same octets are one parsed value; that makes nobody the leader of another's fill."""
+
+    def test_a_response_that_demands_validation_is_not_handed_to_who_joined(self):
+        async def test():
+            going = asyncio.Event()
+
+            async def slow(exchange: Exchange):
+                await going.wait()
+                await exchange.answer(b"%d" % self.origin.count("/n"), "Cache-Control: no-cache", 'ETag: "x"')
+
+            self.origin.scripts["/n"] = slow
+            clients = [await self.client() for _ in range(3)]
+            for client in clients:
+                client.send("/n")
+            await self.until(lambda: self.counter(Counter.COLLAPSED) == 2)
+            going.set()
+            for client in clients:
+                self.assertEqual(200, (await client.receive()).status)
+            self.assertEqual(3, self.origin.count("/n"))
+
+        return self.run_async(test())
+
+
+class UnshareableTests(RigCase):
+    """FIELD 1"""
+
+    def test_what_cannot_be_shared_is_asked_for_with_the_client_s_own_condition(self):
+        async def test():
+            async def private(exchange: Exchange):
+                if exchange.fields.get("if-none-match") == '"p"':
+                    await exchange.send(b"HTTP/1.1 304 Not Modified\r\n\r\n")
+                else:
+                    await exchange.answer(b"abc", "Cache-Control: private", 'ETag: "p"')
+
+            self.origin.scripts["/p"] = private
+            self.assertEqual(200, (await self.ask("/p")).status)
+            self.assertEqual(304, (await self.ask("/p", 'If-None-Match: "p"')).status)
+
+        return self.run_async(test())
