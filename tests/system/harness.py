@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,10 @@ _WORKER = "edgecache.worker_main"
 
 # twistd ends by the signal that stopped it, once everything is done; as PID 1 it cannot, and unshare says 128 + 15.
 _CLEAN = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+
+
+# A test run that is killed cleans nothing up; its nodes go with it. (setpriv becomes the command: the pid stays.)
+_DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
 
 class NodeDied(AssertionError):
@@ -93,7 +98,7 @@ class Node:
         twistd = Path(sys.executable).with_name("twistd")
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self.prefix, str(twistd), "-n", "edgecache", *self._arguments],
+                [*_DIE_WITH_US, *self.prefix, str(twistd), "-n", "edgecache", *self._arguments],
                 cwd=self.root,
                 env=environment(),
                 stdin=subprocess.DEVNULL,

@@ -181,6 +181,9 @@ class Origin:
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> Origin:
+        """Once, however often it is called."""
+        if self._server is not None:
+            return self
         self._server = _Server(("127.0.0.1", self._port), _Handler)
         self._server.origin = self
         self._port = self._server.server_address[1]
