@@ -12,7 +12,7 @@ from twisted.python import usage
 
 from edgecache import __version__
 from edgecache.processes.loop import install_reactor
-from edgecache.processes.piporigin import default_origin
+from edgecache.processes.piporigin import default_origin, split_index
 from edgecache.processes.settings import load, local_facts, read_secret
 from edgecache.words.checking import checked
 from edgecache.words.config import Config, Profile
@@ -89,7 +89,8 @@ class Options(usage.Options):
         config = checked(build(document, facts, read_secret), document)
         if config.sites:
             return config
-        site = {"profile": self["profile"] or Profile.INDEX.value, "origins": [default_origin(config)]}
+        origin, simple_path = split_index(default_origin(config))
+        site = {"profile": self["profile"] or Profile.INDEX.value, "origins": [origin], "simple_path": simple_path}
         document.override("pip's configuration", ("site",), [site])
         return checked(build(document, facts, read_secret), document)
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from urllib.parse import urlsplit, urlunsplit
 
 from twisted.logger import Logger
 
@@ -47,6 +48,20 @@ def default_origin(config: Config, environ: Mapping[str, str] = os.environ, run:
         _log.info("origin {url}, from {source}", url=parsed.shown, source=source)
         return url
     raise StartError("pip knows no index besides this node; give --origin URL")
+
+
+def split_index(url: str) -> tuple[str, str]:
+    """
+    :param url: of an index, as installers are given it.
+    :return: the origin, and where below it the pages are. Links of a page that go one level above the pages
+        lead to the origin's root, there as here.
+
+    >>> split_index("https://index.example/team/+simple/")
+    ('https://index.example/team', '/+simple/')
+    """
+    parts = urlsplit(url)
+    above, _, last = parts.path.rstrip("/").rpartition("/")
+    return urlunsplit(parts._replace(path=above)), f"/{last}/" if last else "/"
 
 
 def _candidates(environ: Mapping[str, str], run: Run) -> Iterator[tuple[str, str]]:

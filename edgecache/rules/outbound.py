@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward
 from edgecache.rules.fields import named_by_connection, parsed, serialised
+from edgecache.words.config import SIMPLE, Profile
 from edgecache.words.messages import Fields, Outbound, field_values, without
 from edgecache.words.ports import Source
 from edgecache.words.stored import Stored
@@ -27,12 +28,21 @@ def outbound(asked: Asked, forward: Forward, *, content: Source | None = None) -
     request = asked.request
     return Outbound(
         method=request.method,
-        target=request.target,
+        target=_target(asked),
         fields=fields,
         authority=request.authority if asked.site.settings.preserve_host else None,
         content=content,
         content_length=None if content is None else request.content_length,
     )
+
+
+def _target(asked: Asked) -> bytes:
+    """Pages of an index are below /simple/ here, wherever its own are."""
+    settings, target = asked.site.settings, asked.request.target
+    if settings.simple_path == SIMPLE or settings.profile is not Profile.INDEX:
+        return target
+    below = SIMPLE.encode("ascii")
+    return settings.simple_path.encode("ascii") + target.removeprefix(below) if target.startswith(below) else target
 
 
 def _conditions(stored: Stored) -> Fields:

@@ -8,7 +8,7 @@ from typing import NoReturn, TypeVar
 
 import attrs
 
-from edgecache.words.config import Config, Profile, SiteSettings
+from edgecache.words.config import SIMPLE, Config, Profile, SiteSettings
 from edgecache.words.endpoints import Endpoint, endpoint, origin_url
 from edgecache.words.errors import ConfigError
 from edgecache.words.places import Path
@@ -17,7 +17,7 @@ from edgecache.words.reading import Document
 T = TypeVar("T")
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_SIMPLE = "/simple"
+_PAGES = re.compile(r"/([!-~]+/)?")
 
 
 def checked(config: Config, document: Document) -> Config:
@@ -70,6 +70,8 @@ class _Checks:
             self.refuse((*path, "origins"), "names no origin")
         if not site.hosts:
             self.refuse((*path, "hosts"), 'is empty; ["*"] takes every host')
+        if not _PAGES.fullmatch(site.simple_path):
+            self.refuse((*path, "simple_path"), "is a path that begins and ends with a slash")
         return attrs.evolve(
             site,
             origins=tuple(self.origin((*path, "origins", nr), site, url) for nr, url in enumerate(site.origins)),
@@ -85,9 +87,9 @@ class _Checks:
                 if not endpoint(text).loopback:
                     # Anyone who can reach the listener would read with the origin's password.
                     self.refuse(path, f"has credentials, and {text} can be reached from other machines")
-        if site.profile is Profile.INDEX and parsed.path.endswith(_SIMPLE):
+        if site.profile is Profile.INDEX and f"{parsed.path}/".endswith(SIMPLE):
             # What installers are given is the root of the pages; clients ask us for /simple/... below it.
-            return url.rstrip("/").removesuffix(_SIMPLE)
+            return url.rstrip("/").removesuffix(SIMPLE.rstrip("/"))
         return url.rstrip("/")
 
     def distinct(self, sites: tuple[SiteSettings, ...]) -> None:

@@ -14,6 +14,9 @@ from attrs.validators import and_, ge, gt, le, lt
 GIB = 1 << 30
 MIB = 1 << 20
 
+SIMPLE = "/simple/"
+"""Where clients find the pages of an index."""
+
 
 class Profile(enum.Enum):
     """What kind of origin a site is."""
@@ -98,6 +101,8 @@ class SiteSettings:
     # An index page without purges: validated (collapsed) after this. Short, and one request per page at most.
     page_seconds: float = field(default=10.0, validator=ge(0))
     purged_page_seconds: float = field(default=86400.0, validator=ge(0))
+    # Of an index: where below the origin the pages are. Clients always find them below /simple/.
+    simple_path: str = SIMPLE
     # A page or file that is not there (404, 410).
     negative_seconds: float = field(default=10.0, validator=ge(0))
     # max-age=0 of a request is answered from the store if the page was validated this recently.

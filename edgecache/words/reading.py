@@ -33,9 +33,7 @@ _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 # What a table is called in the file where that is not the name of the attribute.
 _TABLES = {"sites": "site"}
-_PATHS = frozenset(
-    (("node", "data"), ("tls", "certificate"), ("tls", "key"), ("upstream", "ca"), ("log", "access"))
-)
+_PATHS = frozenset((("node", "data"), ("tls", "certificate"), ("tls", "key"), ("upstream", "ca"), ("log", "access")))
 
 T = TypeVar("T")
 ReadSecret = Callable[[str, str], str]
@@ -291,5 +289,3 @@ def _number(raw: Any) -> float:
     if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw):
         raise ValueError("is a number")
     return float(raw)
-
-

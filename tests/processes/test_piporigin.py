@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.processes import piporigin
-from edgecache.processes.piporigin import default_origin
+from edgecache.processes.piporigin import default_origin, split_index
 from edgecache.words.config import Config, NodeSettings
 from edgecache.words.errors import StartError
 
@@ -55,6 +55,16 @@ class PipOriginTests(SynchronousTestCase):
     def test_an_index_that_is_no_http_server_is_an_error_that_names_the_flag(self) -> None:
         error = self.assertRaises(StartError, self.origin, PIP_INDEX_URL="file:///srv/simple")
         self.assertIn("give --origin", str(error))
+
+    def test_the_root_above_its_pages_is_the_origin(self) -> None:
+        cases = {
+            "https://a.example/simple/": ("https://a.example", "/simple/"),
+            "https://a.example/simple": ("https://a.example", "/simple/"),
+            "https://u:p@a.example:8/root/pypi/+simple/": ("https://u:p@a.example:8/root/pypi", "/+simple/"),
+            "https://a.example/": ("https://a.example", "/"),
+            "https://a.example": ("https://a.example", "/"),
+        }
+        self.assertEqual(cases, {url: split_index(url) for url in cases})
 
     def test_credentials_are_not_in_the_error(self) -> None:
         error = self.assertRaises(StartError, self.origin, PIP_INDEX_URL="ftp://me:hush@a.example/")

@@ -121,6 +121,25 @@ class KeyTests(SynchronousTestCase):
         self.assertEqual(b"a", outbound(asked(authority="a", of=seen), MISS).authority)
 
 
+class IndexPathTests(SynchronousTestCase):
+    """DESIGN 11: an index whose pages are elsewhere is served below /simple/ all the same."""
+
+    def target(self, target: str, profile: Profile = Profile.INDEX) -> bytes:
+        of = sites(profile=profile, simple_path="/+simple/")
+        return outbound(asked(target=target, of=of), MISS).target
+
+    def test_a_page_is_asked_for_where_the_origin_has_it(self) -> None:
+        self.assertEqual(b"/+simple/attrs/?a=b", self.target("/simple/attrs/?a=b"))
+        self.assertEqual(b"/+simple/", self.target("/simple/"))
+
+    def test_what_is_no_page_is_left_alone(self) -> None:
+        self.assertEqual(b"/+f/ab/attrs.whl", self.target("/+f/ab/attrs.whl"))
+        self.assertEqual(b"/a/simple/b", self.target("/a/simple/b"))
+
+    def test_a_plain_origin_has_no_pages(self) -> None:
+        self.assertEqual(b"/simple/attrs/", self.target("/simple/attrs/", Profile.PLAIN))
+
+
 class OutboundTests(SynchronousTestCase):
     """RFC 9110 §7.6"""
 

@@ -181,6 +181,10 @@ class DemandTests(SynchronousTestCase):
         for url in ("ftp://a", "http://", "http://a/?q", "http://a/#f", "http://a:99999", "http://a:0", "http://a b"):
             self.assertIn("e.toml:3: [[site]] origins: ", self.refused(SITE.replace("http://origin.example", url)), url)
 
+    def test_the_pages_of_an_index_are_below_a_path(self) -> None:
+        for path in ("simple", "/simple", "", "/a b/", "/ä/"):
+            self.assertIn("simple_path: is a path", self.refused(SITE + f'simple_path = "{path}"'), path)
+
     def test_an_identifier_that_no_field_may_hold(self) -> None:
         self.assertIn("[node] id", self.refused('[node]\nid = "a b"'))
 
