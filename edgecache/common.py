@@ -87,9 +87,7 @@ class Common:
         """
         data = config.node.data
         environments = Environments.open(data, config.store, node_process=True)
-        run = os.path.join(data, RUN)
-        os.makedirs(run, mode=0o700, exist_ok=True)
-        page = PageWriter.create(os.path.join(run, "page"), config.node.workers)
+        page = PageWriter.create(os.path.join(data, RUN, "page"), config.node.workers)
         committing, collecting = (OneThread.named(reactor, name) for name in ("control", "collector"))
         control = Control.open(
             environments.control, page, committing, node_id=config.node.id, incarnation=environments.incarnation

@@ -21,6 +21,7 @@ from attrs import define, field, frozen
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from edgecache.admin.parts import WorkerState
 from edgecache.common import RUN, Common
@@ -59,6 +60,12 @@ class Prepared:
     admin: list[Any]
     owners: OwnerSockets
 
+    @property
+    def paths(self) -> list[str]:
+        """What was made on disk, directories first."""
+        data = self.config.node.data
+        return [data, self.lock.path, os.path.join(data, RUN), *self.owners.paths]
+
 
 def check(config: Config) -> None:
     """
@@ -89,6 +96,7 @@ def prepare(
     lock = lock_data(data, config.node.lease_seconds, on_wait=on_wait)
     public = PublicSockets.bind([endpoint(text) for text in config.listen.public], config.node.workers)
     admin = bind_once([endpoint(text) for text in config.listen.admin])
+    make_data(os.path.join(data, RUN))
     owners = OwnerSockets.bind(os.path.join(data, RUN), config.node.workers)
     _raise_file_limit(config)
     return Prepared(config, lock, public, admin, owners)
@@ -154,7 +162,15 @@ class NodeService(Service):
             self.config, self.reactor, LoopTimers(self.loop), spawns=self._spawns, workers=self._states, tell=self._tell
         )
         # Signals are the reactor's to set up when it begins to run.
-        self.reactor.callWhenRunning(lambda: background(self._run(), "start"))
+        self.reactor.callWhenRunning(self._begin)
+
+    def _begin(self) -> None:
+        _ = Deferred.fromCoroutine(self._run()).addErrback(self._crashed)
+
+    def _crashed(self, failure: Failure) -> None:
+        """A bug: half a node is worse than none."""
+        _log.failure("the start failed", failure)
+        self._give_up(StartError(failure.getErrorMessage()))
 
     async def _run(self) -> None:
         reap_children(self.loop)
@@ -293,7 +309,10 @@ class NodeService(Service):
 
     def _hurry(self, *_: Any) -> None:
         """Asked twice to stop: do not wait for clients any longer."""
-        if not self._hurried and self._supervisor is not None:
+        if self._supervisor is None:
+            # As a kill, which loses nothing that is committed.
+            os._exit(1)
+        if not self._hurried:
             self._hurried = True
             background(self._supervisor.stop(0.0), "stop at once")
 

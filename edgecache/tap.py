@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import sys
 from typing import Any, NoReturn
 
@@ -144,6 +145,18 @@ def _clear_pidfile(parent: Any) -> None:
         os.remove(parent["pidfile"])
 
 
+def _hand_over(parent: Any, paths: list[str]) -> None:
+    """What was made so far belongs to the user that twistd is about to become (``--uid``)."""
+    if parent is None or parent["uid"] is None:
+        return
+    group = parent["gid"] if parent["gid"] is not None else pwd.getpwuid(parent["uid"]).pw_gid
+    try:
+        for path in paths:
+            os.chown(path, parent["uid"], group)
+    except OSError as error:
+        raise StartError(f"cannot give {error.filename} to user {parent['uid']}: {error.strerror}") from error
+
+
 def _refuse(error: Exception) -> NoReturn:
     sys.stderr.write(f"edgecache: {error}\n")
     sys.exit(1)
@@ -164,6 +177,7 @@ def makeService(options: Options) -> IService:
 
     try:
         prepared = prepare(options.config, on_wait=waiting)
+        _hand_over(options.parent, prepared.paths)
     except (ConfigError, StartError) as error:
         _refuse(error)
     return NodeService(prepared, options["reactor"], options["loop"], foreground=options["foreground"])

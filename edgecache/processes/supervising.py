@@ -125,11 +125,11 @@ class Supervisor:
 
         Fires when all of them accept for the first time; fails with ``StartError`` when one says that it cannot.
         """
-        self._all_ready = Deferred()
+        started = self._all_ready = Deferred()
         for worker in self.workers:
             self._spawn(worker)
         self._tick = self.timers.callLater(TICK_SECONDS, self._watch)
-        return self._all_ready
+        return started
 
     def tell(self, op: str, **payload: Any) -> None:
         """Notify every worker that there is."""
@@ -185,8 +185,27 @@ class Supervisor:
         worker.starts += 1
         ours, theirs = socket.socketpair()
         worker.stream = adopt(self.reactor, ours, f"worker {worker.index}", lambda: None)
-        with theirs, open(os.devnull, "rb") as nothing:
-            given = [theirs.fileno(), self.lock, *(sock.fileno() for sock in worker.sockets)]
+        with theirs:
+            try:
+                worker.pid = self._execute(worker, theirs)
+            except OSError as error:
+                worker.stream.abandon()
+                worker.stream = None
+                self._refused(worker, f"cannot run {sys.executable}: {error.strerror}")
+                return
+        channel = worker.stream.channel
+        channel.on("log", lambda level, text: self._worker_says(worker, level, text))
+        background(self._greet(worker, channel), f"start worker {worker.index}")
+        # After the first words were written: what is told here comes after them.
+        self.serve(channel)
+
+    def _execute(self, worker: Supervised, channel: socket.socket) -> int:
+        """
+        :return: the process id.
+        :raises OSError: there are too many processes, or the program may not be run.
+        """
+        given = [channel.fileno(), self.lock, *(sock.fileno() for sock in worker.sockets)]
+        with open(os.devnull, "rb") as nothing:
             process = self.reactor.spawnProcess(
                 _WorkerProcess(self, worker),
                 sys.executable,
@@ -196,12 +215,7 @@ class Supervisor:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
                 childFDs={0: nothing.fileno(), 1: 1, 2: "r", **dict(enumerate(given, CHANNEL))},
             )
-        worker.pid = process.pid
-        channel = worker.stream.channel
-        channel.on("log", lambda level, text: self._worker_says(worker, level, text))
-        background(self._greet(worker, channel), f"start worker {worker.index}")
-        # After the first words were written: what is told here comes after them.
-        self.serve(channel)
+        return int(process.pid)
 
     async def _greet(self, worker: Supervised, channel: Channel) -> None:
         try:
@@ -224,6 +238,8 @@ class Supervisor:
             waiting.errback(StartError(why))
             return
         _log.error("worker {index} cannot start: {why}", index=worker.index, why=why)
+        if worker.pid is None:
+            worker.restart = self.timers.callLater(_LAST_RESTART, self._spawn, worker)
         self._kill(worker, worker.spawn)
 
     def _worker_says(self, worker: Supervised, level: str, text: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from typing import Any
 
 from twisted.internet import reactor as installed  # noqa: TID251  # spawns real processes
@@ -178,6 +179,13 @@ class SupervisorTests(TestCase):
         with self.assertRaises(StartError) as caught:
             await supervisor.start()
         self.assertEqual("cannot, says the toy", str(caught.exception))
+
+    async def test_a_program_that_cannot_be_run_fails_the_start_of_the_node(self) -> None:
+        self.patch(sys, "executable", "/nonexistent/python")
+        supervisor = self.supervisor(1)
+        with self.assertRaises(StartError) as caught:
+            await supervisor.start()
+        self.assertIn("cannot run /nonexistent/python: ", str(caught.exception))
 
     async def test_one_that_crashes_while_it_starts_is_tried_again(self) -> None:
         self.greeting["crash"] = True
