@@ -55,33 +55,13 @@ class Connection(asyncio.Protocol):
     :ivar peer: the client's address, without port; ``b""`` on a Unix socket.
     """
 
+    # fmt: off
     __slots__ = (
-        "_advancing",
-        "_content",
-        "_discarded",
-        "_eof",
-        "_framed",
-        "_gone_reader",
-        "_head",
-        "_held",
-        "_intake",
-        "_last",
-        "_left",
-        "_listener",
-        "_octets",
-        "_pace",
-        "_paused",
-        "_pump",
-        "_reading_paused",
-        "_release",
-        "_since",
-        "_started",
-        "_state",
-        "_transport",
-        "_written",
-        "gone",
-        "peer",
+        "_advancing", "_content", "_discarded", "_eof", "_framed", "_gone_reader", "_head", "_held", "_intake",
+        "_last", "_left", "_listener", "_octets", "_pace", "_paused", "_pump", "_reading_paused", "_release",
+        "_since", "_started", "_state", "_transport", "_written", "gone", "peer",
     )
+    # fmt: on
 
     _transport: asyncio.Transport
 
