@@ -188,7 +188,7 @@ class PackageTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.source = Path(self.mktemp()).absolute() / "source"
-        shutil.copytree(ROOT, self.source, ignore=shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "tests.*"))
+        shutil.copytree(ROOT, self.source, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests.*"))
 
     def build(self, what: str) -> zipfile.ZipFile:
         out = self.source.parent / what
