@@ -188,7 +188,8 @@ class PackageTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.source = Path(self.mktemp()).absolute() / "source"
-        shutil.copytree(ROOT, self.source, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests.*"))
+        left = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests.*")
+        shutil.copytree(ROOT, self.source, ignore=left)
 
     def build(self, what: str) -> zipfile.ZipFile:
         out = self.source.parent / what
