@@ -23,6 +23,7 @@ class Page:
     target: str
     tags: str = ""
     padding: int = 0
+    cache_control: str = "max-age=86400"
 
 
 @define(eq=False)
@@ -50,7 +51,11 @@ class VersionedOrigin:
             version, hold = self.version, self.hold
         return Reply(
             Octets(content_of(page, version)),
-            fields=(("Content-Type", "text/plain"), ("Cache-Control", "max-age=86400"), ("Surrogate-Key", page.tags)),
+            fields=(
+                ("Content-Type", "text/plain"),
+                ("Cache-Control", page.cache_control),
+                ("Surrogate-Key", page.tags),
+            ),
             etag=f'"v{version}"',
             hold=hold,
         )
