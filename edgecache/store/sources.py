@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from edgecache.store.reading import Pins, StoreReader
 
 
-DIRECT = 512 << 10
-"""Octets written from the map in one transaction: some hundred microseconds at most."""
-
-
 @define(eq=False)
 class StoredSource:
     """
@@ -69,11 +65,11 @@ class StoredSource:
         return data
 
     def write_to(self, descriptor: int, before: bytes, position: int, limit: int) -> int:
-        """See :meth:`edgecache.words.ports.DirectSource.write_to`."""
+        """See :data:`edgecache.words.ports.WriteTo`."""
         length = self.length
         assert length is not None
         index, skip = divmod(position, CHUNK)
-        count = min(min(limit, DIRECT) + skip, length) // CHUNK if self.failed is None else 0
+        count = min(limit + skip, length) // CHUNK if self.failed is None else 0
         count = min(count, length // CHUNK - index)
         if count <= 0:
             return 0

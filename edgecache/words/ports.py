@@ -7,7 +7,7 @@ The implementations live further out; these say only what one side may expect of
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 
 class Reader(Protocol):
@@ -15,6 +15,17 @@ class Reader(Protocol):
 
     def wake(self) -> None:
         """More can be read, or the source has ended or failed. May come without cause."""
+
+
+WriteTo = Callable[[int, bytes, int, int], int]
+"""
+A method ``write_to`` of this form lets a :class:`Source` write to a socket without handing the octets to anybody.
+
+Descriptor of a non-blocking socket, octets to write first, position, limit -> octets written of both together.
+
+It writes as much as the socket takes at once of content that is verified; 0 when that is nothing, or when
+nothing can be written this way: then :meth:`Source.read` says more.
+"""
 
 
 class Source(Protocol):
@@ -49,19 +60,6 @@ class Source(Protocol):
 
     def detach(self, reader: Reader) -> None:
         """``reader`` has all it wanted, or has gone. Harmless when it is not attached."""
-
-
-@runtime_checkable
-class DirectSource(Source, Protocol):
-    """A source that can write to a socket without handing the octets to anybody."""
-
-    def write_to(self, descriptor: int, before: bytes, position: int, limit: int) -> int:
-        """
-        Write ``before``, then up to ``limit`` octets from ``position``, as much as the socket takes at once.
-
-        :return: octets written of both together; 0 when the socket takes none, or there is nothing
-            that can be written this way: then :meth:`read` says more.
-        """
 
 
 class Downstream(Protocol):
