@@ -82,6 +82,14 @@ _Memo = tuple[bytes, Stored | Variants, int, int, int]
 T = TypeVar("T")
 
 
+def _written(descriptor: int, pieces: list[bytes | memoryview]) -> int:
+    try:
+        return os.writev(descriptor, pieces)
+    except OSError:
+        # It takes nothing just now, or is broken: its transport finds out which.
+        return 0
+
+
 def _copied(views: list[memoryview]) -> list[bytes]:
     return [view.tobytes() for view in views]
 
@@ -202,27 +210,38 @@ class StoreReader:
         """
         return self._from_blobs(key_hash, content_id, index, count, b"".join)
 
-    def write_chunks(
-        self, key_hash: bytes, content_id: bytes, index: int, count: int, *, skip: int, before: bytes, descriptor: int
+    def write_to(
+        self, key_hash: bytes, content_id: bytes, size: int, *, descriptor: int, before: bytes, start: int, stop: int
     ) -> int:
         """
-        Write full chunks to a non-blocking socket straight from the map, verified, within one read transaction.
+        Write content to a non-blocking socket straight from the map, verified, within one read transaction
+        of blobs (the tail is copied).
 
-        :param skip: octets of the first chunk that are left out.
+        :param size: octets of the whole content.
         :param before: written first.
-        :return: octets that the socket took, of ``before`` and the chunks; 0 also when it is broken,
+        :param start: first octet of the content to write, ``stop`` the one after the last.
+        :return: octets that the socket took, of ``before`` and the content; 0 also when it is broken,
             which its transport will find out.
-        :raises ContentMissing: one of them is gone or damaged.
+        :raises ContentMissing: some of it is gone or damaged.
         """
+        first, skip = divmod(start, CHUNK)
+        full = size // CHUNK
+        last = min(-(-stop // CHUNK), full)
+        after = b""
+        if stop > full * CHUNK:
+            after = self.tail(key_hash, content_id, size)[max(0, start - full * CHUNK) : stop - full * CHUNK]
+        if first >= full:
+            return _written(descriptor, [before, after])
 
         def write(views: list[memoryview]) -> int:
-            views[0] = views[0][skip:]
-            try:
-                return os.writev(descriptor, [before, *views])
-            except OSError:
-                return 0
+            cut = last * CHUNK - stop
+            if cut > 0:
+                views[-1] = views[-1][:-cut]
+            if skip:
+                views[0] = views[0][skip:]
+            return _written(descriptor, [before, *views, after])
 
-        return self._from_blobs(key_hash, content_id, index, count, write)
+        return self._from_blobs(key_hash, content_id, first, last - first, write)
 
     def tail(self, key_hash: bytes, content_id: bytes, size: int) -> bytes:
         """

@@ -68,14 +68,18 @@ class StoredSource:
         """See :data:`edgecache.words.ports.WriteTo`."""
         length = self.length
         assert length is not None
-        index, skip = divmod(position, CHUNK)
-        count = min(limit + skip, length) // CHUNK if self.failed is None else 0
-        count = min(count, length // CHUNK - index)
-        if count <= 0:
+        stop = min(position + limit, length)
+        if self.failed is not None or position >= stop:
             return 0
         try:
-            return self._store.write_chunks(
-                self._key_hash, self._content_id, index, count, skip=skip, before=before, descriptor=descriptor
+            return self._store.write_to(
+                self._key_hash,
+                self._content_id,
+                length,
+                descriptor=descriptor,
+                before=before,
+                start=position,
+                stop=stop,
             )
         except ContentMissing as missing:
             self.failed = missing.with_traceback(None)

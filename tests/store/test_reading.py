@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import socket
 
 import attrs
@@ -243,11 +244,19 @@ class DirectTests(StoreTestCase):
                 got += self.far.recv(1 << 20)
             self.assertEqual((b"head" + content[position:])[:taken], got)
 
-    def test_the_tail_and_a_limit_within_a_chunk_are_left_to_reading(self) -> None:
-        self.store(octets(2 * CHUNK + 100))
+    def test_any_part_is_written_exactly_tail_included(self) -> None:
+        content = octets(2 * CHUNK + 100)
+        self.store(content)
         source = self.opened()
-        self.assertEqual(0, source.write_to(self.near.fileno(), b"", 2 * CHUNK, 1 << 30))
-        self.assertEqual(0, source.write_to(self.near.fileno(), b"", 0, CHUNK - 1))
+        edges = sorted({0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 2 * CHUNK, 2 * CHUNK + 1, len(content)})
+        for start, stop in itertools.combinations(edges, 2):
+            taken = source.write_to(self.near.fileno(), b"head", start, stop - start)
+            self.assertEqual(4 + stop - start, taken)
+            got = b""
+            while len(got) < taken:
+                got += self.far.recv(1 << 20)
+            self.assertEqual(b"head" + content[start:stop], got, (start, stop))
+        self.assertEqual(0, source.write_to(self.near.fileno(), b"", len(content), 1 << 30))
         self.assertIsNone(source.failed)
 
     def test_a_socket_that_is_full_or_broken_takes_nothing(self) -> None:
