@@ -108,20 +108,38 @@ def _run_once(
         for name, value in fields.items():
             command += ["-H", f"{name}: {value}"]
         counted, besides = side.counted(tls), side.besides(tls)
-        before = _cpu(counted), _cpu(besides)
+        before = _cpu([*counted, *besides])
         ran = subprocess.run([*command, f"{side.url(tls)}{target}"], capture_output=True, text=True, check=False)
-        cost = _cpu(counted) - before[0], _cpu(besides) - before[1]
+        after = _cpu([*counted, *besides])
     line = next((line for line in ran.stdout.splitlines() if line.startswith("RESULT ")), None)
     if ran.returncode != 0 or line is None:
         raise BadRun(f"{side.name} {target}: wrk ended with {ran.returncode}: {ran.stdout}{ran.stderr}")
     result = json.loads(line.removeprefix("RESULT "))
     if result["failed"]:
         raise BadRun(f"{side.name} {target}: {ran.stdout}")
-    return Load(result["requests"], result["octets"], result["seconds"], result["p99"], *cost)
+    if not set(counted) <= set(after):
+        raise BadRun(f"{side.name} {target}: a process that served is gone")
+    # nginx's cache loader ends a minute after the start: what is not there any more is not counted.
+    cost = {pid: after[pid] - before.get(pid, 0.0) for pid in after}
+    return Load(
+        result["requests"],
+        result["octets"],
+        result["seconds"],
+        result["p99"],
+        sum(cost[pid] for pid in counted),
+        sum(cost.get(pid, 0.0) for pid in besides),
+    )
 
 
-def _cpu(pids: list[int]) -> float:
-    return sum(processes.cpu_seconds(pid) for pid in pids)
+def _cpu(pids: list[int]) -> dict[int, float]:
+    """Seconds of those that are alive."""
+    found = {}
+    for pid in pids:
+        try:
+            found[pid] = processes.cpu_seconds(pid)
+        except ProcessLookupError:
+            continue
+    return found
 
 
 def get(url: str, target: str, fields: dict[str, str], due: Artifact | None = None) -> dict[str, str]:
