@@ -89,13 +89,13 @@ def run(
     On a machine that is busy with something else, the handshakes of all connections can take a whole short run: such a
     run is tried again.
 
-    :raises BadRun: any answer failed, or was not 2xx, or none came three times.
+    :raises BadRun: any answer failed, or was not 2xx, or none came six times.
     """
-    for _ in range(3):
+    for _ in range(6):
         load = _run_once(side, tls, target, connections, seconds, fields, numbered)
         if load.octets:
             return load
-    raise BadRun(f"{side.name} {target}: no octet in three runs of {seconds} s")
+    raise BadRun(f"{side.name} {target}: no octet in six runs of {seconds} s")
 
 
 def _run_once(
