@@ -150,9 +150,9 @@ class Pump:
         :return: is it worth to go on this way? If not, the transport is to be used, and tells when there is room.
         """
         assert self._stop is not None
-        descriptor = self._sink.direct()
         asked = min(self._burst, self._stop - self._position)
-        if descriptor < 0 or asked < PIECE:
+        descriptor = self._sink.direct() if asked >= PIECE else -1
+        if descriptor < 0:
             return False
         head = self._head
         written = write_to(descriptor, head, self._position, asked)
