@@ -117,8 +117,11 @@ class Node:
         return None, missed or asked.key_hash, True
 
     def _forward(self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream, owned: bool) -> None:
+        """Of a request that the store might have answered."""
         self._page.add(Counter.FORWARDED)
-        owner = None if owned or forward.alone or not asked.fills else self._owners.elsewhere(asked.key_hash)
+        # A HEAD starts no fill, but the owner may be filling.
+        at_owner = not asked.bypass if asked.head else asked.fills and not forward.alone
+        owner = self._owners.elsewhere(asked.key_hash) if at_owner and not owned else None
         if owner is None:
             self._fills.join(asked, forward, record_hash, downstream)
         else:

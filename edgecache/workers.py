@@ -27,7 +27,7 @@ from edgecache.processes.timers import LoopTimers
 from edgecache.rules import status_fields
 from edgecache.rules.decisions import Refuse
 from edgecache.rules.purges import PurgeTable
-from edgecache.rules.selectors import Selector
+from edgecache.rules.selectors import Selector, rows_of
 from edgecache.rules.sites import Sites
 from edgecache.store.controlrows import ControlReader
 from edgecache.store.environments import Environments
@@ -134,8 +134,8 @@ async def start_worker(parts: WorkerParts) -> Worker:
 
     async def invalidate(selectors: tuple[Selector, ...]) -> None:
         # Not as stale either (RFC 9111 §4.4).
-        rows = [(selector.canonical.hex(), selector.hash, PurgeMode.DELETE) for selector in selectors]
-        await parts.channel.call("invalidate", rows=rows)
+        rows = rows_of((selector.canonical for selector in selectors), PurgeMode.DELETE)
+        await parts.channel.call("invalidate", rows=[(canonical.hex(), key, mode) for canonical, key, mode in rows])
 
     fills = Fills(
         reader,

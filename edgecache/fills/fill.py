@@ -16,6 +16,7 @@ from edgecache.rules.decisions import Again, Forward, Freshen, Part, Pass, Refus
 from edgecache.rules.outbound import interim_head, outbound
 from edgecache.rules.policy import invalidated, may_share, on_failure, on_response
 from edgecache.rules.presenting import complete, head_of, present
+from edgecache.rules.selectors import any_tag_selector
 from edgecache.store.writing import ContentWriter
 from edgecache.upstream.responses import Response
 from edgecache.words.counters import Counter
@@ -92,7 +93,11 @@ class Fill:
         if self.phase is Phase.ENDED:
             return False
         plan = self._plan
-        selectors = asked.selectors if plan is None else plan.stored.selectors
+        if plan is not None:
+            selectors = plan.stored.selectors
+        else:
+            # Its tags are not known yet: any of them may be the one.
+            selectors = (*asked.selectors, any_tag_selector(asked.site.id))
         if self._fills.epochs.matching(selectors, self.floor) is not None:
             return False
         return plan is None or may_share(asked, self.leader, plan, now)
@@ -278,7 +283,7 @@ class Fill:
             return
         status = status_fields.forwarded(first.asked.site, first.forward.reason, collapsed=first.collapsed)
         head = status_fields.with_cache_status(decision.head, status)
-        if response.empty:
+        if response.empty or first.asked.head:
             response.cancel()
             first.downstream.send(head, b"")
             return

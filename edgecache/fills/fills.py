@@ -55,9 +55,9 @@ class Fills:
     def join(self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream) -> None:
         """Answer ``downstream`` from the running fill of its key, or from a new one."""
         waiter = Waiter(asked, forward, record_hash, downstream)
+        if asked.head and not asked.bypass and self._join_running(waiter):
+            return  # the head of the fill is the answer
         if forward.alone or not asked.fills:
-            if asked.head and not forward.alone and self._join_running(waiter):
-                return
             self._start(asked, forward, record_hash, None, [waiter])
         elif forward.stored is None and self._is_unshareable(asked.key_hash):
             # Nothing will be stored: the client's own conditions and range may as well go along.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import xxhash
 from attrs import frozen
 
 from edgecache.rules.sites import Sites, without_default_port
+from edgecache.words.purging import Row
+from edgecache.words.reasons import PurgeMode
 
 MAX_PREFIX_SEGMENTS = 16
 MAX_TAGS = 64
@@ -42,6 +45,9 @@ def _canonical(kind: bytes, site: int, value: bytes) -> bytes:
     return b"%b %016x %b" % (kind, site, value)
 
 
+_TAG_OF_SITE = len(_canonical(b"tag", 0, b""))
+
+
 def all_selector(site_id: int) -> int:
     """Hash of the selector of everything on a site."""
     return xxhash.xxh3_64_intdigest(_canonical(b"all", site_id, b""))
@@ -66,6 +72,22 @@ def prefix_selectors(site_id: int, path: bytes) -> tuple[int, ...]:
 def tag_selector(site_id: int, tag: bytes) -> int:
     """Hash of the selector of a tag."""
     return xxhash.xxh3_64_intdigest(_canonical(b"tag", site_id, tag))
+
+
+def any_tag_selector(site_id: int) -> int:
+    """Hash of what every purge of a tag on a site names besides: before a head came, its tags are unknown."""
+    return tag_selector(site_id, b"")
+
+
+def rows_of(selectors: Iterable[bytes], mode: PurgeMode) -> list[Row]:
+    """
+    :param selectors: canonical octets.
+    :return: what control applies for a purge of them.
+    """
+    named = list(selectors)
+    # Kind and site of each tag, with no tag: see any_tag_selector.
+    sites = dict.fromkeys(selector[:_TAG_OF_SITE] for selector in named if selector.startswith(b"tag "))
+    return [(selector, xxhash.xxh3_64_intdigest(selector), int(mode)) for selector in (*named, *sites)]
 
 
 def selectors_of_target(site_id: int, target: bytes) -> tuple[int, ...]:

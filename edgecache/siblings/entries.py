@@ -5,10 +5,10 @@ from __future__ import annotations
 from hashlib import blake2b
 
 import orjson
-import xxhash
 from attrs import define, frozen
 
 from edgecache.rules.purging import PurgeAsked
+from edgecache.rules.selectors import rows_of
 from edgecache.words.errors import EdgeError
 from edgecache.words.purging import Row
 from edgecache.words.reasons import PurgeMode
@@ -42,7 +42,7 @@ class PurgeEntry:
 
     def rows(self) -> list[Row]:
         """:return: what control applies."""
-        return [(selector, xxhash.xxh3_64_intdigest(selector), int(self.mode)) for selector in self.selectors]
+        return rows_of(self.selectors, self.mode)
 
     def pack(self) -> bytes:
         """:return: the octets for the log."""

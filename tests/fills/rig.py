@@ -16,12 +16,14 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from edgecache.processes.channel import LineChannel, pair
+from edgecache.rules.selectors import rows_of
 from edgecache.store.control import Control
 from edgecache.store.environments import Environments
 from edgecache.store.page import FREE, Page, PageWriter
 from edgecache.store.threads import OneThread
 from edgecache.upstream.addresses import parse_origin
 from edgecache.words.config import Config, NodeSettings, Profile, SiteSettings, StoreSettings, UpstreamSettings
+from edgecache.words.reasons import PurgeMode
 from edgecache.workers import Worker, WorkerParts, start_worker
 
 reactor: Any = installed
@@ -228,9 +230,8 @@ class RigCase(TestCase):
         raise AssertionError("never happened")
 
     async def purge(self, *selectors: Any, mode: int = 2) -> int:
-        return int(
-            await self._control.local([(one.canonical, one.hash, mode) for one in selectors]).asFuture(self._loop)
-        )
+        rows = rows_of((one.canonical for one in selectors), PurgeMode(mode))
+        return int(await self._control.local(rows).asFuture(self._loop))
 
     def counter(self, counter: int, worker: int = 0) -> int:
         return self._pages[worker].get(counter)

@@ -274,6 +274,85 @@ class PurgeTests(RigCase):
         return self.run_async(test())
 
 
+class FillAndPurgeTests(RigCase):
+    """DESIGN 9: whoever comes after a purge does not get what was fetched before it."""
+
+    async def asks_twice_around(self, *selectors: Selector) -> list[bytes]:
+        """:return: what a client before the purge and one after it are given; the origin holds the first head."""
+        going = asyncio.Event()
+
+        async def held(exchange: Exchange):
+            number = self.origin.count("/a/b")
+            if number == 1:
+                await going.wait()
+            await exchange.answer(b"%d" % number, FRESH, "Surrogate-Key: page")
+
+        self.origin.scripts["/a/b"] = held
+        before, after = await self.client(), await self.client()
+        before.send("/a/b")
+        await self.until(lambda: self.origin.count("/a/b") == 1)
+        await self.purge(*selectors)
+        after.send("/a/b")
+        if self.expected_requests == 2:
+            await self.until(lambda: self.origin.count("/a/b") == 2)
+        else:
+            await self.until(lambda: self.counter(Counter.COLLAPSED) == 1)
+        going.set()
+        return [(await client.receive()).content for client in (before, after)]
+
+    expected_requests = 2
+
+    def named(self, kind: str, value: bytes) -> Selector:
+        return Selector(kind, Sites(self.config).all[0].id, value)
+
+    def test_a_url_that_was_purged_before_its_head_came(self):
+        async def test():
+            self.assertEqual([b"1", b"2"], await self.asks_twice_around(self.named("url", b"/a/b")))
+
+        return self.run_async(test())
+
+    def test_any_tag_that_was_purged_before_the_head_came(self):
+        async def test():
+            self.assertEqual([b"1", b"2"], await self.asks_twice_around(self.named("tag", b"page")))
+
+        return self.run_async(test())
+
+    def test_a_purge_of_something_else_splits_no_fill(self):
+        async def test():
+            self.expected_requests = 1
+            self.assertEqual([b"1", b"1"], await self.asks_twice_around(self.named("url", b"/a/c")))
+
+        return self.run_async(test())
+
+
+class HeadTests(RigCase):
+    """A HEAD starts no fill; one that is running answers it, at whichever worker it arrives."""
+
+    workers = 2
+
+    def test_a_head_is_answered_by_the_running_fill(self):
+        async def test():
+            going = asyncio.Event()
+
+            async def slowly(exchange: Exchange):
+                await exchange.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 6\r\n\r\nabc")
+                await going.wait()
+                await exchange.send(b"def")
+
+            self.origin.scripts["/h"] = slowly
+            client = await self.client()
+            client.send("/h")
+            await client.head()
+            for worker in (0, 1):
+                answer = await self.ask("/h", worker=worker, method="HEAD")
+                self.assertEqual((200, "6"), (answer.status, answer.fields["content-length"]))
+            going.set()
+            self.assertEqual(b"abcdef", await client.reader.readexactly(6))
+            self.assertEqual(1, self.origin.count("/h"))
+
+        return self.run_async(test())
+
+
 class UnsafeMethodTests(RigCase):
     """RFC 9111 §4.4, RFC 9110 §9.2.1"""
 
