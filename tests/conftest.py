@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import tempfile
 
 import pytest
 import uvloop
 from twisted.internet import asyncioreactor
+from twisted.trial.unittest import SynchronousTestCase
 
 _loop = uvloop.new_event_loop()
 asyncio.set_event_loop(_loop)
 asyncioreactor.install(_loop)
+
+
+def _mktemp(case: SynchronousTestCase) -> str:
+    """Trial's own makes it below the working directory and leaves it there."""
+    directory = tempfile.mkdtemp(prefix="edgecache-test-")
+    case.addCleanup(shutil.rmtree, directory, ignore_errors=True)
+    return os.path.join(directory, "temp")
+
+
+SynchronousTestCase.mktemp = _mktemp  # type: ignore[method-assign]  # for every test case of ours
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
