@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import lmdb
@@ -344,21 +345,27 @@ class StoreReader:
         """
         views: list[memoryview] = []
         seed = layout.seed(content_id, index)
-        chunks, place, checksum_at = self._chunks, layout.PLACE.pack, layout.CHECKSUM_FIELD.unpack_from
+        checksum_at = layout.CHECKSUM_FIELD.unpack_from
+        at = index
         try:
             # db, parent, write, buffers
             txn = self._environments.blobs.env.begin(None, None, False, True)
             try:
-                get = txn.get
-                for at in range(index, index + count):
-                    value: Any = get(place(content_id, at), None, chunks)
-                    if value is None or len(value) != layout.CHUNK_VALUE:
-                        raise self._lost(key_hash, content_id, at, "missing" if value is None else "length")
+                cursor: Any = txn.cursor(self._chunks)
+                # Chunks of one content are neighbours. Where one is missing the next key's is another's, and
+                # fails its checksum, which is bound to the place.
+                cursor.set_range(layout.PLACE.pack(content_id, index))
+                for value in islice(cursor.iternext(False, True), count):
+                    if len(value) != layout.CHUNK_VALUE:
+                        raise self._lost(key_hash, content_id, at, "length")
                     view = value[:CHUNK]
                     if xxh3_64_intdigest(view, seed) != checksum_at(value, CHUNK)[0]:
                         raise self._lost(key_hash, content_id, at, "checksum")
                     views.append(view)
+                    at += 1
                     seed = seed + 1 & _U64
+                if at < index + count:
+                    raise self._lost(key_hash, content_id, at, "missing")
                 return use(views)
             finally:
                 # See Note [views].

@@ -57,13 +57,14 @@ class Connection(asyncio.Protocol):
 
     # fmt: off
     __slots__ = (
-        "_advancing", "_content", "_discarded", "_eof", "_framed", "_gone_reader", "_head", "_held", "_intake",
-        "_last", "_left", "_listener", "_octets", "_pace", "_paused", "_pump", "_reading_paused", "_release",
+        "_advancing", "_content", "_descriptor", "_discarded", "_eof", "_framed", "_gone_reader", "_head", "_held",
+        "_intake", "_last", "_left", "_listener", "_octets", "_pace", "_paused", "_pump", "_reading_paused", "_release",
         "_since", "_started", "_state", "_transport", "_written", "gone", "peer",
     )
     # fmt: on
 
     _transport: asyncio.Transport
+    _descriptor: int  # of the socket, for writes past the transport; -1 where that cannot be
 
     def __init__(self, listener: Listener, peer: bytes = b"", release: Callable[[], None] | None = None) -> None:
         """:param release: called once when the connection is closed."""
@@ -211,10 +212,9 @@ class Connection(asyncio.Protocol):
     def direct(self) -> int:
         """The pump's: see :class:`edgecache.wire.sending.Sink`."""
         transport = self._transport
-        if self._listener.secure or self.gone or transport.is_closing() or transport.get_write_buffer_size():
+        if self.gone or transport.is_closing() or transport.get_write_buffer_size():
             return -1
-        sock = transport.get_extra_info("socket")
-        return -1 if sock is None else cast(int, sock.fileno())
+        return self._descriptor
 
     def put_directly(self, octets: int, content_octets: int) -> None:
         """The pump's: the transport has not seen these."""
@@ -438,6 +438,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         # Woken only when all is gone, plain connections can go on past the transport: see `direct`.
         self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER if self._listener.secure else 0)
+        sock = None if self._listener.secure else transport.get_extra_info("socket")
+        self._descriptor = -1 if sock is None else sock.fileno()
         self._since = self._listener.now
         self._listener.made(self)
 
