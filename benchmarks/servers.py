@@ -18,7 +18,7 @@ worker_processes {workers}; worker_rlimit_nofile 4096;
 events {{ worker_connections 2048; }}
 http {{
   access_log {access}; default_type application/octet-stream;
-  sendfile on; tcp_nopush on; keepalive_requests 1000000000; keepalive_timeout 600;
+  sendfile on; keepalive_requests 1000000000; keepalive_timeout 600;
   client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3; uwsgi_temp_path {root}/t4;
   scgi_temp_path {root}/t5;
   {body}
