@@ -486,3 +486,34 @@ class UnshareableTests(RigCase):
             self.assertEqual(304, (await self.ask("/p", 'If-None-Match: "p"')).status)
 
         return self.run_async(test())
+
+
+class FullStoreTests(RigCase):
+    """DESIGN 7: what the store cannot take is served all the same."""
+
+    workers = 2
+
+    def test_content_is_exact_for_all_and_nothing_is_stored(self):
+        async def test():
+            self._page.set_full(True, True)
+            content = content_of(6_000_000)
+            self.origin.scripts["/big"] = serves(content, FRESH)
+            clients = [await self.client(index % 2) for index in range(4)]
+            for client in clients:
+                client.send("/big")
+            # The slowest sets the pace here, so they read side by side.
+            for answer in await asyncio.gather(*(client.receive() for client in clients)):
+                self.assertEqual((True, content), (answer.complete, answer.content))
+            self.assertFalse((await self.ask("/big")).hit)
+
+        return self.run_async(test())
+
+    def test_it_is_stored_again_once_there_is_room(self):
+        async def test():
+            self.origin.scripts["/a"] = serves(b"abc", FRESH)
+            self._page.set_full(True, True)
+            self.assertEqual(b"abc", (await self.ask("/a")).content)
+            self._page.set_full(False, False)
+            self.assertEqual(b"abc", (await self.hit("/a")).content)
+
+        return self.run_async(test())
