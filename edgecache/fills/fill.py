@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from edgecache.fills.contents import Filling, Passing
+from edgecache.processes.background import background
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Again, Forward, Freshen, Part, Pass, Refuse, Reuse, ServeStale, Store, Whole
@@ -217,7 +218,7 @@ class Fill:
             )
             filling.when_unread(self._writer.abandon)
             return
-        self._fills.background(self._commit(filling, plan), "store a response")
+        background(self._commit(filling, plan), "store a response")
 
     async def _commit(self, filling: Filling, plan: Store) -> None:
         writer = self._writer

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred
 
 from edgecache.fills.attempts import Attempts
 from edgecache.fills.fill import Fill, Waiter
@@ -113,10 +111,6 @@ class Fills:
         if refuse.close:
             downstream.close_after()
         downstream.send(head, b"" if asked.head else content)
-
-    def background(self, work: Coroutine[Deferred[Any], Any, Any], what: str) -> None:
-        """Run ``work`` on its own; a failure is logged as "failed to ``what``"."""
-        background(work, what)
 
     def _join_running(self, waiter: Waiter) -> bool:
         running = self._running.get(waiter.record_hash)

@@ -9,12 +9,13 @@ from attrs import define, field
 from edgecache.fills.contents import Passing
 from edgecache.processes.background import background
 from edgecache.rules.asking import Asked
+from edgecache.rules.fields import named_by_connection, serialised
 from edgecache.upstream.addresses import Address
 from edgecache.upstream.client import Client
 from edgecache.upstream.responses import Response
 from edgecache.words.counters import Counter
 from edgecache.words.errors import UpstreamFailed
-from edgecache.words.messages import HOP_BY_HOP, Head, Outbound, without
+from edgecache.words.messages import Head, Outbound, without
 from edgecache.words.ports import Counts, Downstream
 
 
@@ -83,12 +84,12 @@ class Owners:
 
     async def _ask(self, owner: Address, asked: Asked, interim: Callable[[Head], None] | None) -> Response:
         request = asked.request
-        fields = without(request.fields, _OWN_FIELDS | _nominated_by_connection(request.fields))
+        fields = without(request.fields, _OWN_FIELDS | named_by_connection(request.fields))
         out = Outbound(request.method, request.target, fields, authority=request.authority)
         return await self._client.ask(owner, out, interim=interim, head_seconds=self._head_seconds)
 
 
-_OWN_FIELDS = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+_OWN_FIELDS = frozenset((b"host", b"content-length", b"expect"))
 
 
 class _Uncounted:
@@ -101,15 +102,6 @@ class _Uncounted:
 UNCOUNTED = _Uncounted()
 
 
-def _nominated_by_connection(fields: list[tuple[bytes, bytes]]) -> frozenset[bytes]:
-    return frozenset(
-        option.strip().lower() for name, value in fields if name == b"connection" for option in value.split(b",")
-    )
-
-
 def _serialised(head: Head, length: int | None) -> bytes:
-    lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
-    lines += [b"%b: %b\r\n" % line for line in head.fields]
-    if length is not None:
-        lines.append(b"content-length: %d\r\n" % length)
-    return b"".join(lines)
+    fields = head.fields if length is None else [*head.fields, (b"content-length", b"%d" % length)]
+    return b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason) + serialised(fields)
