@@ -57,12 +57,41 @@ class Sender:
             if stop - start == stored.size <= AT_ONCE:
                 downstream.send_pieces(head, self._reader.whole(stored))
                 return True
+            socket = downstream.straight_socket(stop - start)
+            if socket >= 0:
+                return self._send_directly(socket, downstream, head, stored, record_hash, start, stop)
         except ContentMissing:
             return False
         source = self._reader.open_source(record_hash, stored)
         if source is None:
             return False
         downstream.send_from(head, source, start, stop)
+        return True
+
+    def _send_directly(
+        self,
+        socket: int,
+        downstream: Downstream,
+        head: bytes,
+        stored: Stored,
+        record_hash: bytes,
+        start: int,
+        stop: int,
+    ) -> bool:
+        """
+        Write all in one go, as most sockets take it; only what is left over needs pins, a pump and turns.
+
+        :raises ContentMissing: nothing was sent.
+        """
+        reader = self._reader
+        begin = head + b"\r\n"
+        octets = reader.write_to(
+            record_hash, stored.content_id, stored.size, descriptor=socket, before=begin, start=start, stop=stop
+        )
+        if octets == len(begin) + stop - start:
+            downstream.sent(head, octets, None, start, stop)
+        else:
+            downstream.sent(head, octets, reader.source(record_hash, stored), start, stop)
         return True
 
     def send_later(

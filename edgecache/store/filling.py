@@ -303,9 +303,9 @@ class ContentWriter:
             self._fail(result)
         else:
             self._orphan = _Orphan.THERE
-            held_back, self._held_back = self._held_back, []
-            for index in held_back:
-                self._put(index)
+            # One by one: if blobs refuses the first at once, the others are given up on the way.
+            while self._held_back:
+                self._put(self._held_back.pop(0))
         self._close()
 
     def _put(self, index: int) -> None:

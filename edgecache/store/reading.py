@@ -247,10 +247,12 @@ class StoreReader:
     def tail(self, key_hash: bytes, content_id: bytes, size: int) -> bytes:
         """
         :param size: octets of the whole content.
-        :return: what follows the last full chunk, read in a transaction of its own.
+        :return: what follows the last full chunk, read in the look-up's transaction if that is open, else in one
+            of its own.
         :raises ContentMissing: it is gone or damaged.
         """
-        self.done()
+        if self._txn is not None:
+            return self._tail(key_hash, content_id, size)
         try:
             self._txn = self._begin()
             return self._tail(key_hash, content_id, size)
@@ -279,15 +281,22 @@ class StoreReader:
         :return: ``None`` if the record has gone or has other content by now.
         """
         self.done()
-        slot = self._pins.pin(stored.content_id)
+        source = self.source(key_hash, stored)
         try:
             again = self.look_up(key_hash, stored.key)
         finally:
             self.done()
         if type(again) is not Stored or again.content_id != stored.content_id:
-            if slot is not None:
-                self._pins.unpin(slot)
+            source.close()
             return None
+        return source
+
+    def source(self, key_hash: bytes, stored: Stored) -> StoredSource:
+        """
+        Like :meth:`open_source`, without the second look: for content of which a part was sent just now, so that
+        there is no other way than to go on. If it was removed meanwhile, the source fails.
+        """
+        slot = self._pins.pin(stored.content_id)
         return StoredSource(self, self._pins, key_hash, stored.content_id, stored.size, slot)
 
     # Inside

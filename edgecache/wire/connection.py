@@ -20,7 +20,7 @@ from edgecache.wire.intake import Intake
 from edgecache.wire.listener import Listener
 from edgecache.wire.pace import Pace
 from edgecache.wire.requests import Framed
-from edgecache.wire.sending import CRLF, HIGH_WATER, LOW_WATER, PIECE, InMemory, Pump
+from edgecache.wire.sending import BURST, CRLF, HIGH_WATER, LOW_WATER, PIECE, InMemory, Pump
 from edgecache.wire.states import (
     ANSWERING,
     CLOSING,
@@ -147,6 +147,24 @@ class Connection(asyncio.Protocol):
         self._since = self._listener.now
         if self._reading_paused or self._intake.pending:
             self._advance()
+
+    def straight_socket(self, octets: int) -> int:
+        framed = self._framed
+        if self._state is not ANSWERING or framed is None or not framed.straight or self._last or octets > BURST:
+            return -1
+        return self.direct()
+
+    def sent(self, head: bytes, octets: int, rest: Source | None, start: int, stop: int) -> None:
+        content = max(0, octets - len(head) - len(CRLF))
+        self._head = head
+        self.put_directly(octets, content)
+        if rest is None:
+            self._sent()
+            return
+        self._state = SENDING
+        self._since = self._listener.now
+        self._pump = Pump(self, self._listener.soon, rest, start + content, stop, chunked=False)
+        self._pump.start((head + CRLF)[octets:])
 
     # The other ways of answering.
 

@@ -69,7 +69,7 @@ class Downstream(Protocol):
     A ``head`` is the status line and field lines of HTTP/1.1, each ended by
     CR LF, without the empty line, without Connection and Transfer-Encoding:
     those are the wire's. It has Content-Length whenever the length is known.
-    Exactly one of the three ``send`` methods is called, once; all of them do
+    Exactly one of the three ``send`` methods is called, once (or :meth:`sent`); all of them do
     nothing when the client has gone.
 
     :ivar gone: the client has left, or the connection was cut.
@@ -93,6 +93,25 @@ class Downstream(Protocol):
         ``stop`` is ``None`` when the length is unknown: the content is then
         framed by the wire. If the source fails, the connection is cut so that
         the client can tell. The source is attached here and detached at the end.
+        """
+
+    def straight_socket(self, octets: int) -> int:
+        """
+        :param octets: of content.
+        :return: the descriptor of a non-blocking socket to which head, empty line and content may be written now,
+            before anything else is done; then :meth:`sent` must follow instead of one of the three. -1 if the
+            response has to take one of those ways: TLS, something on its way already, framing to be added, too
+            much for one turn.
+        """
+
+    def sent(self, head: bytes, octets: int, rest: Source | None, start: int, stop: int) -> None:
+        """
+        The response was written to :meth:`straight_socket`, or the begin of it.
+
+        :param octets: how many of head, empty line and content; 0 if it took none.
+        :param rest: whence content comes that is not written yet; ``None`` if all is. Attached here, detached at
+            the end.
+        :param start: with ``stop`` the part of the content that the response has.
         """
 
     def close_after(self) -> None:

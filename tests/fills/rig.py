@@ -200,8 +200,14 @@ class RigCase(TestCase):
 
         return Deferred.fromFuture(asyncio.ensure_future(whole()))
 
-    async def client(self, worker: int = 0) -> Client:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._ports[worker])
+    async def client(self, worker: int = 0, *, receive_octets: int = 0) -> Client:
+        """:param receive_octets: of the kernel's buffer; 0 for its own choice."""
+        sock = socket.socket()
+        if receive_octets:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_octets)
+        sock.setblocking(False)
+        await self._loop.sock_connect(sock, ("127.0.0.1", self._ports[worker]))
+        reader, writer = await asyncio.open_connection(sock=sock)
         self._clients.append(writer)
         return Client(reader, writer)
 

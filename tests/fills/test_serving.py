@@ -7,6 +7,7 @@ import random
 
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
+from edgecache.store.layout import CHUNKS
 from edgecache.words.config import Profile
 from edgecache.words.counters import Counter
 from tests.fills.rig import Exchange, RigCase
@@ -40,6 +41,42 @@ class HitTests(RigCase):
                 second = await self.hit(target)
                 self.assertEqual((200, content, True), (second.status, second.content, second.complete))
                 self.assertEqual(1, self.origin.count(target))
+
+        return self.run_async(test())
+
+    def test_a_client_that_reads_slowly_gets_the_rest_of_a_large_hit_and_the_next_answer(self):
+        async def test():
+            content = content_of(1_000_000)
+            self.origin.scripts["/large"] = serves(content, FRESH)
+            await self.ask("/large")
+            await self.hit("/large")
+            client = await self.client(receive_octets=4096)
+            for first, fields in ((0, ()), (70_000, ("Range: bytes=70000-",))):
+                client.send("/large", *fields)
+                client.send("/large", "Range: bytes=0-9")
+                # Nothing is read before the node has written what the socket takes.
+                answers = self.counter(Counter.HITS) + 1
+                await self.until(lambda answers=answers: self.counter(Counter.HITS) >= answers)
+                self.assertEqual(content[first:], (await client.receive()).content)
+                self.assertEqual(content[:10], (await client.receive()).content)
+            self.assertEqual(set(), self._page.pins())
+            self.assertEqual(1, self.origin.count("/large"))
+
+        return self.run_async(test())
+
+    def test_a_large_hit_whose_content_is_damaged_is_a_miss(self):
+        async def test():
+            content = content_of(1_000_000)
+            self.origin.scripts["/large"] = serves(content, FRESH)
+            await self.ask("/large")
+            await self.hit("/large")
+            blobs = self._environments.blobs
+            with blobs.env.begin(write=True) as txn, txn.cursor(db=blobs.databases[CHUNKS]) as cursor:
+                assert cursor.last()
+                cursor.put(cursor.key(), bytes(len(cursor.value())))
+            answer = await self.ask("/large")
+            self.assertEqual((200, content, False), (answer.status, answer.content, answer.hit))
+            self.assertEqual(2, self.origin.count("/large"))
 
         return self.run_async(test())
 

@@ -483,6 +483,19 @@ class ClosingTests(StoreTestCase):
         self.assertEqual(b"early", self.content(b"early"))
         late.abandon()
 
+    def test_a_fill_that_gives_up_at_the_first_refused_chunk_is_not_asked_for_the_others(self) -> None:
+        from twisted.internet.defer import Deferred
+
+        class GivesUp:
+            def wake(self) -> None:
+                late.abandon()
+
+        late = self.fill(octets(3 * CHUNK))
+        late.attach(GivesUp())
+        self.loop.result(Deferred.fromCoroutine(self.writer.close()))
+        self.assertIsInstance(late.failed, StoreFull)
+        self.assertEqual([], self.flushLoggedErrors())
+
     def flush(self) -> None:
         """Nothing is flushed once closed."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
+from edgecache.wire.sending import BURST
 from edgecache.wire.states import HOLD_OCTETS, LINGER_OCTETS, PIPELINE_OCTETS
 from edgecache.words.config import LimitSettings
 from edgecache.words.counters import Counter
@@ -147,6 +150,47 @@ class PipeliningTests(SynchronousTestCase):
         self.rig.network.settle()
         self.assertEqual(ANSWER * 2, client.received)
         self.assertTrue(client.lost)
+
+
+class StraightTests(SynchronousTestCase):
+    """Which responses may be written past the transport as a whole: :meth:`Connection.straight_socket`."""
+
+    SOCKET = 77
+
+    def offered(self, request: bytes, octets: int = 1000, *, secure: bool = False, before: bytes = b"") -> int:
+        rig = Rig(secure=secure)
+        offered = []
+
+        def route(request: object, downstream: Any) -> None:
+            downstream._descriptor = self.SOCKET
+            if before:
+                rig.link.b.stalled = True
+                downstream.put([before], 0)
+            offered.append(downstream.straight_socket(octets))
+            downstream.send(OK, b"ok")
+            offered.append(downstream.straight_socket(octets))
+
+        rig.route = route
+        rig.say(request)
+        self.assertEqual(-1, offered[1], "it has been answered")
+        return offered[0]
+
+    def test_a_plain_request_of_http_1_1(self) -> None:
+        self.assertEqual(self.SOCKET, self.offered(GET % 1))
+        self.assertEqual(self.SOCKET, self.offered(GET % 1, BURST))
+
+    def test_what_has_to_be_framed_or_ends_the_connection_is_not(self) -> None:
+        for request in (
+            b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+        ):
+            self.assertEqual(-1, self.offered(request), request)
+
+    def test_neither_more_than_a_turns_worth_nor_while_something_is_on_its_way(self) -> None:
+        self.assertEqual(-1, self.offered(GET % 1, BURST + 1))
+        self.assertEqual(-1, self.offered(GET % 1, before=b"HTTP/1.1 103 Early Hints\r\n\r\n"))
 
 
 class NoContentTests(SynchronousTestCase):
