@@ -109,13 +109,17 @@ class SiteSettings:
     recently_validated_seconds: float = field(default=2.0, validator=ge(0))
     # What clients are told about pages: always ask us again.
     client_max_age_seconds: int = field(default=0, validator=ge(0))
+    # A path that every address of the origins is asked for now and then, whoever asks for what: "" for none.
+    probe_path: str = ""
+    # With policy "fallback": what another than the first origin answered is fresh for so long at most.
+    fallback_seconds: float = field(default=5.0, validator=ge(0))
     # Does Authorization of a client go upstream? Such requests are not cached on an index.
     pass_authorization: bool = False
 
 
 @frozen
 class UpstreamSettings:
-    """``[upstream]``: deadlines and caps of one exchange. FIELD 1 says where the numbers come from."""
+    """``[upstream]``: deadlines, the breaker, hedging, and caps. FIELD 1 says where the numbers come from."""
 
     connect_seconds: float = field(default=2.0, validator=gt(0))
     # RFC 8305: the next address is tried in parallel after this.
@@ -134,8 +138,42 @@ class UpstreamSettings:
     awaited_heads: int = field(default=128, validator=ge(1))
     head_octets: int = field(default=64 << 10, validator=ge(1024))
     interim_responses: int = field(default=16, validator=ge(0))
+    # Content slower than this over slow_window_seconds is fetched elsewhere while another address is healthy.
+    slow_octets_per_second: float = field(default=1024.0, validator=ge(0))
+    slow_window_seconds: float = field(default=10.0, validator=gt(0))
+    # The breaker. One hang or stall trips it; of other failures so many in a row ...
+    trip_failures: int = field(default=3, validator=ge(1))
+    # ... or this share of at least trip_requests within trip_window_seconds.
+    trip_share: float = field(default=0.5, validator=and_(gt(0), le(1)))
+    trip_requests: int = field(default=10, validator=ge(1))
+    trip_window_seconds: float = field(default=10.0, validator=gt(0))
+    # Doubled with each ejection in a row, up to the longest.
+    eject_seconds: float = field(default=10.0, validator=gt(0))
+    eject_longest_seconds: float = field(default=300.0, validator=gt(0))
+    # An address that answers again gets its share of requests back over this long.
+    slow_start_seconds: float = field(default=30.0, validator=ge(0))
+    # A head alone proves nothing: so much content, or all of it, restores an address.
+    restore_octets: int = field(default=64 << 10, validator=ge(1))
+    # Another address is asked as well when the head takes longer than the 95th percentile of this long ...
+    hedge_window_seconds: float = field(default=300.0, validator=gt(0))
+    # ... but never earlier than this, and for at most this share of the fills.
+    hedge_least_seconds: float = field(default=0.05, validator=gt(0))
+    hedge_share: float = field(default=0.05, validator=and_(ge(0), le(1)))
+    # One move to another address is free for every fill. Hedges and further attempts: at most this share of the
+    # running fills, but so many at any time.
+    attempt_share: float = field(default=0.2, validator=and_(ge(0), le(1)))
+    attempt_least: int = field(default=3, validator=ge(0))
+    # Of the content of one response; each address is asked for a rest once.
+    resumes: int = field(default=4, validator=ge(0))
+    # Where a site has a probe_path: every address is asked for it this often.
+    probe_seconds: float = field(default=10.0, validator=gt(0))
     # Extra trusted CAs (PEM) for TLS upstreams; the system's are always trusted.
     ca: str | None = None
+    # What we show to upstreams that ask for a certificate (PEM); the key may be in the same file.
+    client_certificate: str | None = None
+    client_key: str | None = None
+    # http://host:port of a proxy that connects us (CONNECT); credentials may be in it.
+    proxy: Secret | None = None
 
 
 @frozen

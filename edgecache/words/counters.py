@@ -44,6 +44,14 @@ class Counter(enum.IntEnum):
     DAMAGED = 21
     """Records or chunks whose checksum was wrong."""
     OWNER_HOPS = 22
+    HEDGES = 23
+    """Heads that were asked for elsewhere as well, because they took long."""
+    MOVES = 24
+    """Fills that went on to another address before anything was sent."""
+    RESUMES = 25
+    """Contents whose rest was asked for, after they broke off."""
+    RESUMED = 26
+    """Contents that were complete after that."""
 
 
 SLOTS = 64

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from attrs import define
+
+from edgecache.words.reasons import Outcome
 
 
 @define(eq=False)
@@ -22,6 +26,7 @@ class UpstreamFailed(EdgeError):
     :ivar after: seconds from asking until the failure.
     :cvar proxy_error: the Proxy-Status error type (RFC 9209 §2.3).
     :cvar sent: the request may have reached the origin.
+    :cvar outcome: what it says about the address; ``None``: nothing.
     """
 
     upstream: str
@@ -29,6 +34,7 @@ class UpstreamFailed(EdgeError):
 
     proxy_error = "proxy_internal_error"
     sent = True
+    outcome: ClassVar[Outcome | None] = None
 
 
 @define(eq=False)
@@ -38,6 +44,7 @@ class ConnectFailed(UpstreamFailed):
     detail: str = ""
     proxy_error = "connection_refused"
     sent = False
+    outcome = Outcome.CONNECT_FAILED
 
 
 @define(eq=False)
@@ -46,6 +53,7 @@ class ConnectTimedOut(UpstreamFailed):
 
     proxy_error = "connection_timeout"
     sent = False
+    outcome = Outcome.CONNECT_TIMED_OUT
 
 
 @define(eq=False)
@@ -59,11 +67,20 @@ class ResolveFailed(UpstreamFailed):
 
 @define(eq=False)
 class TLSFailed(UpstreamFailed):
-    """The TLS handshake failed, took over ``tls_seconds``, or the certificate is not the host's."""
+    """The TLS handshake failed, or took over ``tls_seconds``."""
 
     detail: str = ""
-    proxy_error = "tls_certificate_error"
+    proxy_error = "tls_protocol_error"
     sent = False
+    outcome = Outcome.TLS_FAILED
+
+
+@define(eq=False)
+class CertificateWrong(TLSFailed):
+    """The certificate is expired, of a CA that is not trusted, or not the host's."""
+
+    proxy_error = "tls_certificate_error"
+    outcome = Outcome.CERTIFICATE_WRONG
 
 
 @define(eq=False)
@@ -71,6 +88,7 @@ class HeadTimedOut(UpstreamFailed):
     """Connected and asked; no response head within ``head_seconds``."""
 
     proxy_error = "connection_read_timeout"
+    outcome = Outcome.NO_HEAD
 
 
 @define(eq=False)
@@ -78,6 +96,15 @@ class ContentStalled(UpstreamFailed):
     """The head came; then, while we read, no octet for ``stall_seconds``."""
 
     proxy_error = "connection_read_timeout"
+    outcome = Outcome.STALLED
+
+
+@define(eq=False)
+class ContentTooSlow(UpstreamFailed):
+    """It comes, but slower than ``slow_octets_per_second``, and another address is healthy."""
+
+    proxy_error = "connection_read_timeout"
+    outcome = Outcome.TOO_SLOW
 
 
 @define(eq=False)
@@ -92,6 +119,7 @@ class ConnectionLost(UpstreamFailed):
     detail: str = ""
     reused: bool = False
     proxy_error = "connection_terminated"
+    outcome = Outcome.LOST
 
 
 @define(eq=False)
@@ -100,6 +128,26 @@ class BadResponse(UpstreamFailed):
 
     detail: str = ""
     proxy_error = "http_protocol_error"
+    outcome = Outcome.BAD_RESPONSE
+
+
+@define(eq=False)
+class WrongRange(BadResponse):
+    """Asked for the rest of a content, it sent something else (FIELD 1, rule 4)."""
+
+    outcome = Outcome.WRONG_RANGE
+
+
+@define(eq=False)
+class WrongDigest(BadResponse):
+    """
+    The content is complete, and not what its digest names.
+
+    :ivar resumed: it came from several addresses, so that nobody is to blame.
+    """
+
+    resumed: bool = False
+    outcome = Outcome.WRONG_DIGEST
 
 
 @define(eq=False)

@@ -33,7 +33,17 @@ _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 # What a table is called in the file where that is not the name of the attribute.
 _TABLES = {"sites": "site"}
-_PATHS = frozenset((("node", "data"), ("tls", "certificate"), ("tls", "key"), ("upstream", "ca"), ("log", "access")))
+_PATHS = frozenset(
+    (
+        ("node", "data"),
+        ("tls", "certificate"),
+        ("tls", "key"),
+        ("upstream", "ca"),
+        ("upstream", "client_certificate"),
+        ("upstream", "client_key"),
+        ("log", "access"),
+    )
+)
 
 T = TypeVar("T")
 ReadSecret = Callable[[str, str], str]

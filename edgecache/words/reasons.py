@@ -24,6 +24,39 @@ class ForwardReason(enum.Enum):
     """Only a part of the wanted representation is stored."""
 
 
+class Outcome(enum.Enum):
+    """How an exchange with an address ended, as far as that says something about the address (FIELD 1)."""
+
+    GOOD = "good"
+    """Its content is complete, or enough of it has come."""
+    SLOW_TO_CONNECT = "slow-to-connect"
+    """Not connected yet when the next address was tried: not a failure, but the others come first meanwhile."""
+    CONNECT_FAILED = "connect-failed"
+    CONNECT_TIMED_OUT = "connect-timeout"
+    TLS_FAILED = "tls-failed"
+    CERTIFICATE_WRONG = "certificate-wrong"
+    NO_HEAD = "no-head"
+    STALLED = "stalled"
+    TOO_SLOW = "too-slow"
+    LOST = "lost"
+    """Closed or reset too early, or shorter than announced."""
+    BAD_RESPONSE = "bad-response"
+    WRONG_RANGE = "wrong-range"
+    WRONG_DIGEST = "wrong-digest"
+    ERROR_STATUS = "error-status"
+    """Its own 502, 503 or 504."""
+
+    @property
+    def failure(self) -> bool:
+        """Does it count against the address?"""
+        return self not in (Outcome.GOOD, Outcome.SLOW_TO_CONNECT)
+
+    @property
+    def hang(self) -> bool:
+        """Does one of these suffice to eject an address?"""
+        return self in (Outcome.CONNECT_TIMED_OUT, Outcome.NO_HEAD, Outcome.STALLED, Outcome.TOO_SLOW)
+
+
 class PurgeMode(enum.IntEnum):
     """
     What a purge does to a response that it selects; a larger one is stricter.
