@@ -57,6 +57,7 @@ class Client:
         interim: Callable[[Head], None] | None = None,
         head_seconds: float | None = None,
         fresh: bool = False,
+        connected: Callable[[], None] | None = None,
     ) -> Deferred[Response]:
         """
         Send ``outbound`` to ``address``, once.
@@ -65,6 +66,9 @@ class Client:
         :param head_seconds: instead of the setting of that name; runs from the moment that
             the request was sent, and interim responses don't prolong it.
         :param fresh: on a new connection, whatever is idle.
+        :param connected: called at most once, when ``address`` has taken the connection: the end of what
+            ``next_address_seconds`` is about, before TLS and before the request is sent. With an idle
+            connection that is before this returns. It may cancel this exchange, or any other.
         :return: fires with the head of the final response. Cancelling closes the connection.
             Fails with a subclass of :class:`~edgecache.words.errors.UpstreamFailed`, one for each
             phase, or with what the request's content failed with (the client's failure, not the upstream's),
@@ -83,8 +87,10 @@ class Client:
         connection = None if fresh else pool.take(exchange.requested_at)
         if connection is not None:
             exchange.begin(connection, head, exchange.requested_at)
+            if connected is not None:
+                connected()
         else:
-            work = Deferred.fromCoroutine(self._dial(exchange, head))
+            work = Deferred.fromCoroutine(self._dial(exchange, head, connected))
             if not work.called:
                 self._dialing[exchange] = work
             # Its failures end in the exchange's answer.
@@ -148,12 +154,18 @@ class Client:
 
     # connecting
 
-    async def _dial(self, exchange: Exchange, head: bytes) -> None:
+    async def _dial(self, exchange: Exchange, head: bytes, connected: Callable[[], None] | None) -> None:
         """Connect, with TLS where the origin has it, and begin."""
         address, name = exchange.address, exchange.address.name
         connection = Connection(address, self._timers, self._discard)
         try:
             await self._connect(connection, exchange)
+            if connected is not None:
+                connected()
+                if exchange.answer.called:
+                    # It made its own asker leave.
+                    connection.close()
+                    return
             if address.origin.scheme == "https" and address.path is None:
                 await self._secure(connection, exchange)
         except UpstreamFailed as failure:

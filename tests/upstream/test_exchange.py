@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import define, evolve, field
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.upstream.addresses import Address, parse_origin, unix_address
+from edgecache.upstream.client import Client
 from edgecache.upstream.connection import Connection
 from edgecache.upstream.pool import Pool
 from edgecache.words.config import UpstreamSettings
@@ -27,7 +28,7 @@ from edgecache.words.messages import Outbound
 from edgecache.words.ports import Reader
 from tests.characters import Cut, Dripping, Good, Hasty, Refusing, Resetting, Saying, Silent, Stalling
 from tests.memnet import MemoryTransport
-from tests.upstream.rig import GET, HEAD, Rig
+from tests.upstream.rig import GET, HEAD, Rig, Taker
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -143,6 +144,84 @@ class DeadlineTests(SynchronousTestCase):
             self.rig.ask(address)
             self.rig.stage.advance(0.01)
         self.assertEqual(1, len(self.rig.stage.clock.getDelayedCalls()))
+
+
+@define
+class _Later:
+    """A dialer whose one connection is made when the test says so."""
+
+    connecting: Deferred[Any]
+    factory: Any = None
+
+    def connect(self, factory: Any, address: Address) -> Deferred[Any]:
+        self.factory = factory
+        return self.connecting
+
+    def secure(self, *_: Any) -> Deferred[Any]:
+        raise NotImplementedError
+
+
+class ConnectedTests(SynchronousTestCase):
+    """Who asks is told when an address has taken the connection, so that it stops trying others (RFC 8305 §5)."""
+
+    def setUp(self) -> None:
+        self.rig = Rig()
+        self.told: list[str] = []
+
+    def ask(self, address: Address, told: str) -> Any:
+        return self.rig.client.ask(address, GET, connected=lambda: self.told.append(told))
+
+    def test_once_for_a_new_connection_and_once_for_an_idle_one_before_ask_returns(self) -> None:
+        address = self.rig.stage.play("1", Good())
+        for expected in (["new"], ["new", "idle"]):
+            asking = self.ask(address, expected[-1])
+            self.assertEqual(expected, self.told)
+            self.rig.stage.settle()
+            self.successResultOf(asking).attach(Taker())
+            self.assertEqual(expected, self.told)
+        self.assertTrue(self.rig.quiet())
+
+    def test_never_where_nothing_is_connected(self) -> None:
+        refused = self.ask(self.rig.stage.play("1", Refusing()), "refused")
+        self.failureResultOf(refused, ConnectFailed)
+        self.rig.stage.hang("2")
+        hung = self.ask(self.rig.stage.play("2", Good()), "hung")
+        self.rig.stage.advance(2.1)
+        self.failureResultOf(hung, ConnectTimedOut)
+        self.assertEqual([], self.told)
+
+    def test_before_the_handshake(self) -> None:
+        asking = self.ask(self.rig.stage.play("1", Silent(), "https://origin.example"), "connected")
+        self.assertEqual(["connected"], self.told)
+        self.rig.stage.advance(2.1)
+        self.failureResultOf(asking, TLSFailed)
+        self.assertTrue(self.rig.quiet())
+
+    def test_it_may_make_its_own_asker_leave(self) -> None:
+        origin = Good()
+        address = self.rig.stage.play("1", origin)
+        hanging: Deferred[Any] = Deferred()
+        connect = self.rig.stage.connect
+        later = _Later(hanging)
+        client = Client(later, self.rig.stage.clock, self.rig.settings)
+        asking = client.ask(address, GET, connected=lambda: asking.cancel())
+        connect(later.factory, address).chainDeferred(hanging)
+        self.failureResultOf(asking, CancelledError)
+        self.rig.stage.settle()
+        self.assertEqual(([], [], {}), (origin.asked, origin.playing, client._pools))
+        self.assertEqual([], self.rig.stage.clock.getDelayedCalls())
+
+    def test_also_on_an_idle_connection_by_way_of_another(self) -> None:
+        """The first to be connected ends the others' attempts."""
+        self.rig.stage.hang("1")
+        hung = self.ask(self.rig.stage.play("1", Good()), "hung")
+        address = self.rig.stage.play("2", Good())
+        self.rig.ask(address)
+        won = self.rig.client.ask(address, GET, connected=hung.cancel)
+        self.failureResultOf(hung, CancelledError)
+        self.rig.stage.settle()
+        self.successResultOf(won).attach(Taker())
+        self.assertTrue(self.rig.quiet())
 
 
 class LostTests(SynchronousTestCase):
