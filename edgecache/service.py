@@ -34,6 +34,7 @@ from edgecache.processes.supervising import Supervisor
 from edgecache.processes.timers import LoopTimers
 from edgecache.store import disk
 from edgecache.store.page import Page
+from edgecache.upstream.tls import client_context
 from edgecache.wire.tls import tls_context
 from edgecache.words.config import GIB, Config
 from edgecache.words.endpoints import endpoint, origin_url
@@ -71,10 +72,12 @@ def check(config: Config) -> None:
     """
     What ``--check`` looks at besides the settings themselves: the files that they name.
 
-    :raises StartError: one cannot be used.
+    :raises ConfigError: one cannot be used.
     """
     if config.tls is not None:
         tls_context(config.tls)
+    if config.upstream.ca is not None or config.upstream.client_certificate is not None:
+        client_context(config.upstream)
 
 
 def prepare(

@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from attrs import field, frozen
 
+from edgecache.words.endpoints import Endpoint
 from edgecache.words.errors import ConfigError
 
 PORTS = {"http": 80, "https": 443}
@@ -44,11 +45,6 @@ class Origin:
         """For people and as a label: scheme and authority, no path, no credentials."""
         return f"{self.scheme}://{self.authority.decode('ascii')}"
 
-    @property
-    def literal(self) -> bool:
-        """Is the host an IP address, so that nothing has to be resolved?"""
-        return _is_literal(self.host)
-
 
 def parse_origin(url: str) -> Origin:
     """
@@ -59,8 +55,9 @@ def parse_origin(url: str) -> Origin:
     try:
         parts = urlsplit(url)
         port, host = parts.port, parts.hostname
-    except ValueError as error:
-        raise ConfigError("origin", f"not a URL: {error}") from None
+    except ValueError:
+        # Its text may show a password that was not percent-encoded.
+        raise ConfigError("origin", "not a URL") from None
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if parts.scheme not in PORTS:
         raise ConfigError("origin", f"{shown}: the scheme must be http or https")
@@ -93,6 +90,8 @@ class Address:
     """
     One place where an origin is reached: an IP address and port, or a Unix socket.
 
+    With a proxy these are the proxy's; each origin behind it still has addresses, pools and health of its own.
+
     :ivar host: numeric IP address; ``""`` for a Unix socket.
     :ivar path: of a Unix socket (the hop to a key's owner): no stall deadline there, for a
         closed socket is its failure.
@@ -110,7 +109,8 @@ class Address:
         """For people: the origin and which of its addresses."""
         if self.path is not None:
             return f"unix:{self.path}"
-        return f"{self.origin.name} ({self.host})"
+        where = self.host if self.port == self.origin.port else str(Endpoint(self.host, self.port))
+        return f"{self.origin.name} ({where})"
 
 
 OWNER = Origin("http", "owner.invalid", 80, b"", b"owner.invalid")
@@ -148,7 +148,8 @@ class AddressBook:
         return self._addresses.get(origin, ())
 
 
-def _is_literal(host: str) -> bool:
+def literal(host: str) -> bool:
+    """Is ``host`` an IP address, so that nothing has to be resolved?"""
     try:
         ipaddress.ip_address(host)
     except ValueError:

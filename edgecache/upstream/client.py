@@ -14,11 +14,21 @@ from edgecache.upstream.connection import Connection
 from edgecache.upstream.dialing import Dialer
 from edgecache.upstream.exchange import Exchange
 from edgecache.upstream.pool import Pool
+from edgecache.upstream.proxying import ProxyRefused, tunnel
 from edgecache.upstream.requests import serialise
 from edgecache.upstream.responses import Response
-from edgecache.upstream.tls import check_name, client_context
+from edgecache.upstream.tls import check_name, client_context, reason
 from edgecache.words.config import UpstreamSettings
-from edgecache.words.errors import ConnectFailed, ConnectTimedOut, TLSFailed, UpstreamBusy, UpstreamFailed
+from edgecache.words.endpoints import ProxyURL, proxy_url
+from edgecache.words.errors import (
+    CertificateWrong,
+    ConfigError,
+    ConnectFailed,
+    ConnectTimedOut,
+    TLSFailed,
+    UpstreamBusy,
+    UpstreamFailed,
+)
 from edgecache.words.messages import Head, Outbound
 from edgecache.words.ports import Timers
 
@@ -29,8 +39,8 @@ class Client:
 
     :param dialer: opens connections.
     :param timers: monotonic; every deadline runs on it.
-    :param settings: deadlines and caps.
-    :param context: for ``https`` origins; made from ``settings.ca`` when first needed
+    :param settings: deadlines, caps, TLS, and the proxy if there is one.
+    :param context: for ``https`` origins; made of ``settings`` when first needed
         (it takes megabytes), so call :func:`~edgecache.upstream.tls.client_context` to check at start.
     """
 
@@ -45,6 +55,7 @@ class Client:
         self._timers = timers
         self._settings = settings
         self._context = context
+        self._proxy = None if settings.proxy is None else proxy_url(settings.proxy.value)
         self._pools: dict[Address, Pool] = {}
         self._dialing: dict[Exchange, Deferred[None]] = {}
         self._closed = False
@@ -67,8 +78,9 @@ class Client:
             the request was sent, and interim responses don't prolong it.
         :param fresh: on a new connection, whatever is idle.
         :param connected: called at most once, when ``address`` has taken the connection: the end of what
-            ``next_address_seconds`` is about, before TLS and before the request is sent. With an idle
-            connection that is before this returns. It may cancel this exchange, or any other.
+            ``next_address_seconds`` is about, before a proxy is asked for a tunnel, before TLS, and before
+            the request is sent. With an idle connection that is before this returns. It may cancel this
+            exchange, or any other.
         :return: fires with the head of the final response. Cancelling closes the connection.
             Fails with a subclass of :class:`~edgecache.words.errors.UpstreamFailed`, one for each
             phase, or with what the request's content failed with (the client's failure, not the upstream's),
@@ -155,7 +167,7 @@ class Client:
     # connecting
 
     async def _dial(self, exchange: Exchange, head: bytes, connected: Callable[[], None] | None) -> None:
-        """Connect, with TLS where the origin has it, and begin."""
+        """Connect, by the proxy if there is one, with TLS where the origin has it, and begin."""
         address, name = exchange.address, exchange.address.name
         connection = Connection(address, self._timers, self._discard)
         try:
@@ -166,6 +178,8 @@ class Client:
                     # It made its own asker leave.
                     connection.close()
                     return
+            if self._proxy is not None and address.path is None:
+                await self._tunnel(connection, exchange, self._proxy)
             if address.origin.scheme == "https" and address.path is None:
                 await self._secure(connection, exchange)
         except UpstreamFailed as failure:
@@ -189,23 +203,50 @@ class Client:
         try:
             await self._within(self._settings.connect_seconds, connecting)
         except TimeoutError:
-            raise ConnectTimedOut(exchange.address.name, exchange.since()) from None
+            detail = self._blaming("no connection in time", exchange)
+            raise ConnectTimedOut(exchange.address.name, exchange.since(), detail) from None
         except OSError as error:
-            raise ConnectFailed(exchange.address.name, exchange.since(), str(error)) from error
+            detail = self._blaming(str(error), exchange)
+            raise ConnectFailed(exchange.address.name, exchange.since(), detail) from error
+
+    def _blaming(self, problem: str, exchange: Exchange) -> str:
+        """:return: ``problem``, and whose it is where that is not the origin's."""
+        if self._proxy is None or exchange.address.path is not None:
+            return problem
+        return f"proxy {self._proxy.name}: {problem}"
+
+    async def _tunnel(self, connection: Connection, exchange: Exchange, proxy: ProxyURL) -> None:
+        """Connecting goes on, from the proxy to the origin, within the same deadline."""
+        name = exchange.address.name
+        left = self._settings.connect_seconds - exchange.since()
+        asking = tunnel(connection, exchange.address.origin, proxy, self._settings)
+        try:
+            await self._within(max(left, 0.0), asking)
+        except TimeoutError:
+            detail = self._blaming("no answer to CONNECT in time", exchange)
+            raise ConnectTimedOut(name, exchange.since(), detail) from None
+        except ProxyRefused as error:
+            raise ConnectFailed(name, exchange.since(), self._blaming(str(error), exchange)) from error
 
     async def _secure(self, connection: Connection, exchange: Exchange) -> None:
-        if self._context is None:
-            self._context = client_context(self._settings.ca)
         assert connection.transport is not None
-        host = exchange.address.origin.host
+        name, host = exchange.address.name, exchange.address.origin.host
+        if self._context is None:
+            try:
+                self._context = client_context(self._settings)
+            except ConfigError as error:
+                # It could be read at start. One origin is out of reach, not the worker.
+                raise TLSFailed(name, exchange.since(), str(error)) from error
         securing = self._dialer.secure(connection.transport, connection, self._context, host)
         try:
             transport = await self._within(self._settings.tls_seconds, securing)
             check_name(transport, host)
         except TimeoutError:
-            raise TLSFailed(exchange.address.name, exchange.since(), "no handshake in time") from None
+            raise TLSFailed(name, exchange.since(), "no handshake in time") from None
+        except ssl.CertificateError as error:
+            raise CertificateWrong(name, exchange.since(), reason(error)) from error
         except OSError as error:
-            raise TLSFailed(exchange.address.name, exchange.since(), str(error)) from error
+            raise TLSFailed(name, exchange.since(), reason(error)) from error
         connection.transport = transport
 
     async def _within(self, seconds: float, work: Deferred[asyncio.Transport]) -> asyncio.Transport:

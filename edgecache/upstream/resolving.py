@@ -19,8 +19,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from edgecache.upstream.addresses import Origin
+from edgecache.upstream.addresses import Origin, literal
 from edgecache.words.config import UpstreamSettings
+from edgecache.words.endpoints import proxy_url
 from edgecache.words.ports import Timer, Timers
 
 _log = Logger()
@@ -67,6 +68,8 @@ class Resolver:
         self._settings = settings
         self._look_up = look_up
         self._publish = publish
+        # With a proxy it is the proxy that we connect to; it looks the origins up itself.
+        self._proxy = None if settings.proxy is None else proxy_url(settings.proxy.value)
         self._found: dict[str, tuple[str, ...]] = {}
         self._slots: dict[tuple[str, str], int] = {}
         # Freed ones go to the end: a slot's old health is forgotten before it has a new tenant.
@@ -81,7 +84,7 @@ class Resolver:
         """``{"origins": {name: [[host, port, slot], ...]}}``, plain JSON; slot -1 is none."""
         return {
             "origins": {
-                name: [[host, self._origins[name].port, self._slots.get((name, host), -1)] for host in hosts]
+                name: [[host, self._where(self._origins[name])[1], self._slots.get((name, host), -1)] for host in hosts]
                 for name, hosts in self._found.items()
             }
         }
@@ -91,8 +94,9 @@ class Resolver:
         started: Deferred[None] = Deferred()
         self._started = started
         for name, origin in self._origins.items():
-            if origin.literal:
-                self._set(name, (origin.host,))
+            host = self._where(origin)[0]
+            if literal(host):
+                self._set(name, (host,))
         self._round()
         return started
 
@@ -108,11 +112,13 @@ class Resolver:
         self._timer = self._timers.callLater(self._settings.resolve_seconds, self._round)
         # One that hangs is asked once, not once a round: each holds a thread.
         due = [
-            (name, origin) for name, origin in self._origins.items() if not origin.literal and name not in self._running
+            (name, *self._where(origin))
+            for name, origin in self._origins.items()
+            if name not in self._running and not literal(self._where(origin)[0])
         ]
-        self._running.update(name for name, _origin in due)
-        for name, origin in due:
-            looked_up = self._look_up(origin.host, origin.port)
+        self._running.update(name for name, _host, _port in due)
+        for name, host, port in due:
+            looked_up = self._look_up(host, port)
             _ = looked_up.addCallbacks(self._good, self._bad, callbackArgs=(name,), errbackArgs=(name,))
         self._tried()
 
@@ -130,12 +136,18 @@ class Resolver:
             self._failing.add(name)
             known = len(self._found.get(name, ()))
             _log.warn(
-                "cannot resolve {origin}: {error}; keeping {known} known addresses",
+                "cannot resolve {host} for {origin}: {error}; keeping {known} known addresses",
+                host=self._where(self._origins[name])[0],
                 origin=name,
                 error=str(failure.value),
                 known=known,
             )
         self._tried()
+
+    def _where(self, origin: Origin) -> tuple[str, int]:
+        """:return: host and port to connect to."""
+        way = origin if self._proxy is None else self._proxy
+        return way.host, way.port
 
     def _tried(self) -> None:
         if not self._running or not self._origins:

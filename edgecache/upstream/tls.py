@@ -10,24 +10,61 @@ from cryptography import x509
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 
+from edgecache.words.config import UpstreamSettings
 from edgecache.words.errors import ConfigError
 
 
-def client_context(ca: str | None) -> ssl.SSLContext:
+def client_context(settings: UpstreamSettings) -> ssl.SSLContext:
     """
-    :param ca: PEM file of further CAs; the system's are always trusted.
+    :param settings: of it ``ca``, whose CAs are trusted besides the system's, and ``client_certificate`` with
+        ``client_key``, which are shown to origins that ask for one.
 
-    :raises ConfigError: it cannot be read, or holds no certificate.
+    :raises ConfigError: a file cannot be read, or holds not what it should.
     """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    if ca is not None:
+    if settings.ca is not None:
         try:
-            context.load_verify_locations(cafile=ca)
+            context.load_verify_locations(cafile=settings.ca)
         except OSError as error:
-            raise ConfigError("[upstream] ca", f"{ca}: {error.strerror or error}") from error
+            raise ConfigError("[upstream] ca", f"{settings.ca}: {_problem(error)}") from error
+    if settings.client_certificate is not None:
+        _show(context, settings.client_certificate, settings.client_key)
     return context
+
+
+def _show(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
+    """OpenSSL says of two files only that one is wrong."""
+    for setting, path in (("client_certificate", certificate), ("client_key", key)):
+        if path is not None:
+            try:
+                with open(path, "rb"):
+                    pass
+            except OSError as error:
+                raise ConfigError(f"[upstream] {setting}", f"{path}: {_problem(error)}") from error
+    try:
+        # An encrypted key would make OpenSSL ask on the terminal.
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+    except OSError as error:
+        where = "client_certificate" if key is None else "client_certificate, client_key"
+        files = certificate if key is None else f"{certificate}, {key}"
+        raise ConfigError(f"[upstream] {where}", f"{files}: {_problem(error)}") from error
+
+
+def _problem(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return error.reason or "holds not what it should: PEM"
+    return error.strerror or str(error)
+
+
+def reason(error: OSError) -> str:
+    """:return: why a handshake failed, as short as OpenSSL can say it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return getattr(error, "verify_message", "") or str(error)
+    if isinstance(error, ssl.SSLError):
+        return error.reason or str(error)
+    return str(error) or type(error).__name__
 
 
 def check_name(transport: asyncio.BaseTransport, host: str) -> None:

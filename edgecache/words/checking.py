@@ -9,7 +9,7 @@ from typing import NoReturn, TypeVar
 import attrs
 
 from edgecache.words.config import SIMPLE, Config, Profile, SiteSettings
-from edgecache.words.endpoints import Endpoint, endpoint, origin_url
+from edgecache.words.endpoints import Endpoint, endpoint, origin_url, proxy_url
 from edgecache.words.errors import ConfigError
 from edgecache.words.places import Path
 from edgecache.words.reading import Document
@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PAGES = re.compile(r"/([!-~]+/)?")
+_TARGET = re.compile(r"(/[!\"$-~]*)?")
 
 
 def checked(config: Config, document: Document) -> Config:
@@ -60,9 +61,21 @@ class _Checks:
             self.refuse(("store", "evict_share"), "must be below full_share: eviction begins before the store is full")
         if config.log.format not in ("json", "combined"):
             self.refuse(("log", "format"), "is one of 'json', 'combined'")
+        self.upstream()
         sites = tuple(self.site(at, site) for at, site in enumerate(config.sites))
         self.distinct(sites)
         return attrs.evolve(config, sites=sites)
+
+    def upstream(self) -> None:
+        settings = self.config.upstream
+        if settings.eject_seconds > settings.eject_longest_seconds:
+            self.refuse(("upstream", "eject_longest_seconds"), "must not be below eject_seconds, the shortest ejection")
+        if settings.client_key is not None and settings.client_certificate is None:
+            self.refuse(("upstream", "client_key"), "is the key of no client_certificate")
+        if settings.proxy is not None:
+            proxy = self.parse(("upstream", "proxy"), proxy_url, settings.proxy.value)
+            if listens_at(self.config, proxy.host, proxy.port):
+                self.refuse(("upstream", "proxy"), f"{proxy.name} is this node's own listener")
 
     def site(self, at: int, site: SiteSettings) -> SiteSettings:
         path: Path = ("site", at)
@@ -72,6 +85,8 @@ class _Checks:
             self.refuse((*path, "hosts"), 'is empty; ["*"] takes every host')
         if not _PAGES.fullmatch(site.simple_path):
             self.refuse((*path, "simple_path"), "is a path that begins and ends with a slash")
+        if not _TARGET.fullmatch(site.probe_path):
+            self.refuse((*path, "probe_path"), "is a path, percent-encoded, that begins with a slash")
         return attrs.evolve(
             site,
             origins=tuple(self.origin((*path, "origins", nr), site, url) for nr, url in enumerate(site.origins)),

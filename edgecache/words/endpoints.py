@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 
@@ -102,3 +103,58 @@ def origin_url(text: str) -> OriginURL:
     path = parts.path.rstrip("/")
     default = 443 if parts.scheme == "https" else 80
     return OriginURL(f"{parts.scheme}://{authority}{path}", host, port or default, path, "@" in parts.netloc)
+
+
+@frozen
+class ProxyURL:
+    """
+    A proxy that connects us to origins (CONNECT, RFC 9110 §9.3.6).
+
+    :ivar host: lower-case name, or an IP address without brackets.
+    :ivar authorization: value of Proxy-Authorization (RFC 7617) made of the URL's credentials, never shown.
+    """
+
+    host: str
+    port: int
+    authorization: bytes | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"http://{Endpoint(self.host, self.port)}"
+
+
+def proxy_url(text: str) -> ProxyURL:
+    """
+    Take the URL of a proxy apart.
+
+    :raises ValueError: with what is wrong with it; the message shows nothing of it, for any part may be a
+        password that was not percent-encoded.
+
+    >>> proxy_url("http://me:secret@proxy.example:3128")
+    ProxyURL(host='proxy.example', port=3128)
+    """
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("a URL has no blanks and only ASCII in it")
+    try:
+        parts = urlsplit(text)
+        port, host = parts.port, parts.hostname or ""
+        if ":" in host:
+            ipaddress.IPv6Address(host)
+    except ValueError:
+        raise ValueError("is no URL; what is special in a password is percent-encoded") from None
+    if parts.scheme != "http":
+        raise ValueError("a proxy begins with http://")
+    if ":" not in host and not _HOST.fullmatch(host):
+        raise ValueError("the URL names no host")
+    if port == 0:
+        raise ValueError("port 0 is no port to connect to")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("a proxy is http://host:port, and credentials at most")
+    authorization = None
+    if parts.username or parts.password:
+        user, password = (unquote_to_bytes(part or "") for part in (parts.username, parts.password))
+        if b":" in user:
+            raise ValueError("a user name has no colon in it (RFC 7617)")
+        authorization = b"Basic " + base64.b64encode(user + b":" + password)
+    return ProxyURL(host, port or 80, authorization)

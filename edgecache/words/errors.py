@@ -49,8 +49,9 @@ class ConnectFailed(UpstreamFailed):
 
 @define(eq=False)
 class ConnectTimedOut(UpstreamFailed):
-    """No connection within ``connect_seconds``."""
+    """No connection within ``connect_seconds``, or none that the proxy made for us."""
 
+    detail: str = ""
     proxy_error = "connection_timeout"
     sent = False
     outcome = Outcome.CONNECT_TIMED_OUT

@@ -215,7 +215,7 @@ class TLSTests(RealCase):
         self.assertEqual([], origin.asked)
 
     async def test_another_name_is_refused_even_where_openssl_compares_none(self) -> None:
-        lax = client_context(self.pem)
+        lax = client_context(UpstreamSettings(ca=self.pem))
         lax.check_hostname = False
         client = Client(LoopDialer(loop()), self.timers, self.settings, lax)
         origin = Good()
@@ -256,7 +256,7 @@ class TLSTests(RealCase):
         open(empty, "w").close()
         for path in ("/nonexistent/ca.pem", empty, os.path.dirname(self.pem)):
             with self.assertRaises(ConfigError) as caught:
-                client_context(path)
+                client_context(UpstreamSettings(ca=path))
             self.assertIn(path, str(caught.exception))
 
 
