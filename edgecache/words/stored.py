@@ -28,6 +28,8 @@ class Flag(enum.IntFlag):
     """Full chunks lie in blobs, the tail in small; without it all content is in small."""
     CODED = 256
     """Content-Encoding is not identity: not to be transformed or partly joined."""
+    FALLBACK = 512
+    """Another than the first origin of a site with the policy ``fallback`` answered: anything better replaces it."""
 
 
 @define(eq=False)
