@@ -18,8 +18,11 @@ from edgecache.rules.outbound import interim_head, outbound
 from edgecache.rules.policy import invalidated, may_share, on_failure, on_response
 from edgecache.rules.presenting import complete, head_of, present
 from edgecache.rules.selectors import any_tag_selector
+from edgecache.rules.sites import Site
 from edgecache.store.writing import ContentWriter
+from edgecache.upstream.addresses import parse_origin
 from edgecache.upstream.responses import Response
+from edgecache.words.config import Policy
 from edgecache.words.counters import Counter
 from edgecache.words.errors import ClientGone, UpstreamFailed
 from edgecache.words.messages import Head
@@ -159,6 +162,7 @@ class Fill:
             requested_at=requested_at,
             responded_at=self._fills.clock(),
             floor=self.floor,
+            fallback=_is_fallback(self.leader.site, response),
         )
         match decision:
             case Store():
@@ -256,17 +260,25 @@ class Fill:
     def _serve_stale(self, decision: ServeStale, response: Response) -> None:
         response.cancel()
         self.leave()
+        detail = "" if decision.received is not None else decision.detail
+        why = status_fields.proxy_status(self.leader.site, received=decision.received, detail=detail)
         for waiter in self._take():
             own = on_failure(waiter.asked, waiter.forward, self._fills.clock(), None)
-            if isinstance(own, Reuse):
-                self._reuse(waiter, own, decision.detail)
-            else:
+            if not isinstance(own, Reuse):
+                self._fills.alone(waiter)
+            elif not self._reuse(waiter, own, decision.detail, why):
+                waiter.forward = evolve(waiter.forward, stored=None)
                 self._fills.alone(waiter)
 
     def _again(self, decision: Again) -> None:
         self.leave()
         waiters = self._take()
-        self._fills.restart(self.leader, decision.forward, self.record_hash, waiters)
+        if not decision.forward.alone:
+            self._fills.restart(self.leader, decision.forward, self.record_hash, waiters)
+            return
+        for waiter in waiters:
+            waiter.forward = decision.forward
+            self._fills.alone(waiter)
 
     async def _pass(self, decision: Pass, response: Response) -> None:
         self.leave()
@@ -349,26 +361,30 @@ class Fill:
         else:
             waiter.downstream.send_from(head, filling.view(start), start, stop)
 
-    def _reuse(self, waiter: Waiter, reuse: Reuse, detail: str) -> None:
+    def _reuse(self, waiter: Waiter, reuse: Reuse, detail: str, proxy_status: bytes) -> bool:
+        """:return: ``False``: its content is gone, and nothing was sent."""
         stored = waiter.forward.stored
         assert stored is not None
-        self._fills.counts.add(Counter.STALE_HITS)
         status = status_fields.hit(waiter.asked.site, reuse, detail)
+        stored = evolve(stored, head=stored.head + proxy_status)
         sent = self._fills.sender.send_later(
             waiter.downstream, waiter.asked, stored, waiter.record_hash, reuse.age, status
         )
-        if not sent:
-            self._refuse(waiter, Refuse(503, "no upstream answers, and the stored content is gone"))
+        if sent:
+            self._fills.counts.add(Counter.STALE_HITS)
+        return sent
 
     def _fail(self, failure: UpstreamFailed) -> None:
         _log.warn("{target}: {failure}", target=self.leader.request.target.decode("latin-1"), failure=failure)
         self.leave()
+        why = status_fields.proxy_status(self.leader.site, error=failure.proxy_error)
         for waiter in self._take():
-            match on_failure(waiter.asked, waiter.forward, self._fills.clock(), failure):
-                case Reuse() as reuse:
-                    self._reuse(waiter, reuse, failure.proxy_error)
-                case Refuse() as refuse:
-                    self._refuse(waiter, refuse)
+            now = self._fills.clock()
+            answer = on_failure(waiter.asked, waiter.forward, now, failure)
+            if isinstance(answer, Reuse) and not self._reuse(waiter, answer, failure.proxy_error, why):
+                answer = on_failure(waiter.asked, evolve(waiter.forward, stored=None), now, failure)
+            if isinstance(answer, Refuse):
+                self._refuse(waiter, answer)
 
     def _refuse(self, waiter: Waiter, refuse: Refuse) -> None:
         self._fills.refuse(waiter.asked, refuse, waiter.downstream, waiter.forward.reason)
@@ -381,3 +397,9 @@ class Fill:
         """Nobody joins any longer."""
         self.phase = Phase.ENDED
         self._fills.forget(self)
+
+
+def _is_fallback(site: Site, response: Response) -> bool:
+    """Has an origin answered that only stands in for the first one?"""
+    settings = site.settings
+    return settings.policy is Policy.FALLBACK and response.address.origin != parse_origin(settings.origins[0])

@@ -109,10 +109,12 @@ class ServeStale:
     The upstream failed to give a good answer (RFC 9111 §4.3.3, RFC 5861 §4): send ``forward.stored``, stale.
 
     :ivar detail: for Cache-Status' ``detail``.
+    :ivar received: the status of the error that came instead, for Proxy-Status; ``None``: a fallback's good answer.
     """
 
     reuse: Reuse
     detail: str
+    received: int | None = None
 
 
 @define(eq=False)

@@ -49,6 +49,30 @@ def with_cache_status(head: bytes, cache_status: bytes) -> bytes:
     return head + b"cache-status: " + cache_status + b"\r\n"
 
 
+def proxy_status(site: Site, *, error: str = "", received: int | None = None, detail: str = "") -> bytes:
+    """
+    The field line that says what went wrong upstream, on an answer that was given in spite of it (RFC 9209 §2).
+
+    It goes to the end of a head, after the lines of others.
+
+    :param error: the type of the error (§2.3).
+    :param received: the status that the upstream answered (§2.1.4).
+    :param detail: one line for people (§2.1.5).
+    """
+    return b"proxy-status: %b\r\n" % _proxy_status(site.cache_name, error, received, detail)
+
+
+def _proxy_status(name: bytes, error: str, received: int | None, detail: str) -> bytes:
+    parts = [name]
+    if error:
+        parts.append(b"error=" + error.encode("ascii"))
+    if received is not None:
+        parts.append(b"received-status=%d" % received)
+    if detail:
+        parts.append(b"details=" + _string(detail))
+    return b"; ".join(parts)
+
+
 def refusal(site: Site | None, node_id: bytes, refuse: Refuse, cache_status: bytes = b"") -> tuple[bytes, bytes]:
     """
     :param node_id: used where the request named no site of ours.
@@ -65,8 +89,7 @@ def refusal(site: Site | None, node_id: bytes, refuse: Refuse, cache_status: byt
         b"via: " + via,
     ]
     if refuse.proxy_error:
-        detail = b"; details=" + _string(refuse.detail) if refuse.detail else b""
-        lines.append(b"proxy-status: %b; error=%b%b" % (name, refuse.proxy_error.encode("ascii"), detail))
+        lines.append(b"proxy-status: " + _proxy_status(name, refuse.proxy_error, None, refuse.detail))
     if cache_status:
         lines.append(b"cache-status: " + cache_status)
     lines.append(b"content-length: %d" % len(content))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from attrs import evolve
 
+from edgecache.rules import fallback as fallbacks
 from edgecache.rules.asking import Asked
 from edgecache.rules.dates import format_date
 from edgecache.rules.decisions import Again, Forward, Freshen, OnResponse, Pass, ServeStale, Store
 from edgecache.rules.directives import ResponseDirectives, response_directives
 from edgecache.rules.fields import named_by_connection, opaque_tag, parsed, serialised
 from edgecache.rules.freshness import HEURISTICALLY_CACHEABLE, Freshness, date_of, freshness_of
-from edgecache.rules.reusing import stale_reuse
+from edgecache.rules.reusing import RETRY_AFTER, stale_reuse
 from edgecache.rules.selectors import MAX_TAGS, tag_selector
 from edgecache.rules.tags import TAG_FIELDS, has_tags, tags_of, tags_of_path
 from edgecache.rules.varying import nominated, variant_hash, variant_of
@@ -19,6 +20,9 @@ from edgecache.words.stored import Flag, Stored
 
 SERVER_ERRORS = frozenset((500, 502, 503, 504))
 """Answers that are as good as none where something is stored (RFC 9111 §4.3.3, RFC 5861 §4)."""
+
+NEVER_STORED = frozenset((206, 304, 428, 429, 431, 511))
+"""Parts, answers to a condition, and what is about one request or one network only (RFC 6585 §3 to §6)."""
 
 UNDERSTOOD = frozenset((200, 203, 204, 300, 301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 406, 409, 410))
 """Statuses whose caching requirements are implemented (RFC 9111 §5.2.2.3)."""
@@ -39,40 +43,55 @@ def on_response(
     requested_at: float,
     responded_at: float,
     floor: int,
+    fallback: bool = False,
 ) -> OnResponse:
     """
     What becomes of an upstream's final response?
+
+    An error of the origin never takes the place of a good stored response, and the answer of a fallback never
+    that of a better origin's: they are served stale, or if that is forbidden, the answer is passed on.
 
     :param length: the Content-Length that the head announced, for HEAD and 304 too; ``None`` without one.
     :param delimited_by_close: the end of the content is the end of the connection.
     :param requested_at: wall time just before the request was sent.
     :param responded_at: wall time when the head had come.
     :param floor: the epoch taken before the upstream was contacted.
+    :param fallback: it comes from an origin that only stands in for a better one.
     """
     stored = forward.stored
+    kept = stored is not None and fallback and fallbacks.is_better(stored)
     reading = asked.method in (b"GET", b"HEAD")
     if reading and head.status in SERVER_ERRORS:
         reuse = stale_reuse(forward, responded_at)
         if reuse is not None:
-            return ServeStale(reuse, f"origin answered {head.status}")
+            return ServeStale(reuse, f"origin answered {head.status}", head.status)
+    if reading and kept:
+        reuse = stale_reuse(forward, responded_at)
+        if reuse is not None:
+            return ServeStale(reuse, fallbacks.ANSWERED)
     if asked.head:
-        update = (
-            None if stored is None else updated_by_head(asked, stored, head, length, requested_at, responded_at, floor)
-        )
+        update = None
+        if stored is not None and not fallback and not stored.flags & Flag.FALLBACK:
+            update = updated_by_head(asked, stored, head, length, requested_at, responded_at, floor)
         return _passed(asked, head, length, responded_at, update=update)
     if not asked.joinable or forward.alone:
         return _passed(asked, head, length, responded_at)
     if head.status == 304 and stored is not None:
-        return _freshened(asked, forward, stored, head, requested_at, responded_at, floor)
+        return _freshened(asked, forward, stored, head, requested_at, responded_at, floor, fallback)
     directives = response_directives(head.fields)
     freshness = freshness_of(asked.site, asked.file, head, directives, requested_at, responded_at)
     names = nominated(head)
     tags = _tags(asked, head)
+    seconds = asked.site.settings.fallback_seconds
+    worse = kept or (stored is not None and head.status >= 500 and fallbacks.is_good(stored))
     # Cut short, it would look just the same (DESIGN 8).
     unsure = delimited_by_close and length is None
-    if unsure or names is None or len(tags) > MAX_TAGS or not storable(asked, head, directives, freshness):
-        remember = head.status < 500 and head.status not in (206, 304)
-        superseded = None if stored is None or not _supersedes(head.status) else _never_stale(stored)
+    if worse or unsure or names is None or len(tags) > MAX_TAGS or not storable(asked, head, directives, freshness):
+        remember = head.status < 500 and head.status not in (206, 304) and not fallback
+        superseded = None if stored is None or worse or not _supersedes(head.status) else _never_stale(stored)
+        if fallback:
+            until = min(freshness.fresh_until, responded_at + seconds)
+            head = evolve(head, fields=fallbacks.capped(head.fields, max(0, int(until - freshness.generated_at))))
         return _passed(asked, head, length, responded_at, remember=remember, update=superseded)
     if asked.site.index:
         # All that reaches an index is in the key already.
@@ -99,16 +118,20 @@ def on_response(
         head=_stored_head(asked, head, size, responded_at, frozenset()),
         variant=variant,
     )
-    kept = own
+    others = own
     if directives.withheld:
-        kept = evolve(own, head=_stored_head(asked, head, size, responded_at, directives.withheld))
-    return Store(kept, variant_hash(asked.key_hash, variant), names or None, own)
+        others = evolve(own, head=_stored_head(asked, head, size, responded_at, directives.withheld))
+    if fallback:
+        shared = others is own
+        own = fallbacks.limited(own, responded_at, seconds)
+        others = own if shared else fallbacks.limited(others, responded_at, seconds)
+    return Store(others, variant_hash(asked.key_hash, variant), names or None, own)
 
 
 def storable(asked: Asked, head: Head, directives: ResponseDirectives, freshness: Freshness) -> bool:
     """May it be stored in a shared cache (RFC 9111 §3), and is there anything to gain?"""
     status = head.status
-    if status == 206 or status == 304:
+    if status in NEVER_STORED:
         return False
     if asked.site.index and status not in INDEX_STATUSES:
         return False
@@ -220,6 +243,10 @@ def _passed(
     if not any(name == b"date" for name, _ in fields):
         fields.append((b"date", format_date(responded_at)))
     fields.append((b"via", _via(head, asked.site.via)))
+    if asked.site.index and head.status == 504:
+        # Installers try again after 503, and never after 504 (FIELD 3).
+        head = Head(503, b"Service Unavailable", fields)
+        fields = [line for line in fields if line[0] != b"retry-after"] + [RETRY_AFTER]
     octets = status_line(head) + serialised(fields)
     if length is not None and head.status != 204:
         octets += b"content-length: %d\r\n" % length
@@ -243,10 +270,21 @@ def _freshened(
     requested_at: float,
     responded_at: float,
     floor: int,
+    fallback: bool,
 ) -> Freshen | Again:
-    if not _is_about(stored, head):
-        return Again(evolve(forward, stored=None, stale_allowed=False))
-    fresh = updated(asked, stored, head, requested_at, responded_at, floor)
+    kept = fallback and fallbacks.is_better(stored)
+    # A better origin's 304 may mean only that a date of the fallback's is later than its own.
+    foreign = not fallback and stored.flags & Flag.FALLBACK
+    if foreign or not _is_about(stored, head):
+        return Again(evolve(forward, stored=None, stale_allowed=False, alone=kept))
+    seconds = asked.site.settings.fallback_seconds
+    if kept:
+        # Of a purge since then it knows nothing: the floor stays, and so does all that the better origin said.
+        fresh = evolve(stored, fresh_until=responded_at + seconds, stale_while_revalidate_until=responded_at + seconds)
+    else:
+        fresh = updated(asked, stored, head, requested_at, responded_at, floor)
+        if fallback:
+            fresh = fallbacks.limited(fresh, responded_at, seconds)
     return Freshen(fresh, variant_hash(asked.key_hash, stored.variant))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from edgecache.upstream.addresses import Address
 from edgecache.words.errors import UpstreamFailed
 from edgecache.words.messages import Head
 
@@ -31,6 +32,7 @@ class Response(Protocol):
     """
     What :meth:`edgecache.upstream.client.Client.ask` gives. It must be attached to or cancelled.
 
+    :ivar address: whose response it is.
     :ivar head: hop-by-hop fields, those that Connection names, and framing taken off.
     :ivar length: Content-Length as announced; for HEAD and 304 that is what a GET
         would have brought, and no content follows.
@@ -40,6 +42,7 @@ class Response(Protocol):
     :ivar requested_at: monotonic seconds when the request was handed in.
     """
 
+    address: Address
     head: Head
     length: int | None
     empty: bool
