@@ -8,6 +8,7 @@ sockets (:func:`perform`). Each counts what it was asked.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import socket
 import ssl
@@ -245,7 +246,7 @@ class Stage(Network):
 
     clock: Clock = field(factory=Clock)
     _resets: list[MemoryTransport] = field(factory=list)
-    _hanging: set[str] = field(factory=set)
+    _hanging: dict[str, float] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         if not self.clock.seconds():
@@ -257,16 +258,23 @@ class Stage(Network):
             self.listen(host, lambda: self._player(character))
         return Address(parse_origin(url), host, 80)
 
-    def hang(self, host: str) -> None:
-        """From now on nothing answers to a connection attempt at ``host``."""
-        self._hanging.add(host)
+    def hang(self, host: str, seconds: float = math.inf) -> None:
+        """From now on ``host`` takes so long to answer to a connection attempt; by default for ever."""
+        self._hanging[host] = seconds
 
     def connect(self, factory: Callable[[], asyncio.Protocol], address: Any) -> Any:
         """The dialer's: an address, and the transport alone."""
         host = address.path or address.host
-        if host in self._hanging:
-            return Deferred()
-        return super().connect(factory, host).addCallback(lambda pair: pair[0])
+        answer: Deferred[Any] = Deferred()
+        seconds = self._hanging.get(host, 0.0)
+        if seconds == math.inf:
+            return answer
+        if seconds:
+            answer.addCallback(lambda _: super(Stage, self).connect(factory, host))
+            self.clock.callLater(seconds, lambda: None if answer.called else answer.callback(None))
+        else:
+            answer = super().connect(factory, host)
+        return answer.addCallback(lambda pair: pair[0])
 
     def secure(self, transport: Any, protocol: Any, context: ssl.SSLContext, host: str) -> Deferred[Any]:
         """Nobody speaks TLS in memory: a handshake hangs."""

@@ -105,6 +105,16 @@ class Outbound:
         """May it be sent again after it may have been received (RFC 9110 §9.2.2)?"""
         return self.method in IDEMPOTENT and self.content is None
 
+    @property
+    def hedgeable(self) -> bool:
+        """May two origins be asked for it at the same time?"""
+        return self.method in (b"GET", b"HEAD") and self.content is None
+
+    @property
+    def probe_target(self) -> bytes | None:
+        """What may be asked for with GET to see whether an origin is well again; ``None`` if that says nothing."""
+        return self.target if self.hedgeable else None
+
 
 SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 """Safe methods (RFC 9110 §9.2.1)."""

@@ -1,0 +1,348 @@
+"""
+One request in search of a head: which addresses are asked, and when the next one is (DESIGN 8, FIELD 1).
+
+The first usable head wins. Everything that another address was asked for meanwhile is cancelled, which says
+nothing about that address.
+"""
+
+# Note [races]
+#
+# Two things are raced, and they are not the same. While an address does not even connect, nothing was sent:
+# the next one is connected to as well, whatever the method, and the first connection gets the request. Once a
+# request was sent, another address gets it too only if it is a GET or HEAD whose head takes unusually long
+# (a hedge), within the allowance. An address that lost the race to connect is left to its own deadline, so that
+# it is known whether it is slow or dead; it never gets the request.
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable
+from math import inf
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from edgecache.rules.allowance import Ticket
+from edgecache.rules.hedging import Latencies
+from edgecache.upstream.addresses import Address
+from edgecache.upstream.client import Client
+from edgecache.upstream.responses import Response
+from edgecache.upstream.standing import Standing
+from edgecache.words.config import UpstreamSettings
+from edgecache.words.counters import Counter
+from edgecache.words.errors import ConnectionLost, HeadTimedOut, UpstreamFailed
+from edgecache.words.messages import Head, Outbound
+from edgecache.words.ports import Counts, Timer, Timers
+from edgecache.words.reasons import Outcome
+
+ELSEWHERE = frozenset((502, 503, 504))
+"""Statuses by which an origin says that it is not well: another one may be (FIELD 1)."""
+
+_SLACK = 0.001
+
+
+class Phase(enum.Enum):
+    """How far an attempt is."""
+
+    CONNECTING = "connecting"
+    ASKED = "asked"
+    """The request was sent, or is being sent."""
+    OUTRUN = "outrun"
+    """Another one connected first: only how this ends is of interest."""
+
+
+@define(eq=False)
+class Attempt:
+    """One address, asked once."""
+
+    address: Address
+    phase: Phase = Phase.CONNECTING
+    asked_at: float = 0.0
+    answer: Deferred[Response] | None = None
+    timer: Timer | None = None
+
+    def rest(self) -> None:
+        """No timer of it runs any longer."""
+        timer, self.timer = self.timer, None
+        if timer is not None:
+            timer.cancel()
+
+
+@define(eq=False)
+class Outlet:
+    """
+    What all quests of a worker have in common.
+
+    :ivar quests: those under way.
+    """
+
+    client: Client
+    standing: Standing
+    settings: UpstreamSettings
+    timers: Timers
+    counts: Counts
+    quests: set[Quest] = field(factory=set)
+
+
+@define(eq=False)
+class Quest:
+    """
+    See the module.
+
+    :ivar result: fires with the response, or with the origin's own 502, 503 or 504 if nothing better was to be had;
+        fails with the last :class:`~edgecache.words.errors.UpstreamFailed`, or with what the content of the request
+        failed with. Cancelling ends it.
+    """
+
+    _outlet: Outlet
+    _outbound: Outbound
+    _interim: Callable[[Head], None] | None
+    _left: deque[Address]
+    _ticket: Ticket
+    _latencies: Latencies
+    _until: float = field(init=False)
+    result: Deferred[Response] = field(init=False)
+    _attempts: list[Attempt] = field(factory=list)
+    _timer: Timer | None = None
+    _spare: Response | None = None
+    _failure: UpstreamFailed | None = None
+    _asked_again: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.result = Deferred(lambda _: self._end())
+        seconds = inf if self._outbound.content is not None else self._outlet.settings.first_byte_seconds
+        self._until = self._outlet.timers.seconds() + seconds
+
+    def start(self) -> Deferred[Response]:
+        """Ask the first candidate; there must be one."""
+        self._outlet.quests.add(self)
+        self._ask(self._left.popleft())
+        return self.result
+
+    def ejected(self, slot: int) -> None:
+        """The address in ``slot`` is ejected: do not wait for its head any longer, if there is another choice."""
+        for attempt in [one for one in self._attempts if one.address.slot == slot and one.phase is not Phase.OUTRUN]:
+            if self._outbound.idempotent and self._choice:
+                self._drop(attempt)
+                self._failure = HeadTimedOut(attempt.address.name, self._since(attempt))
+                self._move()
+
+    # Asking
+
+    @property
+    def _over(self) -> bool:
+        return self not in self._outlet.quests
+
+    @property
+    def _choice(self) -> bool:
+        """Is there another address in service that was not asked yet?"""
+        return any(not self._outlet.standing.ejected(address) for address in self._left)
+
+    @property
+    def _hopeful(self) -> bool:
+        """May one of the attempts still bring a head?"""
+        return any(attempt.phase is not Phase.OUTRUN for attempt in self._attempts)
+
+    def _ask(self, address: Address, *, fresh: bool = False) -> None:
+        outlet = self._outlet
+        left = self._until - outlet.timers.seconds()
+        hopeful = self._hopeful
+        attempt = Attempt(address)
+        self._attempts.append(attempt)
+        if self._outbound.content is not None:
+            head_seconds = outlet.settings.first_byte_seconds
+        elif hopeful or self._choice:
+            head_seconds = min(left, outlet.settings.head_seconds)
+        else:
+            head_seconds = left  # nothing comes after the last one: it may take what is left
+        attempt.answer = outlet.client.ask(
+            address,
+            self._outbound,
+            interim=self._interim,
+            head_seconds=max(head_seconds, _SLACK),
+            fresh=fresh,
+            connected=lambda: self._connected(attempt),
+        )
+        if attempt.phase is Phase.CONNECTING and not attempt.answer.called:
+            attempt.timer = outlet.timers.callLater(outlet.settings.next_address_seconds, self._slow, attempt)
+            # A kept-alive connection's head deadline is all there is; connecting takes its own time.
+            self._limit()
+        attempt.answer.addCallbacks(self._answered, self._failed, callbackArgs=(attempt,), errbackArgs=(attempt,))
+
+    def _connected(self, attempt: Attempt) -> None:
+        outlet = self._outlet
+        attempt.rest()
+        if attempt.phase is Phase.OUTRUN:
+            self._drop(attempt)
+            return
+        attempt.phase = Phase.ASKED
+        attempt.asked_at = outlet.timers.seconds()
+        outlet.counts.add(Counter.UPSTREAM_REQUESTS)
+        for other in self._attempts:
+            if other.phase is Phase.CONNECTING:
+                self._outrun(other)
+                # If this one disappoints, it may be asked after all.
+                self._left.append(other.address)
+        if self._outbound.hedgeable and self._left:
+            p95 = self._latencies.p95(attempt.asked_at)
+            if p95 is not None:
+                delay = max(p95, outlet.settings.hedge_least_seconds)
+                attempt.timer = outlet.timers.callLater(delay, self._hedge, attempt)
+
+    def _slow(self, attempt: Attempt) -> None:
+        """It has not connected yet: see Note [races]."""
+        attempt.timer = None
+        if self._choice:
+            self._outlet.standing.slow_to_connect(attempt.address)
+            self._ask(self._next())
+
+    def _hedge(self, attempt: Attempt) -> None:
+        attempt.timer = None
+        if self._choice and self._ticket.hedge():
+            self._outlet.counts.add(Counter.HEDGES)
+            self._ask(self._next())
+
+    def _next(self) -> Address:
+        """The next candidate; health may have changed since they were put in order."""
+        ejected = self._outlet.standing.ejected
+        address = next((one for one in self._left if not ejected(one)), self._left[0])
+        self._left.remove(address)
+        return address
+
+    # Answers
+
+    def _answered(self, response: Response, attempt: Attempt) -> None:
+        if attempt not in self._attempts:
+            response.cancel()
+            return
+        self._leave(attempt)
+        outlet, outbound = self._outlet, self._outbound
+        if outbound.hedgeable:
+            now = outlet.timers.seconds()
+            self._latencies.record(now - attempt.asked_at, now)
+        if response.head.status in ELSEWHERE:
+            outlet.standing.failed(attempt.address, Outcome.ERROR_STATUS, outbound.probe_target)
+            if outbound.idempotent and (self._hopeful or self._left):
+                outlet.counts.add(Counter.UPSTREAM_FAILURES)
+                spare, self._spare = self._spare, response
+                if spare is not None:
+                    spare.cancel()
+                self._move()
+                return
+        self._win(response)
+
+    def _failed(self, failure: Failure, attempt: Attempt) -> None:
+        if attempt not in self._attempts:
+            if not isinstance(failure.value, CancelledError):
+                failure.raiseException()
+            return
+        outrun = attempt.phase is Phase.OUTRUN
+        self._leave(attempt)
+        error = failure.value
+        if not isinstance(error, UpstreamFailed):
+            self._lose(failure)
+            return
+        outlet, outbound = self._outlet, self._outbound
+        idled = isinstance(error, ConnectionLost) and error.reused
+        # That an idle connection was closed just now says nothing about the address (RFC 9112 §9.3.1).
+        if error.outcome is not None and not idled:
+            outlet.standing.failed(attempt.address, error.outcome, outbound.probe_target)
+        if outrun or self._over:
+            return
+        outlet.counts.add(Counter.UPSTREAM_FAILURES)
+        self._failure = error
+        if error.sent and not outbound.idempotent:
+            self._lose(failure)
+        elif idled and not self._hopeful and not self._choice and not self._asked_again:
+            # There is nobody else to ask: once more, on a connection of its own.
+            self._asked_again = True
+            self._ask(attempt.address, fresh=True)
+        else:
+            self._move()
+
+    def _expired(self) -> None:
+        """The client's time is over."""
+        self._timer = None
+        outlet = self._outlet
+        for attempt in list(self._attempts):
+            if attempt.phase is Phase.OUTRUN:
+                continue
+            waited = self._since(attempt)
+            self._failure = HeadTimedOut(attempt.address.name, waited)
+            if attempt.phase is Phase.ASKED and waited >= outlet.settings.head_seconds - _SLACK:
+                outlet.counts.add(Counter.UPSTREAM_FAILURES)
+                outlet.standing.failed(attempt.address, Outcome.NO_HEAD, self._outbound.probe_target)
+        self._give_up()
+
+    # Going on
+
+    def _move(self) -> None:
+        """An attempt came to nothing: wait for those that run, or go on to the next address."""
+        if self._hopeful:
+            return
+        if not self._left or self._outlet.timers.seconds() >= self._until - _SLACK:
+            self._give_up()
+            return
+        self._limit()  # it may have to wait
+        self._ticket.move(self._proceed)
+
+    def _limit(self) -> None:
+        """End it when the client's time is over, which runs without a timer while one connection's deadline is all."""
+        if self._timer is None and self._until < inf:
+            timers = self._outlet.timers
+            self._timer = timers.callLater(max(self._until - timers.seconds(), 0.0), self._expired)
+
+    def _proceed(self) -> None:
+        self._outlet.counts.add(Counter.MOVES)
+        self._ask(self._next())
+
+    def _give_up(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            self._win(spare)
+        else:
+            assert self._failure is not None
+            self._lose(Failure(self._failure))
+
+    def _win(self, response: Response) -> None:
+        self._end()
+        self.result.callback(response)
+
+    def _lose(self, failure: Failure) -> None:
+        if not self._over:
+            self._end()
+            self.result.errback(failure)
+
+    def _end(self) -> None:
+        self._outlet.quests.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._ticket.stay()
+        self._ticket.settle()
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.cancel()
+        for attempt in list(self._attempts):
+            if attempt.phase is Phase.CONNECTING:
+                self._outrun(attempt)
+            elif attempt.phase is Phase.ASKED:
+                self._drop(attempt)
+
+    def _outrun(self, attempt: Attempt) -> None:
+        attempt.rest()
+        attempt.phase = Phase.OUTRUN
+
+    def _drop(self, attempt: Attempt) -> None:
+        self._leave(attempt)
+        if attempt.answer is not None:
+            attempt.answer.cancel()
+
+    def _leave(self, attempt: Attempt) -> None:
+        attempt.rest()
+        self._attempts.remove(attempt)
+
+    def _since(self, attempt: Attempt) -> float:
+        return self._outlet.timers.seconds() - attempt.asked_at if attempt.asked_at else 0.0
