@@ -22,8 +22,9 @@ from edgecache.upstream.delivery import Delivery
 from edgecache.upstream.heads import END, FramingError, HeadBuffer, ParsedHead, parse_head
 from edgecache.upstream.requests import ContentPump
 from edgecache.upstream.responses import Response
+from edgecache.upstream.tls import is_refusal, reason
 from edgecache.words.config import UpstreamSettings
-from edgecache.words.errors import BadResponse, ConnectionLost, ContentStalled, HeadTimedOut, UpstreamFailed
+from edgecache.words.errors import BadResponse, ConnectionLost, ContentStalled, HeadTimedOut, TLSFailed, UpstreamFailed
 from edgecache.words.messages import Head, Outbound
 
 # Smaller pieces are joined before they are handed over: a call costs more than the copy.
@@ -174,6 +175,9 @@ class Exchange(Delivery):
 
     def lost(self, error: Exception | None) -> None:
         """See :meth:`edgecache.upstream.connection.User.lost`."""
+        if self._unheard and self._connection is not None and self._connection.used == 1 and is_refusal(error):
+            self.failed(TLSFailed(self.address.name, self.since(), reason(error)))
+            return
         self._lost("closed without an end" if error is None else str(error) or type(error).__name__)
 
     def expired(self) -> None:
@@ -357,9 +361,13 @@ class Exchange(Delivery):
     def _refuse(self, error: FramingError) -> None:
         self.failed(BadResponse(self.address.name, self.since(), str(error)))
 
+    @property
+    def _unheard(self) -> bool:
+        """Did not one octet of an answer come?"""
+        return self._stage is _AWAITING and self._heard is None and not self._interims
+
     def _lost(self, detail: str) -> None:
-        unheard = self._stage is _AWAITING and self._heard is None and not self._interims
-        reused = unheard and self._connection is not None and self._connection.used > 1
+        reused = self._unheard and self._connection is not None and self._connection.used > 1
         self.failed(ConnectionLost(self.address.name, self.since(), detail, reused))
 
     def _over(self, *, reusable: bool) -> None:

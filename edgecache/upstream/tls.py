@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import ssl
+from typing import TypeGuard
 
 from cryptography import x509
 from service_identity import CertificateError, VerificationError
@@ -12,6 +14,8 @@ from service_identity.cryptography import verify_certificate_hostname, verify_ce
 
 from edgecache.words.config import UpstreamSettings
 from edgecache.words.errors import ConfigError
+
+_REFUSALS = re.compile(r"_ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
 
 
 def client_context(settings: UpstreamSettings) -> ssl.SSLContext:
@@ -58,12 +62,22 @@ def _problem(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def is_refusal(error: Exception | None) -> TypeGuard[ssl.SSLError]:
+    """
+    Did the peer refuse our certificate, or miss one?
+
+    In TLS 1.3 its alert comes after the handshake, when the request may be on its way already; it is not processed
+    (RFC 8446 §4.4.2.4, §6.2).
+    """
+    return isinstance(error, ssl.SSLError) and _REFUSALS.search(error.reason or "") is not None
+
+
 def reason(error: OSError) -> str:
     """:return: why a handshake failed, as short as OpenSSL can say it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return getattr(error, "verify_message", "") or str(error)
     if isinstance(error, ssl.SSLError):
-        return error.reason or str(error)
+        return error.reason.replace("_", " ").lower() if error.reason else str(error)
     return str(error) or type(error).__name__
 
 
