@@ -38,6 +38,7 @@ from edgecache.store.writing import StoreWriter
 from edgecache.upstream.addresses import AddressBook, Origin, parse_origin, unix_address
 from edgecache.upstream.client import Client
 from edgecache.upstream.dialing import LoopDialer
+from edgecache.upstream.standing import Standing
 from edgecache.wire.access import AccessLog
 from edgecache.wire.listener import Listener
 from edgecache.wire.listening import Server, start_server
@@ -130,6 +131,8 @@ async def start_worker(parts: WorkerParts) -> Worker:
     reader = StoreReader(parts.environments, page, writer.damaged)
     client = Client(LoopDialer(parts.loop), timers, config.upstream)
     book = _follow_addresses(parts)
+    standing = Standing(page.health, parts.channel.notify, timers, config.upstream)
+    parts.channel.on("ejected", standing.told_ejected)
     sender = Sender(reader, page)
 
     async def invalidate(selectors: tuple[Selector, ...]) -> None:
@@ -140,7 +143,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
     fills = Fills(
         reader,
         writer,
-        Attempts(client, book, config.upstream, timers, page),
+        Attempts.of(client, book, standing, config.upstream, timers, page),
         epochs,
         sender,
         page,

@@ -1,97 +1,132 @@
-"""Ask one candidate after the other until one gives a usable head (DESIGN 8)."""
+"""A worker's way to the origins of each site: heads by quests, contents that go on elsewhere (DESIGN 8)."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
+from edgecache.fills.quest import Outlet, Quest
+from edgecache.rules.allowance import Allowance, Ticket
+from edgecache.rules.hedging import Latencies
 from edgecache.rules.routing import candidates
 from edgecache.rules.sites import Site
 from edgecache.upstream.addresses import Address, AddressBook, Origin, parse_origin
 from edgecache.upstream.client import Client
 from edgecache.upstream.responses import Response
+from edgecache.upstream.standing import Standing
 from edgecache.words.config import UpstreamSettings
-from edgecache.words.counters import Counter
-from edgecache.words.errors import ConnectionLost, ResolveFailed, UpstreamFailed
+from edgecache.words.errors import ResolveFailed
 from edgecache.words.messages import Head, Outbound
 from edgecache.words.ports import Counts, Timers
-
-ELSEWHERE = frozenset((502, 503, 504))
-"""Statuses by which an origin says that it is not well: another one may be (FIELD 1)."""
 
 
 @define(eq=False)
 class Attempts:
     """
-    A worker's way to the origins of each site.
+    Requests of one worker to the origins of its sites.
 
-    :ivar budget: seconds from the first attempt to a head, all attempts together.
+    Budgets and latencies are this worker's; health is the node's (:class:`~edgecache.upstream.standing.Standing`).
     """
 
-    _client: Client
     _book: AddressBook
-    _settings: UpstreamSettings
-    _timers: Timers
-    _counts: Counts
+    _outlet: Outlet
+    _allowance: Allowance
+    _latencies: dict[int, Latencies] = field(factory=dict)
     _origins: dict[int, tuple[Origin, ...]] = field(factory=dict)
     _turn: int = 0
 
+    @classmethod
+    def of(
+        cls,
+        client: Client,
+        book: AddressBook,
+        standing: Standing,
+        settings: UpstreamSettings,
+        timers: Timers,
+        counts: Counts,
+    ) -> Attempts:
+        """:param standing: tells it of ejections from now on."""
+        allowance = Allowance(settings.attempt_share, settings.attempt_least, settings.hedge_share)
+        attempts = cls(book, Outlet(client, standing, settings, timers, counts), allowance)
+        standing.on_ejected(attempts._ejected)
+        return attempts
+
     async def ask(self, site: Site, outbound: Outbound, interim: Callable[[Head], None] | None) -> Response:
         """
-        :return: the first usable response, or the last origin's own 502, 503 or 504.
+        :return: the first usable response, or an origin's own 502, 503 or 504; if its content breaks off, the rest
+            comes from another address wherever that is possible.
         :raises UpstreamFailed: of the last address tried.
         """
-        began = self._timers.seconds()
         addresses = self._candidates(site)
         if not addresses:
             raise ResolveFailed(self._names(site), 0.0, "no address of it is known")
-        for number, address in enumerate(addresses, 1):
-            last = number == len(addresses)
-            left = self._settings.first_byte_seconds - (self._timers.seconds() - began)
-            try:
-                try:
-                    response = await self._once(address, outbound, interim, left, last)
-                except ConnectionLost as lost:
-                    if not (last and lost.reused and outbound.idempotent):
-                        raise
-                    # It was idle, and the origin closed it just then: that says nothing about the origin, and
-                    # there is nobody else to ask (RFC 9112 §9.3.1). Once, on a connection of its own.
-                    response = await self._once(address, outbound, interim, left, last, fresh=True)
-            except UpstreamFailed as failure:
-                self._counts.add(Counter.UPSTREAM_FAILURES)
-                if last or left <= 0 or (failure.sent and not outbound.idempotent):
-                    raise
-                continue
-            if last or response.head.status not in ELSEWHERE or not outbound.idempotent:
-                return response
-            response.cancel()
-        raise AssertionError("the last candidate either answers or raises")
+        ticket = self._allowance.ticket()
+        try:
+            response = await self._quest(site, outbound, interim, addresses, ticket).start()
+        except BaseException:
+            ticket.close()
+            raise
+        ticket.close()
+        return response
 
-    def _once(
+    def _rest(self, site: Site, ticket: Ticket, outbound: Outbound, tried: frozenset[Address]) -> Deferred[Response]:
+        """Ask for the rest of a content, at an address that was not asked for one before."""
+        left = [address for address in self._candidates(site) if address not in tried]
+        if not left:
+            return fail(ResolveFailed(self._names(site), 0.0, "every address was asked for the rest"))
+        quest = self._quest(site, outbound, None, left, ticket)
+
+        def give_up(_: object) -> None:
+            ticket.stay()
+            quest.result.cancel()
+
+        def proceed() -> None:
+            quest.start().chainDeferred(admitted)
+
+        admitted: Deferred[Response] = Deferred(give_up)
+        ticket.move(proceed)
+        return admitted
+
+    def _quest(
         self,
-        address: Address,
+        site: Site,
         outbound: Outbound,
         interim: Callable[[Head], None] | None,
-        left: float,
-        last: bool,
-        *,
-        fresh: bool = False,
-    ) -> Deferred[Response]:
-        self._counts.add(Counter.UPSTREAM_REQUESTS)
-        # Nothing comes after the last one: it may take what is left. Content takes its own time to be sent.
-        head_seconds = left if last and outbound.content is None else min(left, self._settings.head_seconds)
-        if outbound.content is not None:
-            head_seconds = self._settings.first_byte_seconds
-        return self._client.ask(address, outbound, interim=interim, head_seconds=max(head_seconds, 0.001), fresh=fresh)
+        addresses: list[Address],
+        ticket: Ticket,
+    ) -> Quest:
+        latencies = self._latencies.get(site.id)
+        if latencies is None:
+            latencies = self._latencies[site.id] = Latencies(self._outlet.settings.hedge_window_seconds)
+        return Quest(self._outlet, outbound, interim, deque(addresses), ticket, latencies)
 
     def _candidates(self, site: Site) -> list[Address]:
+        self._turn += 1
+        standing = self._outlet.standing
+        known = [self._book.of(origin) for origin in self._origins_of(site)]
+        return candidates(known, site.settings.policy, self._turn, standing.share, standing.ejected)
+
+    def _others(self, site: Site, address: Address) -> bool:
+        """Is another address of the site as good as new?"""
+        share = self._outlet.standing.share
+        return any(
+            other != address and share(other) >= 1.0
+            for origin in self._origins_of(site)
+            for other in self._book.of(origin)
+        )
+
+    def _origins_of(self, site: Site) -> tuple[Origin, ...]:
         origins = self._origins.get(site.id)
         if origins is None:
             origins = self._origins[site.id] = tuple(parse_origin(url) for url in site.settings.origins)
-        self._turn += 1
-        return candidates([self._book.of(origin) for origin in origins], site.settings.policy, self._turn)
+        return origins
+
+    def _ejected(self, slot: int) -> None:
+        for quest in list(self._outlet.quests):
+            quest.ejected(slot)
 
     def _names(self, site: Site) -> str:
-        return ", ".join(origin.name for origin in self._origins[site.id])
+        return ", ".join(origin.name for origin in self._origins_of(site))

@@ -28,6 +28,25 @@ class CandidateTests(SynchronousTestCase):
             [candidates(self.ORIGINS, Policy.ORDERED, turn) for turn in (0, 1)],
         )
 
+    def test_origins_and_their_addresses_meet_in_every_pair(self) -> None:
+        pairs = {tuple(candidates((("a1", "a2"), ("b1", "b2")), Policy.ROUND_ROBIN, turn)[:2]) for turn in range(4)}
+        self.assertEqual({("a1", "a2"), ("a2", "a1"), ("b1", "b2"), ("b2", "b1")}, pairs)
+
+    def test_the_ejected_come_last_and_those_slow_to_connect_before_them(self) -> None:
+        share = {"a1": 0.0, "b1": 0.0}.get
+        for policy in Policy:
+            for turn in range(6):
+                found = candidates(self.ORIGINS, policy, turn, lambda one: share(one, 1.0), "b1".__eq__)
+                self.assertEqual(["a1", "b1"], found[-2:])
+
+    def test_one_that_came_back_is_asked_first_for_its_share_of_requests(self) -> None:
+        for wanted in (0.1, 0.5, 0.9):
+            first = [
+                candidates((("a",), ("b",)), Policy.ROUND_ROBIN, turn, {"a": wanted, "b": 1.0}.__getitem__)[0]
+                for turn in range(2000)
+            ]
+            self.assertLess(abs(first.count("a") - 1000 * wanted), 20, wanted)
+
     def test_nothing_known_is_nobody(self) -> None:
         self.assertEqual([], candidates(((), ()), Policy.ROUND_ROBIN, 3))
 
