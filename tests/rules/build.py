@@ -68,6 +68,7 @@ def respond(
     length: int | None = 10,
     floor: int = 7,
     delimited_by_close: bool = False,
+    fallback: bool = False,
 ) -> OnResponse:
     if forward is None:
         forward = Forward(ForwardReason.URI_MISS, alone=asked.head or asked.bypass or not asked.joinable)
@@ -80,6 +81,7 @@ def respond(
         requested_at=at - took,
         responded_at=at,
         floor=floor,
+        fallback=fallback,
     )
 
 

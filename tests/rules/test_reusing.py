@@ -8,8 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.decisions import Forward, Refuse, Reuse
 from edgecache.rules.policy import on_failure
-from edgecache.words.errors import BadResponse, ConnectFailed, HeadTimedOut, UpstreamBusy
+from edgecache.words.errors import ConnectFailed
 from edgecache.words.reasons import ForwardReason, PurgeMode
+from tests.failures import PROXY_ERRORS, kinds
 from tests.rules.build import INDEX, NOW, PLAIN, asked, consider, reused, stored
 
 FRESH = "Cache-Control: max-age=60"
@@ -240,8 +241,19 @@ class FailureTests(SynchronousTestCase):
     def test_the_error_names_its_cause_and_says_when_to_try_again(self) -> None:
         """503 whatever the cause, also for installers, which never try again after 504 (FIELD 3)."""
         for of in (PLAIN, INDEX):
-            for failure in (ConnectFailed("o", 1), HeadTimedOut("o", 1), UpstreamBusy("o", 1), BadResponse("o", 1)):
-                found = on_failure(asked(of=of), Forward(ForwardReason.URI_MISS), NOW, failure)
+            for kind in kinds():
+                found = on_failure(asked(of=of), Forward(ForwardReason.URI_MISS), NOW, kind("o", 1.0))
                 assert isinstance(found, Refuse)
-                self.assertEqual((503, failure.proxy_error), (found.status, found.proxy_error))
+                self.assertEqual((503, kind.proxy_error), (found.status, found.proxy_error))
                 self.assertIn(b"retry-after", dict(found.fields))
+
+    def test_whatever_failed_what_is_stored_is_served(self) -> None:
+        request, one = asked(), stored(FRESH)
+        forward = forwarded(consider(request, one, after=61))
+        for kind in kinds():
+            self.assertIsInstance(on_failure(request, forward, NOW + 61, kind("o", 1.0)), Reuse, kind.__name__)
+
+    def test_the_causes_are_those_that_are_registered(self) -> None:
+        """RFC 9209 §2.3"""
+        self.assertGreater(len(kinds()), 12)
+        self.assertEqual([], [kind.__name__ for kind in kinds() if kind.proxy_error not in PROXY_ERRORS])

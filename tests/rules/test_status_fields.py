@@ -44,6 +44,27 @@ class CacheStatusTests(SynchronousTestCase):
         self.assertEqual(1, parsed[0][1]["ttl"])
 
 
+class ProxyStatusTests(SynchronousTestCase):
+    """RFC 9209 §2"""
+
+    def test_what_went_wrong_upstream(self) -> None:
+        for options, expected in (
+            ({"error": "connection_timeout"}, b"proxy-status: edge-1; error=connection_timeout\r\n"),
+            ({"received": 503}, b"proxy-status: edge-1; received-status=503\r\n"),
+            ({"detail": 'a "b"'}, b'proxy-status: edge-1; details="a \\"b\\""\r\n'),
+        ):
+            self.assertEqual(expected, status_fields.proxy_status(SITE, **options))
+
+    @given(st.text(max_size=30), st.sampled_from(("", "dns_error")), st.none() | st.integers(100, 999))
+    @settings(max_examples=100, deadline=None)
+    def test_anything_makes_a_valid_field(self, detail: str, error: str, received: int | None) -> None:
+        line = status_fields.proxy_status(SITE, error=error, received=received, detail=detail)
+        name, _, value = line.partition(b": ")
+        parsed: Any = http_sf.parse(value.rstrip(b"\r\n"), tltype="list")
+        self.assertEqual((b"proxy-status", 1), (name, len(parsed)))
+        self.assertEqual(received, parsed[0][1].get("received-status"))
+
+
 class RefusalTests(SynchronousTestCase):
     def test_it_says_what_is_wrong_and_is_stored_by_nobody(self) -> None:
         refuse = Refuse(503, 'no "upstream"', "connection_timeout", ((b"retry-after", b"5"),))

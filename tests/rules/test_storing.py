@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.rules.decisions import WHOLE, Forward, Pass, ServeStale, Store
+from edgecache.rules.decisions import WHOLE, Forward, Pass, Reuse, ServeStale, Store
 from edgecache.rules.presenting import complete, head_of
 from edgecache.rules.selectors import tag_selector
 from edgecache.words.config import Profile
@@ -18,6 +18,7 @@ from tests.rules.build import (
     NOW,
     PLAIN,
     asked,
+    consider,
     field_lines,
     head,
     plan_for,
@@ -386,6 +387,13 @@ class PassTests(SynchronousTestCase):
             self.assertEqual(status, status_of(found.head))
 
 
+class OneRequestTests(SynchronousTestCase):
+    def test_what_is_about_one_request_or_network_is_not_stored(self) -> None:
+        """RFC 6585 §3 to §6"""
+        for status in (428, 429, 431, 511):
+            self.assertFalse(is_stored(FRESH, status=status), status)
+
+
 class ServerErrorTests(SynchronousTestCase):
     """RFC 9111 §4.3.3"""
 
@@ -397,9 +405,53 @@ class ServerErrorTests(SynchronousTestCase):
             assert isinstance(found, ServeStale)
             self.assertEqual((70, True), (found.reuse.age, found.reuse.stale))
 
-    def test_where_staleness_is_forbidden_the_error_is_passed_on(self) -> None:
+            self.assertEqual((f"origin answered {status}", status), (found.detail, found.received))
+
+    def test_where_staleness_is_forbidden_the_error_is_passed_on_and_leaves_what_is_stored(self) -> None:
         forward = Forward(ForwardReason.STALE, stored(FRESH), stale_allowed=False)
-        self.assertIsInstance(respond(asked(), head(status=503), forward=forward, at=NOW + 70), Pass)
+        for status in (500, 501, 502, 503, 504, 505, 599):
+            found = respond(asked(), head(FRESH, status=status), forward=forward, at=NOW + 70)
+            assert isinstance(found, Pass), status
+            self.assertEqual((status, None, False), (status_of(found.head), found.update, found.remember))
+
+    def test_after_the_window_of_stale_if_error_it_is_not_replaced_either(self) -> None:
+        forward = Forward(ForwardReason.STALE, stored(f"{FRESH}, stale-if-error=5"), stale_allowed=True)
+        self.assertIsInstance(respond(asked(), head(FRESH, status=500), forward=forward, at=NOW + 70), Pass)
+
+    def test_no_error_replaces_what_is_good(self) -> None:
+        """Also one that an origin wants to have stored; nor what is stored of a loss."""
+        for status in (200, 301, 404):
+            forward = Forward(ForwardReason.STALE, stored(FRESH, status=status), stale_allowed=True)
+            for error in (501, 505, 520, 599):
+                found = respond(asked(), head(FRESH, status=error), forward=forward, at=NOW + 70)
+                self.assertIsInstance(found, Pass, (status, error))
+
+    def test_an_error_takes_the_place_of_an_error(self) -> None:
+        forward = Forward(ForwardReason.STALE, stored(FRESH, status=599), stale_allowed=True)
+        self.assertIsInstance(respond(asked(), head(FRESH, status=505), forward=forward, at=NOW + 70), Store)
+
+    def test_a_refresh_behind_a_stale_answer_leaves_it_where_it_is(self) -> None:
+        """RFC 5861 §3: nobody waits, and nothing is lost."""
+        one = stored(f"{FRESH}, stale-while-revalidate=60, stale-if-error=5")
+        for after, expected in ((61, ServeStale), (70, Pass)):
+            reuse = consider(asked(), one, after=after)
+            assert isinstance(reuse, Reuse) and reuse.behind is not None
+            found = respond(asked(), head(FRESH, status=500), forward=reuse.behind, at=NOW + after)
+            self.assertIsInstance(found, expected, after)
+
+    def test_an_installer_gets_503_for_504(self) -> None:
+        """FIELD 3: it tries again after the one, never after the other."""
+        by = asked(of=INDEX, target="/simple/a/")
+        found = respond(by, head("Retry-After: 3600", status=504, reason="Gateway Timeout"))
+        assert isinstance(found, Pass)
+        self.assertEqual((503, "5"), (status_of(found.head), field_lines(found.head)["retry-after"]))
+        for status in (500, 502, 503):
+            found = respond(by, head(status=status))
+            assert isinstance(found, Pass)
+            self.assertEqual(status, status_of(found.head))
+        plain = respond(asked(), head(status=504))
+        assert isinstance(plain, Pass)
+        self.assertEqual(504, status_of(plain.head))
 
     def test_other_errors_are_the_resource_s(self) -> None:
         forward = Forward(ForwardReason.STALE, stored(FRESH), stale_allowed=True)
