@@ -169,7 +169,7 @@ class Quest:
             attempt.timer = outlet.timers.callLater(outlet.settings.next_address_seconds, self._slow, attempt)
             # A kept-alive connection's head deadline is all there is; connecting takes its own time.
             self._limit()
-        attempt.answer.addCallbacks(self._answered, self._failed, callbackArgs=(attempt,), errbackArgs=(attempt,))
+        _ = attempt.answer.addCallbacks(self._answered, self._failed, callbackArgs=(attempt,), errbackArgs=(attempt,))
 
     def _connected(self, attempt: Attempt) -> None:
         outlet = self._outlet
@@ -304,13 +304,13 @@ class Quest:
             self._win(spare)
         else:
             assert self._failure is not None
-            self._lose(Failure(self._failure))
+            self._lose(self._failure)
 
     def _win(self, response: Response) -> None:
         self._end()
         self.result.callback(response)
 
-    def _lose(self, failure: Failure) -> None:
+    def _lose(self, failure: Failure | UpstreamFailed) -> None:
         if not self._over:
             self._end()
             self.result.errback(failure)
