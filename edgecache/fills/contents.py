@@ -6,6 +6,12 @@
 # reading just now must not be woken by that: it would read, and write to its client, the later octets
 # before those that it is about to be given. It reads again anyway until nothing comes.
 
+# Note [content with a digest]
+#
+# The response itself checks it and never ends with wrong content; here it only waits: up to 1 MiB for the end,
+# of more the last 64 KiB (FIELD 1, rule 7). A client that has not been sent a head by then can still be given
+# another answer, so heads wait as well while nothing may be shown.
+
 from __future__ import annotations
 
 from collections import deque
@@ -13,6 +19,7 @@ from collections.abc import Callable
 
 from attrs import define, field
 
+from edgecache.rules.digests import showable
 from edgecache.store.writing import ContentWriter
 from edgecache.upstream.responses import Response
 from edgecache.words.counters import Counter
@@ -44,18 +51,25 @@ class Filling:
 
     :ivar length: octets in all; ``None`` until the end where the upstream announced none.
     :ivar complete: everything has come, and as much as was announced.
+    :ivar withheld: nothing may be shown yet, see Note [content with a digest]; ``shown`` is called once
+        when that changes. It stays so if the content fails before.
     """
 
     _writer: ContentWriter
     _response: Response
     _counts: Counts
     _done: Callable[[], None]
+    _shown: Callable[[], None]
     length: int | None
+    withheld: bool = field(init=False)
     complete: bool = False
     failed: Exception | None = None
     _views: list[View] = field(factory=list)
     _paused: bool = False
     _at_last: Callable[[], None] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.withheld = self._response.digest is not None
 
     @property
     def written(self) -> int:
@@ -80,6 +94,8 @@ class Filling:
             self.fail(ConnectionLost("upstream", 0.0, f"more than the announced {self.length} octets"))
             return
         self._writer.write(data)
+        if self.withheld and self._visible:
+            self._show()
         self._wake_views()
         self._pace()
 
@@ -89,6 +105,9 @@ class Filling:
             return
         self.length = self._writer.written
         self.complete = True
+        if self.withheld:
+            # Before the commit: what nobody reads after that is let go.
+            self._show()
         self._finish()
 
     def fail(self, failure: Exception) -> None:
@@ -139,6 +158,10 @@ class Filling:
         """:return: what has come from ``position`` on, at most ``limit`` octets."""
         if self.failed is not None:
             return b""
+        if self._response.digest is not None:
+            limit = min(limit, self._visible - position)
+            if limit <= 0:
+                return b""
         try:
             return self._writer.read(position, limit)
         except EdgeError as missing:
@@ -151,6 +174,16 @@ class Filling:
         if self._writer.failed is not None:
             self._pace()
 
+    @property
+    def _visible(self) -> int:
+        """See Note [content with a digest]."""
+        written = self._writer.written
+        return written if self.complete or self._response.digest is None else showable(self.length, written)
+
+    def _show(self) -> None:
+        self.withheld = False
+        self._shown()
+
     def _worth_finishing(self) -> bool:
         if self._writer.failed is not None:
             return False
@@ -162,7 +195,8 @@ class Filling:
         if self.complete or self.failed is not None:
             return
         if self._writer.failed is not None:
-            slowest = min((view.position for view in self._views), default=self._writer.written)
+            nobody = 0 if self.withheld else self._writer.written
+            slowest = min((view.position for view in self._views), default=nobody)
             self._writer.discard(slowest)
             full = self._writer.written - slowest > WINDOW
         else:
@@ -256,7 +290,7 @@ class Passing:
         self._counts.add(Counter.BYTES_FETCHED, len(data))
         self._pieces.append(data)
         self._held += len(data)
-        if self._held > PASS_HIGH and not self._paused:
+        if self._readable > PASS_HIGH and not self._paused:
             self._paused = True
             self._response.pause()
         self._wake()
@@ -272,7 +306,8 @@ class Passing:
     def read(self, position: int, limit: int) -> bytes:
         if position != self._position:
             raise ValueError(f"content passed through can be read once: at {self._position}, not at {position}")
-        if not self._pieces:
+        limit = min(limit, self._readable)
+        if not limit:
             return b""
         piece = self._pieces.popleft()
         if len(piece) > limit:
@@ -280,7 +315,7 @@ class Passing:
             piece = piece[:limit]
         self._held -= len(piece)
         self._position += len(piece)
-        if self._paused and self._held < PASS_LOW:
+        if self._paused and self._readable < PASS_LOW:
             self._paused = False
             self._busy = True  # See Note [no wake within a read]
             try:
@@ -299,6 +334,13 @@ class Passing:
     def detach(self, reader: Reader) -> None:
         self._reader = None
         self._response.cancel()
+
+    @property
+    def _readable(self) -> int:
+        """Octets held that may be shown, see Note [content with a digest]."""
+        if self._complete or self._response.digest is None:
+            return self._held
+        return max(0, showable(self.length, self._position + self._held) - self._position)
 
     def _wake(self) -> None:
         if self._reader is not None and not self._busy:

@@ -24,7 +24,7 @@ from edgecache.upstream.addresses import parse_origin
 from edgecache.upstream.responses import Response
 from edgecache.words.config import Policy
 from edgecache.words.counters import Counter
-from edgecache.words.errors import ClientGone, UpstreamFailed
+from edgecache.words.errors import ClientGone, UpstreamFailed, WrongDigest
 from edgecache.words.messages import Head
 from edgecache.words.ports import Downstream
 from edgecache.words.stored import Variants
@@ -36,6 +36,9 @@ _log = Logger()
 
 FAR_AHEAD = 1 << 20
 """A range that begins so many octets after what has come is fetched on its own."""
+
+RESTARTS = 2
+"""A fill whose content was wrong is asked again so often, as long as nobody has been sent any of it."""
 
 VARY_SETS = 4
 """Sets of nominated fields remembered under one key."""
@@ -73,6 +76,7 @@ class Fill:
 
     :ivar floor: the epoch taken before anybody was asked.
     :ivar registered: under which key others find it; ``None``: nobody may join.
+    :ivar restarts: how often it was asked before, and answered with wrong content.
     """
 
     _fills: Fills
@@ -82,6 +86,7 @@ class Fill:
     floor: int
     registered: bytes | None
     waiters: list[Waiter] = field(factory=list)
+    restarts: int = 0
     phase: Phase = Phase.ASKING
     _plan: Store | Freshen | None = None
     _filling: Filling | None = None
@@ -107,8 +112,8 @@ class Fill:
         return plan is None or may_share(asked, self.leader, plan, now)
 
     def join(self, waiter: Waiter) -> None:
-        """``waiter`` gets the response, from its first octet, as soon as it is there."""
-        if self._plan is None:
+        """``waiter`` gets the response, from its first octet, as soon as it is there and may be shown."""
+        if self._plan is None or (self._filling is not None and self._filling.withheld):
             self.waiters.append(waiter)
         else:
             self._serve(waiter)
@@ -126,8 +131,8 @@ class Fill:
             counts.add(Counter.FILLS_RUNNING, -1)
             if self._filling is None:
                 self.leave()
-            for waiter in self._take():
-                self._refuse(waiter, Refuse(500, "the node failed to answer; its log says why"))
+            if self._filling is None or not self._filling.withheld:
+                self._refuse_all()
 
     async def _exchange(self) -> None:
         content = None
@@ -197,13 +202,20 @@ class Fill:
         self._plan = plan
         self.phase = Phase.STREAMING
         self._writer = self._fills.writer.begin()
-        filling = Filling(self._writer, response, self._fills.counts, self._filled, None if size < 0 else size)
+        length = None if size < 0 else size
+        filling = Filling(self._writer, response, self._fills.counts, self._filled, self._shown, length)
         self._filling = filling
-        waiters = self._take()
-        for waiter in waiters:
-            self._serve(waiter)
+        waiters = [] if filling.withheld else self._serve_all()
         filling.start()
-        if waiters and all(waiter.downstream.gone for waiter in waiters):
+        self._look_for_readers(filling, waiters)
+
+    def _shown(self) -> None:
+        """The content was withheld until now (rule 7 of FIELD 1)."""
+        assert self._filling is not None
+        self._look_for_readers(self._filling, self._serve_all())
+
+    def _look_for_readers(self, filling: Filling, served: list[Waiter]) -> None:
+        if served and all(waiter.downstream.gone for waiter in served):
             filling.unwanted()
 
     def _filled(self) -> None:
@@ -212,8 +224,6 @@ class Fill:
         assert filling is not None and isinstance(plan, Store)
         if filling.failed is not None:
             self.leave()
-            if isinstance(filling.failed, UpstreamFailed):
-                self._fills.counts.add(Counter.UPSTREAM_FAILURES)
             _log.info(
                 "{target}: the content broke off after {octets} octets: {why}",
                 target=self.leader.request.target.decode("latin-1"),
@@ -221,8 +231,19 @@ class Fill:
                 why=filling.failed,
             )
             filling.when_unread(self._writer.abandon)
+            if self.waiters:
+                self._unshown(filling.failed)
             return
         background(self._commit(filling, plan), "store a response")
+
+    def _unshown(self, failure: Exception) -> None:
+        """The content broke off, or is wrong, and nobody was sent any of it."""
+        if isinstance(failure, WrongDigest) and self.restarts < RESTARTS:
+            self._fills.restart(self.leader, self.forward, self.record_hash, self._take(), self.restarts + 1)
+        elif isinstance(failure, UpstreamFailed):
+            self._fail(failure)
+        else:
+            self._refuse_all()
 
     async def _commit(self, filling: Filling, plan: Store) -> None:
         writer = self._writer
@@ -304,6 +325,13 @@ class Fill:
         first.downstream.send_from(head, source, 0, response.length)
 
     # Delivering
+
+    def _serve_all(self) -> list[Waiter]:
+        """:return: those that were served."""
+        waiters = self._take()
+        for waiter in waiters:
+            self._serve(waiter)
+        return waiters
 
     def _serve(self, waiter: Waiter) -> None:
         plan = self._plan
@@ -388,6 +416,10 @@ class Fill:
 
     def _refuse(self, waiter: Waiter, refuse: Refuse) -> None:
         self._fills.refuse(waiter.asked, refuse, waiter.downstream, waiter.forward.reason)
+
+    def _refuse_all(self) -> None:
+        for waiter in self._take():
+            self._refuse(waiter, Refuse(500, "the node failed to answer; its log says why"))
 
     def _take(self) -> list[Waiter]:
         waiters, self.waiters = self.waiters, []

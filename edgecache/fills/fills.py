@@ -80,9 +80,15 @@ class Fills:
         waiter.forward = evolve(waiter.forward, stored=None, alone=True)
         self.alone(waiter)
 
-    def restart(self, leader: Asked, forward: Forward, record_hash: bytes, waiters: list[Waiter]) -> None:
-        """Ask again for everybody who waited, with another question."""
-        self._start(leader, forward, record_hash, None if forward.alone else record_hash, waiters)
+    def restart(
+        self, leader: Asked, forward: Forward, record_hash: bytes, waiters: list[Waiter], restarts: int = 0
+    ) -> None:
+        """
+        Ask again for everybody who waited: with another question, or because the content was wrong.
+
+        :param restarts: how often it was.
+        """
+        self._start(leader, forward, record_hash, None if forward.alone else record_hash, waiters, restarts)
 
     def remember_unshareable(self, key_hash: bytes) -> None:
         """The response for this key may not be shared: let nobody queue for it for a while."""
@@ -137,8 +143,9 @@ class Fills:
         record_hash: bytes,
         registered: bytes | None,
         waiters: list[Waiter],
+        restarts: int = 0,
     ) -> None:
-        fill = Fill(self, asked, forward, record_hash, self.epochs.current(), registered, waiters)
+        fill = Fill(self, asked, forward, record_hash, self.epochs.current(), registered, waiters, restarts)
         if registered is not None:
             # A fill from before a purge goes on for those who wait for it; nobody new finds it.
             self._running[registered] = fill

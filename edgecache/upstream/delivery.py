@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Literal
 
+from edgecache.rules.digests import Digest
 from edgecache.upstream.responses import Sink
 from edgecache.words.errors import UpstreamFailed
 
@@ -17,12 +19,14 @@ class Delivery:
     class: most exchanges end without ever touching them.
     """
 
+    digest: Digest | None = None
     _sink: Sink | None = None
     _paused = False
     _flushing = False
     _held: deque[bytes] | None = None
     # What the sink is told last; True is a complete end.
     _ending: UpstreamFailed | Literal[True] | None = None
+    _when_broken: Callable[[], None] | None = None
 
     def attach(self, sink: Sink) -> None:
         """See :meth:`edgecache.upstream.responses.Response.attach`."""
@@ -46,6 +50,10 @@ class Delivery:
                 # The sink may have paused again meanwhile.
                 if not self._paused:
                     self.reading(True)
+
+    def when_broken(self, callback: Callable[[], None]) -> None:
+        """See :meth:`edgecache.upstream.responses.Response.when_broken`."""
+        self._when_broken = callback
 
     def reading(self, may: bool) -> None:
         """To be overridden: go on, or stop, taking octets from the socket."""
@@ -87,7 +95,11 @@ class Delivery:
             finally:
                 self._flushing = False
         sink, ending = self._sink, self._ending
-        if sink is None or ending is None or self._paused or self._held:
+        if sink is None or ending is None:
+            return
+        if self._paused or self._held:
+            if self._when_broken is not None and isinstance(ending, UpstreamFailed):
+                self._when_broken()
             return
         self._sink = self._ending = None
         if isinstance(ending, UpstreamFailed):

@@ -4,8 +4,10 @@ A response as its asker sees it: a head, then content handed to a sink.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
+from edgecache.rules.digests import Digest
 from edgecache.upstream.addresses import Address
 from edgecache.words.errors import UpstreamFailed
 from edgecache.words.messages import Head
@@ -40,6 +42,8 @@ class Response(Protocol):
     :ivar delimited_by_close: nothing but the connection's end says that it is complete.
     :ivar minor: minor version of HTTP/1.
     :ivar requested_at: monotonic seconds when the request was handed in.
+    :ivar digest: what the content is checked against: :meth:`Sink.end` is called only if it is right. ``None``:
+        nothing checks it.
     """
 
     address: Address
@@ -48,6 +52,8 @@ class Response(Protocol):
     empty: bool
     delimited_by_close: bool
     minor: int
+    requested_at: float
+    digest: Digest | None
 
     def attach(self, sink: Sink) -> None:
         """
@@ -61,6 +67,13 @@ class Response(Protocol):
 
     def resume(self) -> None:
         """The contrary of :meth:`pause`. What was held is handed over within this call."""
+
+    def when_broken(self, callback: Callable[[], None]) -> None:
+        """
+        Call ``callback`` whenever a failure cannot be handed over because of :meth:`pause`.
+
+        Whoever can do something about it need not wait until the sink takes more.
+        """
 
     def cancel(self) -> None:
         """No more interest: the connection is closed unless the content was complete. May be called at any time."""

@@ -1,0 +1,386 @@
+"""
+A response whose content goes on elsewhere when it breaks off (DESIGN 8, FIELD 1).
+
+Whoever takes the content sees one, without a seam; :mod:`edgecache.rules.resuming` decides what fits to what.
+"""
+
+# Note [who is asked for the rest]
+#
+# Those that broke off come last. So the rest is asked for in two steps: first of everybody who neither broke
+# off nor gave a rest before, then, if that brings nothing, of those that broke off but gave no rest yet. That
+# way an only address, too, is asked again, once.
+
+# Note [failures behind a pause]
+#
+# While the sink is paused nothing is handed over, a failure neither. But the rest can be asked for meanwhile:
+# the response of now hands over to us what it held, and that it failed, and we hold the octets in its place.
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from edgecache.processes.background import background
+from edgecache.rules.digests import Check, Digest, repr_digest
+from edgecache.rules.resuming import OVERLAP, NotTheRest, known_of, on_answer, rest_of
+from edgecache.upstream.addresses import Address
+from edgecache.upstream.delivery import Delivery
+from edgecache.upstream.responses import Response, Sink
+from edgecache.words.config import UpstreamSettings
+from edgecache.words.counters import Counter
+from edgecache.words.errors import (
+    ConnectionLost,
+    ContentTooSlow,
+    UpstreamFailed,
+    WrongDigest,
+    WrongRange,
+)
+from edgecache.words.messages import Outbound
+from edgecache.words.ports import Counts, Timer, Timers
+from edgecache.words.reasons import Outcome
+
+_log = Logger()
+
+_LOOKS = 10
+"""Looks at the rate within ``slow_window_seconds``; the window slides by one of them."""
+
+AskRest = Callable[[Outbound, frozenset[Address]], Deferred[Response]]
+"""
+Ask for the rest of a content, none of those addresses: the first head of another one.
+
+Fails with a subclass of :class:`~edgecache.words.errors.UpstreamFailed` if none gives one, or none is left.
+"""
+
+
+class Told(Protocol):
+    """Who hears how exchanges end (:class:`edgecache.upstream.standing.Standing`)."""
+
+    def good(self, address: Address) -> None:
+        """Its content is complete, or enough of it has come."""
+
+    def failed(self, address: Address, outcome: Outcome | None, target: bytes | None = None) -> None:
+        """It failed, and ``target`` may show whether it is well again."""
+
+
+class Continuing(Delivery):
+    """
+    A :class:`~edgecache.upstream.responses.Response`, and the sink of those that it is put together from.
+
+    What it tells about itself is the first one's. A content that no rest would fit to
+    (:func:`~edgecache.rules.resuming.known_of`) is watched all the same: its end is told, its digest checked.
+
+    :ivar received: octets of the content so far, each counted once.
+    :ivar resumed: some of them came with a rest.
+    """
+
+    received = 0
+    resumed = False
+
+    def __init__(
+        self,
+        response: Response,
+        outbound: Outbound,
+        rest: AskRest,
+        standing: Told,
+        timers: Timers,
+        settings: UpstreamSettings,
+        counts: Counts,
+        others_healthy: Callable[[Address], bool],
+        over: Callable[[], None],
+        digest: Digest | None = None,
+    ) -> None:
+        """
+        :param outbound: what ``response`` answers.
+        :param others_healthy: is another address than that one in service, so that a slow one need not be put up with?
+        :param over: called once, when nothing more goes on upstream.
+        :param digest: of the whole content, where it is known otherwise than by its Repr-Digest.
+        """
+        self.address = response.address
+        self.head = response.head
+        self.length = response.length
+        self.empty = response.empty
+        self.delimited_by_close = response.delimited_by_close
+        self.minor = response.minor
+        self.requested_at = response.requested_at
+        whole = outbound.method == b"GET" and response.head.status == 200
+        self.digest = (digest or repr_digest(response.head.fields)) if whole else None
+        self._outbound = outbound
+        self._rest = rest
+        self._standing = standing
+        self._timers = timers
+        self._settings = settings
+        self._counts = counts
+        self._others_healthy = others_healthy
+        self._over: Callable[[], None] | None = over
+        self._check: Check | None = None if self.digest is None else self.digest.check()
+        self._complete = None if response.empty else response.length
+        self._known = known_of(
+            outbound,
+            response.head,
+            response.length,
+            delimited_by_close=response.delimited_by_close,
+            digest=self.digest,
+        )
+        self._tail = b""
+        # The response of now: how much of it came, how much that repeats, and was it called good?
+        self._response: Response | None = response
+        self._octets = 0
+        self._repeated = 0
+        self._praised = False
+        self._sources: set[Address] = set()
+        # See Note [who is asked for the rest].
+        self._asking: Deferred[Response] | None = None
+        self._broken: set[Address] = set()
+        self._gave_rest: set[Address] = set()
+        self._resumes = 0
+        # Octets at each look at the rate, the oldest first, while it was read all the time.
+        self._timer: Timer | None = None
+        self._looks: deque[int] = deque(maxlen=_LOOKS + 1)
+        self._read_throughout = True
+
+    # Response
+
+    def attach(self, sink: Sink) -> None:
+        """See :meth:`edgecache.upstream.responses.Response.attach`."""
+        self._sink = sink
+        if self._response is not None:
+            self._listen(self._response)
+        if self._over is not None and self._known is not None and self._settings.slow_octets_per_second:
+            self._looks.append(self._octets)
+            self._timer = self._timers.callLater(self._settings.slow_window_seconds / _LOOKS, self._look)
+
+    def reading(self, may: bool) -> None:
+        """The sink takes more, or has enough for now."""
+        self._read_throughout = False
+        if self._response is not None:
+            if may:
+                self._response.resume()
+            else:
+                self._response.pause()
+
+    def cancel(self) -> None:
+        """See :meth:`edgecache.upstream.responses.Response.cancel`. A rest that is asked for is not wanted either."""
+        self.drop()
+        response, self._response = self._response, None
+        asking, self._asking = self._asking, None
+        if response is not None:
+            if self.empty:
+                self._praise(response)
+            response.cancel()
+        over = self._settle()
+        if asking is not None:
+            asking.cancel()
+        over()
+
+    # Sink of the response of now
+
+    def data(self, data: bytes) -> None:
+        """See :meth:`edgecache.upstream.responses.Sink.data`."""
+        response = self._response
+        assert response is not None
+        self._octets += len(data)
+        if self._repeated:
+            data = self._compared(response, data)
+            if not data:
+                return
+        if self._complete is not None and self.received + len(data) > self._complete:
+            # What came of it before is no better: nothing is to be mended.
+            response.cancel()
+            detail = f"more than the {self._complete} octets of the content"
+            self._fail_with(WrongRange(response.address.name, self._since(response), detail), response, blamed=True)
+            return
+        self.received += len(data)
+        self._sources.add(response.address)
+        if self._known is not None:
+            self._tail = data[-OVERLAP:] if len(data) >= OVERLAP else (self._tail + data)[-OVERLAP:]
+        if self._check is not None:
+            self._check.update(data)
+        if not self._praised and self._octets >= self._settings.restore_octets:
+            self._praise(response)
+        self.hand_over(data)
+
+    def end(self) -> None:
+        """See :meth:`edgecache.upstream.responses.Sink.end`."""
+        response = self._response
+        assert response is not None
+        if self._repeated or self._complete not in (None, self.received):
+            detail = f"ended after {self.received} octets of {self._complete}"
+            self.fail(ConnectionLost(response.address.name, self._since(response), detail))
+            return
+        if self._check is not None and not self._check.right:
+            # Which of several sent what is wrong, nobody can tell.
+            mixed = len(self._sources) > 1
+            wrong = WrongDigest(
+                response.address.name,
+                self._since(response),
+                f"not what its {self._check.digest.algorithm} names",
+                mixed,
+            )
+            self._fail_with(wrong, response, blamed=not mixed)
+            return
+        self._praise(response)
+        if self.resumed:
+            self._counts.add(Counter.RESUMED)
+        self._finish(True)
+
+    def fail(self, failure: UpstreamFailed) -> None:
+        """See :meth:`edgecache.upstream.responses.Sink.fail`. There may be a way on."""
+        self._break(failure, blamed=True)
+
+    # Breaking off and going on
+
+    def _listen(self, response: Response) -> None:
+        response.when_broken(response.resume)  # See Note [failures behind a pause]
+        if self._paused:
+            response.pause()
+        response.attach(self)
+
+    def _break(self, failure: UpstreamFailed, *, blamed: bool) -> None:
+        """The response of now is of no more use."""
+        response = self._response
+        assert response is not None
+        known = self._known
+        if known is None or self._resumes >= self._settings.resumes:
+            self._fail_with(failure, response, blamed=blamed)
+            return
+        self._response = None
+        self._broken.add(response.address)
+        self._tell(failure, response, blamed=blamed)
+        if not self._resumes:
+            self._counts.add(Counter.RESUMES)
+        _log.info(
+            "{target}: broke off after {octets} octets, asking elsewhere for the rest: {why}",
+            target=self._outbound.target.decode("latin-1"),
+            octets=self.received,
+            why=failure,
+        )
+        self._ask(failure, self._broken | self._gave_rest)
+
+    def _ask(self, failure: UpstreamFailed, tried: set[Address]) -> None:
+        assert self._known is not None
+        asking = self._rest(rest_of(self._outbound, self._known, self.received), frozenset(tried))
+        self._asking = asking
+        arguments = (failure, tried)
+        told = asking.addCallbacks(self._answered, self._unanswered, callbackArgs=(failure,), errbackArgs=arguments)
+        background(told, "go on with a content")
+
+    def _unanswered(self, why: Failure, failure: UpstreamFailed, tried: set[Address]) -> None:
+        if self._over is None:
+            return  # cancelled by us
+        self._asking = None
+        unasked = tried - self._gave_rest
+        if not isinstance(why.value, UpstreamFailed):
+            _log.failure("failed to ask for the rest of a content", why)
+        elif unasked:
+            self._ask(failure, tried - unasked)
+            return
+        self._finish(failure)
+
+    def _answered(self, response: Response, failure: UpstreamFailed) -> None:
+        if self._over is None:
+            response.cancel()
+            return
+        assert self._known is not None
+        self._asking = None
+        self._resumes += 1
+        self._gave_rest.add(response.address)
+        self._response = response
+        fitting = on_answer(
+            self._known,
+            self.received,
+            response.head,
+            response.length,
+            delimited_by_close=response.delimited_by_close,
+        )
+        if isinstance(fitting, NotTheRest):
+            self._refuse(response, fitting.detail, wrong=fitting.wrong)
+            return
+        self._octets = 0
+        self._repeated = self.received - fitting.start
+        self._praised = False
+        self._read_throughout = False
+        self.resumed = True
+        if self._complete is None:
+            self._complete = fitting.length
+            self._known = evolve(self._known, length=fitting.length)
+        self._listen(response)
+
+    def _compared(self, response: Response, data: bytes) -> bytes:
+        """:return: ``data`` without what we have, as far as it is the same."""
+        first = len(self._tail) - self._repeated  # where ``data`` begins in the tail; negative before it
+        repeated = min(len(data), self._repeated)
+        self._repeated -= repeated
+        if data[max(0, -first) : repeated] != self._tail[max(0, first) : max(0, first + repeated)]:
+            assert self._known is not None
+            # With entity tags that may differ, nobody has said that they are the same.
+            self._refuse(response, "other octets where both should agree", wrong=not self._known.by_digest)
+            return b""
+        return data[repeated:]
+
+    def _refuse(self, response: Response, detail: str, *, wrong: bool) -> None:
+        response.cancel()
+        self._break(WrongRange(response.address.name, self._since(response), detail), blamed=wrong)
+
+    # Too slow
+
+    def _look(self) -> None:
+        """A tenth of the window is over."""
+        settings, response = self._settings, self._response
+        self._timer = self._timers.callLater(settings.slow_window_seconds / _LOOKS, self._look)
+        if not self._read_throughout:
+            self._looks.clear()
+            self._read_throughout = self.flowing and response is not None
+        self._looks.append(self._octets)
+        if response is None or len(self._looks) <= _LOOKS or self._resumes >= settings.resumes:
+            return
+        come = self._octets - self._looks[0]
+        if come < settings.slow_octets_per_second * settings.slow_window_seconds and self._others_healthy(
+            response.address
+        ):
+            self._read_throughout = False
+            response.cancel()
+            self._break(ContentTooSlow(response.address.name, self._since(response)), blamed=True)
+
+    # Ends
+
+    def _since(self, response: Response) -> float:
+        return self._timers.seconds() - response.requested_at
+
+    def _praise(self, response: Response) -> None:
+        # A 5xx that is complete is still no sign of health.
+        if not self._praised and response.head.status < 500:
+            self._praised = True
+            self._standing.good(response.address)
+
+    def _tell(self, failure: UpstreamFailed, response: Response, *, blamed: bool) -> None:
+        if blamed:
+            self._counts.add(Counter.UPSTREAM_FAILURES)
+            self._standing.failed(response.address, failure.outcome, self._outbound.probe_target)
+
+    def _fail_with(self, failure: UpstreamFailed, response: Response, *, blamed: bool) -> None:
+        self._tell(failure, response, blamed=blamed)
+        self._finish(failure)
+
+    def _finish(self, ending: UpstreamFailed | Literal[True]) -> None:
+        self._response = None
+        over = self._settle()
+        over()
+        self.finish(ending)
+
+    def _settle(self) -> Callable[[], None]:
+        """:return: what is to be called now that all is over; nothing the second time."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        over, self._over = self._over, None
+        return over or _nothing
+
+
+def _nothing() -> None:
+    """It was over already."""

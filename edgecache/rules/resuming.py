@@ -1,0 +1,176 @@
+"""
+How a content that broke off goes on elsewhere (RFC 9110 §13.1.5, §14, §15.3.7; FIELD 1).
+
+Two ways to know that both parts are of one representation: the strong entity tag, demanded by If-Range; or the
+digest of the whole, which is checked at the end, so that servers whose entity tags differ can help out.
+"""
+
+from __future__ import annotations
+
+import re
+
+from attrs import evolve, frozen
+
+from edgecache.rules.digests import Digest, repr_digests
+from edgecache.rules.fields import is_strong
+from edgecache.words.messages import Head, Outbound, without
+
+OVERLAP = 4096
+"""Octets before the break that are asked for again and compared."""
+
+_CONDITIONS = frozenset(
+    (b"range", b"if-range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
+)
+# More digits than these are no length.
+_CONTENT_RANGE = re.compile(rb"bytes +([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
+
+
+@frozen
+class Known:
+    """
+    What the rest of a content must agree with (rule 1).
+
+    :ivar length: complete length in octets; ``None`` where it came in chunks: then an answer must tell it.
+    :ivar coding: Content-Encoding in lower case, ``b""`` without any.
+    :ivar etag: strong entity tag, ``b""`` without one.
+    :ivar digest: what the whole will be checked against, ``None``: nothing.
+    """
+
+    length: int | None
+    coding: bytes
+    etag: bytes
+    digest: Digest | None
+
+    @property
+    def by_digest(self) -> bool:
+        """Does the digest decide, whatever the entity tag (rule 6)? Only where the length is known to agree."""
+        return self.digest is not None and self.length is not None
+
+
+@frozen
+class Rest:
+    """
+    It is the rest, or all of it once more.
+
+    :ivar start: position of its first octet in the content.
+    :ivar length: complete length; ``None`` where it is still unknown.
+    """
+
+    start: int
+    length: int | None
+
+
+@frozen
+class NotTheRest:
+    """
+    Of no use here.
+
+    :ivar wrong: it is not what a server that says so may send, which counts against its address. Having another
+        representation is no failure.
+    """
+
+    detail: str
+    wrong: bool
+
+
+def known_of(
+    outbound: Outbound, head: Head, length: int | None, *, delimited_by_close: bool, digest: Digest | None
+) -> Known | None:
+    """
+    :param outbound: the request that ``head`` answers.
+    :param length: the Content-Length of the response.
+    :param digest: of the whole content, whoever said so.
+    :return: ``None`` if a rest of it can never be told for one (rule 1).
+    """
+    if outbound.method != b"GET" or outbound.content is not None or head.status != 200 or delimited_by_close:
+        return None
+    etag = head.get(b"etag") or b""
+    if not is_strong(etag):
+        etag = b""
+    if not etag and (digest is None or length is None):
+        return None
+    return Known(length, _coding(head), etag, digest)
+
+
+def overlap(received: int) -> int:
+    """:return: how many of ``received`` octets are asked for once more (rule 3)."""
+    return min(received, OVERLAP)
+
+
+def rest_of(outbound: Outbound, known: Known, received: int) -> Outbound:
+    """
+    :param outbound: what was asked first. Its fields go along, those that Vary names among them, its own
+        conditions and range do not.
+    :return: a request for what is missing after ``received`` octets (rules 3 and 6).
+    """
+    fields = without(outbound.fields, _CONDITIONS)
+    fields.append((b"range", b"bytes=%d-" % (received - overlap(received))))
+    if not known.by_digest:
+        fields.append((b"if-range", known.etag))
+    return evolve(outbound, fields=fields)
+
+
+def on_answer(
+    known: Known, received: int, head: Head, length: int | None, *, delimited_by_close: bool
+) -> Rest | NotTheRest:
+    """Is this answer to :func:`rest_of` the rest (rules 4 and 5)?"""
+    if head.status == 206:
+        return _partial(known, received, head, length)
+    if head.status == 200:
+        return _whole(known, received, head, length, delimited_by_close)
+    return NotTheRest(f"answered {head.status}", wrong=False)
+
+
+def _partial(known: Known, received: int, head: Head, length: int | None) -> Rest | NotTheRest:
+    if (head.get(b"content-type") or b"").lower().startswith(b"multipart/byteranges"):
+        return NotTheRest("several parts, where one range was asked for", wrong=True)
+    content_range = head.get(b"content-range")
+    found = None if content_range is None else _CONTENT_RANGE.fullmatch(content_range)
+    if found is None:
+        return NotTheRest("206 without a valid Content-Range", wrong=True)
+    start, stop = int(found[1]), int(found[2]) + 1
+    if start != received - overlap(received):
+        return NotTheRest(f"begins at {start}, not at {received - overlap(received)}", wrong=True)
+    if found[3] == b"*":
+        return NotTheRest("its complete length is unknown", wrong=False)
+    complete = int(found[3])
+    if not start < stop <= complete or (length is not None and length != stop - start):
+        return NotTheRest("a Content-Range that contradicts itself", wrong=True)
+    if complete != known.length if known.length is not None else complete < received:
+        # If-Range has found that it is the same: then it cannot be of another length.
+        return NotTheRest(f"complete length {complete}, not {known.length}", wrong=not known.by_digest)
+    if stop != complete:
+        return NotTheRest("only a part of the rest", wrong=False)
+    if not known.by_digest and head.get(b"etag") != known.etag:
+        # RFC 9110 §13.1.5: it had to ignore the range; §15.3.7: it had to say its entity tag.
+        return NotTheRest("206 for another entity tag than If-Range has", wrong=True)
+    return _same(known, head) or Rest(start, complete)
+
+
+def _whole(known: Known, received: int, head: Head, length: int | None, delimited_by_close: bool) -> Rest | NotTheRest:
+    if delimited_by_close:
+        return NotTheRest("200 that only the end of the connection would end", wrong=False)
+    if known.length is not None:
+        agrees = length == known.length
+    else:
+        agrees = length is None or length >= received
+    if not agrees:
+        return NotTheRest(f"200 of length {length}, not {known.length}", wrong=False)
+    if not known.by_digest and head.get(b"etag") != known.etag:
+        return NotTheRest("200 with another entity tag", wrong=False)
+    return _same(known, head) or Rest(0, length)
+
+
+def _same(known: Known, head: Head) -> NotTheRest | None:
+    """What both kinds of answers must agree in."""
+    if _coding(head) != known.coding:
+        # A 206 may leave the field out (RFC 9110 §15.3.7), but so do servers that tag all codings alike.
+        return NotTheRest("another content coding", wrong=False)
+    if known.digest is not None and known.digest.contradicts(repr_digests(head.fields)):
+        return NotTheRest("another digest", wrong=False)
+    return None
+
+
+def _coding(head: Head) -> bytes:
+    coding = (head.get(b"content-encoding") or b"").strip().lower()
+    return b"" if coding == b"identity" else coding
