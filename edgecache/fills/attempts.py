@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, fail
 
+from edgecache.fills.continuing import Continuing
 from edgecache.fills.quest import Outlet, Quest
 from edgecache.rules.allowance import Allowance, Ticket
 from edgecache.rules.hedging import Latencies
@@ -69,8 +71,18 @@ class Attempts:
         except BaseException:
             ticket.close()
             raise
-        ticket.close()
-        return response
+        outlet = self._outlet
+        return Continuing(
+            response,
+            outbound,
+            partial(self._rest, site, ticket),
+            outlet.standing,
+            outlet.timers,
+            outlet.settings,
+            outlet.counts,
+            partial(self._others, site),
+            ticket.close,
+        )
 
     def _rest(self, site: Site, ticket: Ticket, outbound: Outbound, tried: frozenset[Address]) -> Deferred[Response]:
         """Ask for the rest of a content, at an address that was not asked for one before."""
@@ -84,7 +96,7 @@ class Attempts:
             quest.result.cancel()
 
         def proceed() -> None:
-            quest.start().chainDeferred(admitted)
+            _ = quest.start().chainDeferred(admitted)
 
         admitted: Deferred[Response] = Deferred(give_up)
         ticket.move(proceed)
