@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import os
 import socket
 import ssl
 import tempfile
+from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from twisted.internet import reactor  # noqa: TID251  (tests run on the reactor itself)
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
@@ -26,7 +21,6 @@ from edgecache.upstream.dialing import LoopDialer
 from edgecache.upstream.tls import client_context
 from edgecache.words.config import UpstreamSettings
 from edgecache.words.errors import (
-    ConfigError,
     ConnectFailed,
     ConnectionLost,
     ConnectTimedOut,
@@ -37,6 +31,7 @@ from edgecache.words.errors import (
 )
 from edgecache.words.messages import Outbound
 from tests.characters import Character, Cut, Good, Performance, Resetting, Saying, Silent, Stalling, perform
+from tests.upstream.authority import Authority
 from tests.upstream.rig import GET, Taker
 
 CONTENT = os.urandom(3_000_000)
@@ -189,13 +184,12 @@ class TLSTests(RealCase):
 
     def setUp(self) -> None:
         super().setUp()
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.pem = f"{directory.name}/origin.pem"
-        _write_certificate(self.pem, "origin.example")
-        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.server.load_cert_chain(self.pem)
-        self.trusting = Client(LoopDialer(loop()), self.timers, UpstreamSettings(ca=self.pem))
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        authority = Authority(self.directory)
+        self.ca = UpstreamSettings(ca=authority.path)
+        self.server = authority.server("origin.example")
+        self.trusting = Client(LoopDialer(loop()), self.timers, self.ca)
         self.addCleanup(self.trusting.close)
 
     async def test_content_arrives_and_the_connection_is_used_again(self) -> None:
@@ -215,7 +209,7 @@ class TLSTests(RealCase):
         self.assertEqual([], origin.asked)
 
     async def test_another_name_is_refused_even_where_openssl_compares_none(self) -> None:
-        lax = client_context(UpstreamSettings(ca=self.pem))
+        lax = client_context(self.ca)
         lax.check_hostname = False
         client = Client(LoopDialer(loop()), self.timers, self.settings, lax)
         origin = Good()
@@ -250,14 +244,6 @@ class TLSTests(RealCase):
         response.attach(taker)
         await taker.over
         self.assertEqual(CONTENT, taker.content)
-
-    def test_a_file_of_authorities_that_cannot_be_read_is_a_setting_that_cannot_be_used(self) -> None:
-        empty = self.pem + ".empty"
-        open(empty, "w").close()
-        for path in ("/nonexistent/ca.pem", empty, os.path.dirname(self.pem)):
-            with self.assertRaises(ConfigError) as caught:
-                client_context(UpstreamSettings(ca=path))
-            self.assertIn(path, str(caught.exception))
 
 
 class _ResettingAfter(Saying):
@@ -353,32 +339,3 @@ async def _truncating(case: RealCase, context: ssl.SSLContext, octets: bytes) ->
     case.addCleanup(server.close)
     port: int = server.sockets[0].getsockname()[1]
     return port
-
-
-def _write_certificate(path: str, name: str) -> None:
-    """A self-signed certificate, and its key, for ``name`` and 127.0.0.1."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an origin of a test")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    with open(path, "wb") as file:
-        file.write(certificate.public_bytes(serialization.Encoding.PEM))
-        file.write(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
