@@ -7,6 +7,7 @@ It lives in the node process and knows nothing of how workers are run.
 from __future__ import annotations
 
 import os
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -18,11 +19,12 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from edgecache.admin.parts import AdminParts, UpstreamState, WorkerState
+from edgecache.admin.parts import AdminParts, UpstreamCounts, UpstreamState, WorkerState
 from edgecache.admin.site import admin_site
 from edgecache.admin.tokens import ADMIN_FILE, Tokens
 from edgecache.processes.background import background
 from edgecache.processes.channel import Channel, Payload
+from edgecache.rules.health import State
 from edgecache.rules.sites import Sites
 from edgecache.siblings.purger import Purger
 from edgecache.store.collecting import Collector
@@ -31,7 +33,11 @@ from edgecache.store.environments import Environments
 from edgecache.store.page import FREE, PageWriter
 from edgecache.store.threads import OneThread
 from edgecache.upstream.addresses import parse_origin
+from edgecache.upstream.client import Client
+from edgecache.upstream.dialing import Dialer
 from edgecache.upstream.resolving import Resolver, thread_look_up
+from edgecache.upstream.roster import Roster
+from edgecache.upstream.watching import Watch
 from edgecache.words.config import Config
 from edgecache.words.ports import Timers
 
@@ -63,6 +69,7 @@ class Common:
     _reactor: Any
     _threads: list[OneThread]
     _purger: Purger
+    _watch: Watch
     _workers: Callable[[], list[WorkerState]]
     _pool: ThreadPool = field(factory=lambda: ThreadPool(0, _RESOLVING_THREADS, "resolver"))
     _resolver: Resolver = field(init=False)
@@ -75,6 +82,7 @@ class Common:
         config: Config,
         reactor: Any,
         timers: Timers,
+        dialer: Dialer,
         *,
         spawns: Callable[[], set[int]],
         workers: Callable[[], list[WorkerState]],
@@ -83,6 +91,7 @@ class Common:
         """
         Open the store and publish where this node stands; no worker may be running yet.
 
+        :param dialer: for probes of upstreams.
         :raises EdgeError: the store, or control, cannot be opened.
         """
         data = config.node.data
@@ -94,16 +103,31 @@ class Common:
         )
         collector = Collector(environments, page, config.store, spawns, timers, collecting)
         purger = Purger(control, Sites(config), config.purge, timers, time.time)
-        common = cls(
-            config, environments, page, control, collector, timers, reactor, [committing, collecting], purger, workers
+        watch = Watch(
+            Roster(config.sites, config.upstream),
+            Client(dialer, timers, config.upstream),
+            timers,
+            time.time,
+            config.upstream,
+            page.set_health,
+            tell,
+            lambda: random.uniform(-1.0, 1.0),
         )
+        threads = [committing, collecting]
+        common = cls(config, environments, page, control, collector, timers, reactor, threads, purger, watch, workers)
+
+        def named(document: dict[str, Any]) -> None:
+            # In this order: a worker that hears of an address finds its own word in the page.
+            watch.follow(document)
+            tell("addresses", **document)
+
         origins = [parse_origin(url) for site in config.sites for url in site.origins]
         common._resolver = Resolver(
             origins,
             timers,
             config.upstream,
             thread_look_up(reactor, common._pool),
-            lambda document: tell("addresses", **document),
+            named,
         )
         return common
 
@@ -133,6 +157,7 @@ class Common:
                 wall=time.time,
                 workers=self._workers,
                 upstreams=self._upstreams,
+                upstream_counts=self._upstream_counts,
                 ready=lambda: self._unready,
             ),
             self._reactor,
@@ -150,11 +175,13 @@ class Common:
     def serve(self, channel: Channel) -> None:
         """Answer a new worker, and tell it what it must know."""
         channel.on("invalidate", self._invalidate)
+        channel.on("outcomes", self._watch.outcomes)
         channel.notify("addresses", **self._resolver.document)
 
     async def stop(self) -> None:
         """After the last worker: nobody may need anything of this any more."""
         self._resolver.stop()
+        self._watch.stop()
         for port in self._ports:
             await _done(port.stopListening())
         await self.collector.stop()
@@ -187,10 +214,39 @@ class Common:
         found = self._resolver.document["origins"]
         origins = (parse_origin(url).name for site in self.config.sites for url in site.origins)
         return [
-            UpstreamState(origin, f"{host}:{port}" if host else "")
+            self._upstream(origin, host, port, slot)
             for origin in dict.fromkeys(origins)
-            for host, port, _ in found.get(origin) or [("", 0, -1)]
+            for host, port, slot in found.get(origin) or [("", 0, -1)]
         ]
+
+    def _upstream(self, origin: str, host: str, port: int, slot: int) -> UpstreamState:
+        if not host:
+            return UpstreamState(origin, "", False, "no address is known", state="unresolved")
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        condition = self._watch.condition(slot)
+        if condition is None:
+            # More addresses than the page has room for.
+            return UpstreamState(origin, address, state="unwatched")
+        # What is monotonic here is wall time for people.
+        offset = time.time() - self._timers.seconds()
+        probe = condition.next_probe_at
+        return UpstreamState(
+            origin,
+            address,
+            condition.state.in_service,
+            "" if condition.state is State.HEALTHY else condition.reason,
+            state=condition.state.value,
+            reason=condition.reason,
+            since=offset + condition.since,
+            next_probe_at=None if probe is None else offset + probe,
+            ejections=condition.ejections,
+        )
+
+    def _upstream_counts(self) -> UpstreamCounts:
+        return UpstreamCounts(
+            {(origin, kind.value): count for (origin, kind), count in self._watch.outcomes_seen.items()},
+            {(origin, kind.value): count for (origin, kind), count in self._watch.ejections_seen.items()},
+        )
 
 
 async def _done(result: Any) -> None:

@@ -34,6 +34,7 @@ from edgecache.processes.supervising import Supervisor
 from edgecache.processes.timers import LoopTimers
 from edgecache.store import disk
 from edgecache.store.page import Page
+from edgecache.upstream.dialing import LoopDialer
 from edgecache.upstream.tls import client_context
 from edgecache.wire.tls import tls_context
 from edgecache.words.config import GIB, Config
@@ -162,7 +163,13 @@ class NodeService(Service):
         self.prepared.lock.sign()
         self._introduce()
         self.common = Common.open(
-            self.config, self.reactor, LoopTimers(self.loop), spawns=self._spawns, workers=self._states, tell=self._tell
+            self.config,
+            self.reactor,
+            LoopTimers(self.loop),
+            LoopDialer(self.loop),
+            spawns=self._spawns,
+            workers=self._states,
+            tell=self._tell,
         )
         # Signals are the reactor's to set up when it begins to run.
         self.reactor.callWhenRunning(self._begin)

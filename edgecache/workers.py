@@ -87,6 +87,7 @@ class Worker:
 
     _writer: StoreWriter
     _client: Client
+    _standing: Standing
     _public: Listener
     _owned: Listener
     _access: AccessLog | None
@@ -104,6 +105,7 @@ class Worker:
             server.close()
         await gatherResults([self._public.stop(), self._owned.stop()])
         self._client.close()
+        self._standing.close()
         await self._writer.close()
         if self._access is not None:
             self._access.close()
@@ -190,7 +192,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
     # Everything made so far lives as long as the worker: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    return Worker(writer, client, public, owned, access, servers)
+    return Worker(writer, client, standing, public, owned, access, servers)
 
 
 def _follow_addresses(parts: WorkerParts) -> AddressBook:

@@ -196,10 +196,23 @@ def _status_lines(found: dict[str, Any]) -> list[str]:
         full = ", full" if fill["full"] else ""
         used = f"{_size(fill['used_bytes'])} of {_size(fill['size_bytes'])}"
         lines.append(f"  {name}: {used} ({fill['share']:.0%}){full}")
+    now = found["now"]
     for upstream in found["upstreams"]:
-        health = "up" if upstream["healthy"] else f"down {upstream['detail']}".strip()
-        lines.append(f"  {upstream['origin']} at {upstream['address'] or 'no address'}: {health}")
+        lines.append(f"  {upstream['origin']} at {upstream['address'] or 'no address'}: {_health(upstream, now)}")
     return lines
+
+
+def _health(upstream: dict[str, Any], now: float) -> str:
+    state = "up" if upstream["healthy"] else "down"
+    if upstream["state"] != "healthy":
+        state += f", {upstream['state']}"
+    if upstream["since"] is not None and upstream["detail"]:
+        state += f" for {_duration(max(0.0, now - upstream['since']))}"
+    if upstream["detail"]:
+        state += f" ({upstream['detail']})"
+    if not upstream["healthy"] and upstream["next_probe_at"] is not None:
+        state += f", probed in {_duration(max(0.0, upstream['next_probe_at'] - now))}"
+    return state
 
 
 def _reason(error: BaseException) -> str:

@@ -41,6 +41,10 @@ _WORKER: dict[Counter, tuple[str, str]] = {
     Counter.BAD_REQUESTS: ("bad_requests", "Requests that could not be understood"),
     Counter.DAMAGED: ("damaged", "Stored records or chunks with a wrong checksum"),
     Counter.OWNER_HOPS: ("owner_hops", "Requests handed to the worker that owns the key"),
+    Counter.HEDGES: ("hedges", "Heads asked for elsewhere as well, because they took long"),
+    Counter.MOVES: ("moves", "Requests that went on to another address before anything was sent"),
+    Counter.RESUMES: ("resumes", "Contents whose rest was asked for, after they broke off"),
+    Counter.RESUMED: ("resumed_contents", "Contents that were complete after that"),
 }
 
 
@@ -122,10 +126,21 @@ class NodeMetrics(Collector):
         yield position
 
     def _upstreams(self) -> Iterator[Metric]:
-        healthy = _family(True, "upstream_healthy", "Is the address asked?", "origin", "address")
+        up = _family(True, "upstream_up", "Is the address asked before all others are?", "origin", "address")
+        ejected = _family(True, "upstream_ejections_in_a_row", "Ejections in a row", "origin", "address")
         for upstream in self._parts.upstreams():
-            healthy.add_metric([upstream.origin, upstream.address], upstream.healthy)
-        yield healthy
+            up.add_metric([upstream.origin, upstream.address], upstream.healthy)
+            ejected.add_metric([upstream.origin, upstream.address], upstream.ejections)
+        yield from (up, ejected)
+        counts = self._parts.upstream_counts()
+        for name, text, found in (
+            ("upstream_outcomes", "Exchanges with upstreams by how they ended, probes included", counts.outcomes),
+            ("upstream_ejections", "Ejections of addresses by the kind of failure", counts.ejections),
+        ):
+            family = _family(False, name, text, "origin", "outcome")
+            for labels, count in found.items():
+                family.add_metric(labels, count)
+            yield family
 
 
 def exposition(parts: AdminParts, accept: str) -> tuple[bytes, str]:

@@ -40,9 +40,15 @@ class UpstreamState:
 
     :ivar origin: scheme, authority and prefix, never credentials.
     :ivar address: as people write it; empty while the name has none.
-    :ivar healthy: is it asked?
-    :ivar detail: why not, or what went wrong when it was resolved.
+    :ivar healthy: is it asked before all others are?
+    :ivar detail: why not, or what else is the matter; empty when all is well.
     :ivar resolved_at: wall time when the name last resolved.
+    :ivar state: of :class:`edgecache.rules.health.State`; ``unresolved`` without an address, ``unwatched`` where
+        the page has no room for its health.
+    :ivar reason: what led to that state.
+    :ivar since: wall time when it began.
+    :ivar next_probe_at: wall time when we shall ask it ourselves, ``None`` while nothing is planned.
+    :ivar ejections: in a row; each one lasts longer.
     """
 
     origin: str
@@ -50,6 +56,24 @@ class UpstreamState:
     healthy: bool = True
     detail: str = ""
     resolved_at: float | None = None
+    state: str = "healthy"
+    reason: str = ""
+    since: float | None = None
+    next_probe_at: float | None = None
+    ejections: int = 0
+
+
+@frozen
+class UpstreamCounts:
+    """
+    What exchanges with upstreams came to, since the node's start, by origin and kind.
+
+    :ivar outcomes: as workers, and our own probes, told them (:class:`edgecache.words.reasons.Outcome`).
+    :ivar ejections: by the kind of failure that led to them.
+    """
+
+    outcomes: dict[tuple[str, str], int] = field(factory=dict)
+    ejections: dict[tuple[str, str], int] = field(factory=dict)
 
 
 @frozen(eq=False)
@@ -70,6 +94,7 @@ class AdminParts:
     wall: Callable[[], float]
     workers: Callable[[], list[WorkerState]]
     upstreams: Callable[[], list[UpstreamState]] = list
+    upstream_counts: Callable[[], UpstreamCounts] = UpstreamCounts
     ready: Callable[[], str | None] = field(default=lambda: None)
     started_at: float = field(init=False)
 

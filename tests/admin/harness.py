@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.admin.parts import AdminParts, UpstreamState, WorkerState
+from edgecache.admin.parts import AdminParts, UpstreamCounts, UpstreamState, WorkerState
 from edgecache.admin.site import admin_site
 from edgecache.admin.tokens import Tokens
 from edgecache.rules.sites import Sites
@@ -101,7 +101,24 @@ class AdminCase(SynchronousTestCase):
         self.tokens = Tokens(self.control, os.path.join(self.data, "admin.token"))
         self.done(self.tokens.load())
         self.workers = [WorkerState(0, 101, True, NOW - 5.0, 3), WorkerState(1, None, False)]
-        self.upstreams = [UpstreamState("http://origin.example", "192.0.2.1:80", False, "refused", NOW - 1.0)]
+        self.upstreams = [
+            UpstreamState(
+                "http://origin.example",
+                "192.0.2.1:80",
+                False,
+                "no-head",
+                state="ejected",
+                reason="no-head",
+                since=NOW - 65.0,
+                next_probe_at=NOW + 8.0,
+                ejections=2,
+            ),
+            UpstreamState("http://origin.example", "192.0.2.2:80"),
+        ]
+        self.upstream_counts = UpstreamCounts(
+            {("http://origin.example", "good"): 70, ("http://origin.example", "no-head"): 2},
+            {("http://origin.example", "no-head"): 2},
+        )
         self.parts = AdminParts(
             config=self.config,
             control=self.control,
@@ -113,6 +130,7 @@ class AdminCase(SynchronousTestCase):
             wall=lambda: NOW,
             workers=lambda: self.workers,
             upstreams=lambda: self.upstreams,
+            upstream_counts=lambda: self.upstream_counts,
         )
         self.site = admin_site(self.parts, self.clock)
         with open(self.tokens.path) as file:

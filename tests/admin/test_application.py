@@ -417,8 +417,11 @@ class StatusTests(AdminCase):
         )
         self.assertEqual([("eu-1", 3)], [(log["node"], log["position"]) for log in status["purges"]["logs"]])
         self.assertEqual(
-            ("192.0.2.1:80", False, "refused"),
-            tuple(status["upstreams"][0][key] for key in ("address", "healthy", "detail")),
+            ("192.0.2.1:80", False, "no-head", "ejected", "no-head", NOW - 65.0, NOW + 8.0, 2),
+            tuple(
+                status["upstreams"][0][key]
+                for key in ("address", "healthy", "detail", "state", "reason", "since", "next_probe_at", "ejections")
+            ),
         )
         self.assertEqual([("admin", 4), ("ci", 1)], [(t["name"], len(t["scopes"])) for t in status["tokens"]])
         self.assertTrue({"edgecache", "python", "twisted", "lmdb"} <= set(status["versions"]))
@@ -464,7 +467,15 @@ class MetricsTests(AdminCase):
             ("edgecache_purges_total", {"mode": "delete"}, 1),
             ("edgecache_purge_epoch", {}, 2),
             ("edgecache_purge_log_position", {"node": "eu-1"}, 1),
-            ("edgecache_upstream_healthy", {"origin": "http://origin.example", "address": "192.0.2.1:80"}, 0),
+            ("edgecache_upstream_up", {"origin": "http://origin.example", "address": "192.0.2.1:80"}, 0),
+            ("edgecache_upstream_up", {"origin": "http://origin.example", "address": "192.0.2.2:80"}, 1),
+            (
+                "edgecache_upstream_ejections_in_a_row",
+                {"origin": "http://origin.example", "address": "192.0.2.1:80"},
+                2,
+            ),
+            ("edgecache_upstream_outcomes_total", {"origin": "http://origin.example", "outcome": "good"}, 70),
+            ("edgecache_upstream_ejections_total", {"origin": "http://origin.example", "outcome": "no-head"}, 2),
             ("edgecache_worker_up", {"worker": "0"}, 1),
             ("edgecache_worker_up", {"worker": "1"}, 0),
             ("edgecache_worker_restarts_total", {"worker": "0"}, 3),

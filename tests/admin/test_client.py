@@ -58,7 +58,7 @@ class ClientTests(TestCase, AdminCase):
             "worker 0: pid 101",
             "worker 1: not running",
             "small: ",
-            "192.0.2.1:80: down refused",
+            "192.0.2.1:80: down, ejected for 1 min 5 s (no-head), probed in 0 min 8 s",
         ):
             self.assertIn(said, text)
         self.lines.clear()
