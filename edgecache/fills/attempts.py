@@ -56,13 +56,22 @@ class Attempts:
         standing.on_ejected(attempts._ejected)
         return attempts
 
-    async def ask(self, site: Site, outbound: Outbound, interim: Callable[[Head], None] | None) -> Response:
+    async def ask(
+        self,
+        site: Site,
+        outbound: Outbound,
+        interim: Callable[[Head], None] | None,
+        avoid: frozenset[Address] = frozenset(),
+    ) -> Response:
         """
+        :param avoid: asked only when all others have failed.
         :return: the first usable response, or an origin's own 502, 503 or 504; if its content breaks off, the rest
             comes from another address wherever that is possible.
         :raises UpstreamFailed: of the last address tried.
         """
         addresses = self._candidates(site)
+        if avoid:
+            addresses.sort(key=avoid.__contains__)
         if not addresses:
             raise ResolveFailed(self._names(site), 0.0, "no address of it is known")
         ticket = self._allowance.ticket()
@@ -71,6 +80,16 @@ class Attempts:
         except BaseException:
             ticket.close()
             raise
+        return self._continuing(site, outbound, response, ticket)
+
+    def continued(self, site: Site, outbound: Outbound, response: Response) -> Response:
+        """
+        :param response: to ``outbound``, by somebody else than the site's origins: the owner of its key.
+        :return: the same, but if its content breaks off, an origin is asked for the rest.
+        """
+        return self._continuing(site, outbound, response, self._allowance.ticket())
+
+    def _continuing(self, site: Site, outbound: Outbound, response: Response, ticket: Ticket) -> Response:
         outlet = self._outlet
         return Continuing(
             response,

@@ -49,6 +49,7 @@ class Filling:
     A fill belongs to no client. Its pace is the store's; only where the store takes nothing does the
     slowest client set it.
 
+    :ivar response: whence it comes.
     :ivar length: octets in all; ``None`` until the end where the upstream announced none.
     :ivar complete: everything has come, and as much as was announced.
     :ivar withheld: nothing may be shown yet, see Note [content with a digest]; ``shown`` is called once
@@ -56,7 +57,7 @@ class Filling:
     """
 
     _writer: ContentWriter
-    _response: Response
+    response: Response
     _counts: Counts
     _done: Callable[[], None]
     _shown: Callable[[], None]
@@ -69,7 +70,7 @@ class Filling:
     _at_last: Callable[[], None] | None = None
 
     def __attrs_post_init__(self) -> None:
-        self.withheld = self._response.digest is not None
+        self.withheld = self.response.digest is not None
 
     @property
     def written(self) -> int:
@@ -79,7 +80,7 @@ class Filling:
     def start(self) -> None:
         """Begin to take content. ``done`` is called once, when it is complete or has failed."""
         self._writer.attach(self)
-        self._response.attach(self)
+        self.response.attach(self)
 
     def view(self, start: int) -> View:
         """:return: the content for one client that wants it from octet ``start``."""
@@ -90,7 +91,7 @@ class Filling:
     def data(self, data: bytes) -> None:
         self._counts.add(Counter.BYTES_FETCHED, len(data))
         if self.length is not None and self._writer.written + len(data) > self.length:
-            self._response.cancel()
+            self.response.cancel()
             self.fail(ConnectionLost("upstream", 0.0, f"more than the announced {self.length} octets"))
             return
         self._writer.write(data)
@@ -140,7 +141,7 @@ class Filling:
         elif self._worth_finishing():
             self._pace()
         else:
-            self._response.cancel()
+            self.response.cancel()
             self.fail(FillAbandoned())
 
     def when_unread(self, at_last: Callable[[], None]) -> None:
@@ -158,14 +159,14 @@ class Filling:
         """:return: what has come from ``position`` on, at most ``limit`` octets."""
         if self.failed is not None:
             return b""
-        if self._response.digest is not None:
+        if self.response.digest is not None:
             limit = min(limit, self._visible - position)
             if limit <= 0:
                 return b""
         try:
             return self._writer.read(position, limit)
         except EdgeError as missing:
-            self._response.cancel()
+            self.response.cancel()
             self.fail(missing)
             return b""
 
@@ -178,7 +179,7 @@ class Filling:
     def _visible(self) -> int:
         """See Note [content with a digest]."""
         written = self._writer.written
-        return written if self.complete or self._response.digest is None else showable(self.length, written)
+        return written if self.complete or self.response.digest is None else showable(self.length, written)
 
     def _show(self) -> None:
         self.withheld = False
@@ -204,9 +205,9 @@ class Filling:
         if full != self._paused:
             self._paused = full
             if full:
-                self._response.pause()
+                self.response.pause()
             else:
-                self._response.resume()
+                self.response.resume()
 
     def _wake_views(self) -> None:
         for view in list(self._views):

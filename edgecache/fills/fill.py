@@ -76,7 +76,8 @@ class Fill:
 
     :ivar floor: the epoch taken before anybody was asked.
     :ivar registered: under which key others find it; ``None``: nobody may join.
-    :ivar restarts: how often it was asked before, and answered with wrong content.
+    :ivar restarts: how often it was asked before, and answered with wrong content ...
+    :ivar avoid: ... by these.
     """
 
     _fills: Fills
@@ -87,6 +88,7 @@ class Fill:
     registered: bytes | None
     waiters: list[Waiter] = field(factory=list)
     restarts: int = 0
+    avoid: frozenset[Address] = frozenset()
     phase: Phase = Phase.ASKING
     _plan: Store | Freshen | None = None
     _filling: Filling | None = None
@@ -140,7 +142,9 @@ class Fill:
             content = self.waiters[0].downstream.request_content()
         asking = outbound(self.leader, self.forward, content=content)
         requested_at = self._fills.clock()
-        self._asking = Deferred.fromCoroutine(self._fills.attempts.ask(self.leader.site, asking, self._interim))
+        self._asking = Deferred.fromCoroutine(
+            self._fills.attempts.ask(self.leader.site, asking, self._interim, self.avoid)
+        )
         if self.registered is None and self.waiters:
             self.waiters[0].downstream.on_gone(self)
         try:
@@ -232,14 +236,15 @@ class Fill:
             )
             filling.when_unread(self._writer.abandon)
             if self.waiters:
-                self._unshown(filling.failed)
+                self._unshown(filling, filling.failed)
             return
         background(self._commit(filling, plan), "store a response")
 
-    def _unshown(self, failure: Exception) -> None:
+    def _unshown(self, filling: Filling, failure: Exception) -> None:
         """The content broke off, or is wrong, and nobody was sent any of it."""
         if isinstance(failure, WrongDigest) and self.restarts < RESTARTS:
-            self._fills.restart(self.leader, self.forward, self.record_hash, self._take(), self.restarts + 1)
+            # Put together from several, it was the first that broke off.
+            self._fills.ask_anew(self, self.avoid | {filling.response.address})
         elif isinstance(failure, UpstreamFailed):
             self._fail(failure)
         else:
@@ -272,7 +277,7 @@ class Fill:
     async def _freshen(self, plan: Freshen, response: Response) -> None:
         response.cancel()
         self._plan = plan
-        for waiter in self._take():
+        for waiter in self.take():
             self._serve(waiter)
         await self._fills.writer.put(plan.record_hash, plan.stored)
         self._fills.counts.add(Counter.FRESHENED)
@@ -283,7 +288,7 @@ class Fill:
         self.leave()
         detail = "" if decision.received is not None else decision.detail
         why = status_fields.proxy_status(self.leader.site, received=decision.received, detail=detail)
-        for waiter in self._take():
+        for waiter in self.take():
             own = on_failure(waiter.asked, waiter.forward, self._fills.clock(), None)
             if not isinstance(own, Reuse):
                 self._fills.alone(waiter)
@@ -293,7 +298,7 @@ class Fill:
 
     def _again(self, decision: Again) -> None:
         self.leave()
-        waiters = self._take()
+        waiters = self.take()
         if not decision.forward.alone:
             self._fills.restart(self.leader, decision.forward, self.record_hash, waiters)
             return
@@ -305,7 +310,7 @@ class Fill:
         self.leave()
         if decision.remember and self.leader.fills:
             self._fills.remember_unshareable(self.leader.key_hash)
-        waiters = self._take()
+        waiters = self.take()
         first = next((waiter for waiter in waiters if not waiter.downstream.gone), None)
         for waiter in waiters:
             if waiter is not first:
@@ -328,7 +333,7 @@ class Fill:
 
     def _serve_all(self) -> list[Waiter]:
         """:return: those that were served."""
-        waiters = self._take()
+        waiters = self.take()
         for waiter in waiters:
             self._serve(waiter)
         return waiters
@@ -406,7 +411,7 @@ class Fill:
         _log.warn("{target}: {failure}", target=self.leader.request.target.decode("latin-1"), failure=failure)
         self.leave()
         why = status_fields.proxy_status(self.leader.site, error=failure.proxy_error)
-        for waiter in self._take():
+        for waiter in self.take():
             now = self._fills.clock()
             answer = on_failure(waiter.asked, waiter.forward, now, failure)
             if isinstance(answer, Reuse) and not self._reuse(waiter, answer, failure.proxy_error, why):
@@ -418,10 +423,11 @@ class Fill:
         self._fills.refuse(waiter.asked, refuse, waiter.downstream, waiter.forward.reason)
 
     def _refuse_all(self) -> None:
-        for waiter in self._take():
+        for waiter in self.take():
             self._refuse(waiter, Refuse(500, "the node failed to answer; its log says why"))
 
-    def _take(self) -> list[Waiter]:
+    def take(self) -> list[Waiter]:
+        """:return: those who still wait for anything; from now on they are the caller's."""
         waiters, self.waiters = self.waiters, []
         return waiters
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from attrs import define, evolve, field
 
@@ -13,10 +14,13 @@ from edgecache.processes.background import background
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward, Refuse
+from edgecache.rules.outbound import outbound
 from edgecache.rules.selectors import Selector
 from edgecache.store.epochs import Epochs
 from edgecache.store.reading import StoreReader
 from edgecache.store.writing import StoreWriter
+from edgecache.upstream.responses import Response
+from edgecache.upstream.addresses import Address
 from edgecache.words.counters import Counter
 from edgecache.words.ports import Counts, Downstream
 from edgecache.words.reasons import ForwardReason
@@ -80,15 +84,19 @@ class Fills:
         waiter.forward = evolve(waiter.forward, stored=None, alone=True)
         self.alone(waiter)
 
-    def restart(
-        self, leader: Asked, forward: Forward, record_hash: bytes, waiters: list[Waiter], restarts: int = 0
-    ) -> None:
-        """
-        Ask again for everybody who waited: with another question, or because the content was wrong.
+    def restart(self, leader: Asked, forward: Forward, record_hash: bytes, waiters: list[Waiter]) -> None:
+        """Ask again for everybody who waited, with another question."""
+        self._start(leader, forward, record_hash, None if forward.alone else record_hash, waiters)
 
-        :param restarts: how often it was.
-        """
-        self._start(leader, forward, record_hash, None if forward.alone else record_hash, waiters, restarts)
+    def ask_anew(self, fill: Fill, avoid: frozenset[Address]) -> None:
+        """What came was wrong, and nobody was sent any of it: ask the same again, others than ``avoid`` first."""
+        waiters = fill.take()
+        restarts = fill.restarts + 1
+        self._start(fill.leader, fill.forward, fill.record_hash, fill.registered, waiters, restarts, avoid)
+
+    def continued(self, asked: Asked, forward: Forward) -> Callable[[Response], Response]:
+        """:return: what makes the owner's response to ``asked`` go on from an origin, should the owner die."""
+        return partial(self.attempts.continued, asked.site, outbound(asked, forward))
 
     def remember_unshareable(self, key_hash: bytes) -> None:
         """The response for this key may not be shared: let nobody queue for it for a while."""
@@ -144,8 +152,10 @@ class Fills:
         registered: bytes | None,
         waiters: list[Waiter],
         restarts: int = 0,
+        avoid: frozenset[Address] = frozenset(),
     ) -> None:
-        fill = Fill(self, asked, forward, record_hash, self.epochs.current(), registered, waiters, restarts)
+        epoch = self.epochs.current()
+        fill = Fill(self, asked, forward, record_hash, epoch, registered, waiters, restarts, avoid)
         if registered is not None:
             # A fill from before a purge goes on for those who wait for it; nobody new finds it.
             self._running[registered] = fill
