@@ -21,8 +21,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from edgecache import cli, tap
 from edgecache.processes.settings import load, local_facts, read_secret
 from edgecache.words.checking import checked
-from edgecache.words.config import Config, SiteSettings
-from edgecache.words.reading import build
+from edgecache.words.config import Config, SiblingSettings, SiblingsSettings, SiteSettings
+from edgecache.words.reading import build, octets
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -74,13 +74,14 @@ class ConfigurationTests(SynchronousTestCase):
             kind: Any = attribute.type
             found[attribute.name] = next((one for one in getattr(kind, "__args__", ()) if attrs.has(one)), kind)
         found["site"] = found.pop("sites") and SiteSettings
+        found["sibling"] = found.pop("others") and SiblingSettings
         return found
 
     def example(self) -> dict[str, Any]:
         """The file with its commented settings switched on."""
-        text = re.sub(r"^# (\[tls\]|[a-z_]+ = .*)$", r"\1", CONF.read_text(), flags=re.MULTILINE)
+        text = re.sub(r"^# (\[+(?:tls|siblings?)\]+|[a-z_]+ = .*)$", r"\1", CONF.read_text(), flags=re.MULTILINE)
         data = tomllib.loads(text)
-        return {**data, "site": data["site"][0]}
+        return {**data, "site": data["site"][0], "sibling": data["sibling"][0]}
 
     def test_it_can_be_used(self) -> None:
         document = load(str(CONF))
@@ -102,6 +103,8 @@ class ConfigurationTests(SynchronousTestCase):
         config = checked(build(document, local_facts(), read_secret), document)
         different = []
         for table, kind in self.tables().items():
+            if table in ("siblings", "sibling"):
+                continue
             shown = config.sites[0] if table == "site" else getattr(config, table)
             for attribute in attrs.fields(kind):
                 if (table, attribute.name) in CHOSEN:
@@ -109,6 +112,18 @@ class ConfigurationTests(SynchronousTestCase):
                 if getattr(shown, attribute.name) != attribute.default:
                     different.append(f"[{table}] {attribute.name}: {attribute.default!r} is the default")
         self.assertEqual([], different)
+
+    def test_what_it_shows_of_siblings_are_the_defaults(self) -> None:
+        chosen = {"ca", "certificate", "key", "id", "region", "control_url", "content_url"}
+        chosen |= {"previous_quorum", "previous_lease_seconds"}
+        example = self.example()
+        for table, kind in (("siblings", SiblingsSettings), ("sibling", SiblingSettings)):
+            for attribute in attrs.fields(kind):
+                if attribute.name not in chosen:
+                    raw = example[table][attribute.name]
+                    shown = octets(raw) if attribute.name.endswith("_octets") else raw
+                    shown = tuple(shown) if isinstance(shown, list) else shown
+                    self.assertEqual(getattr(attribute.default, "value", attribute.default), shown, attribute.name)
 
     def test_every_setting_says_what_it_is_for_unless_its_name_does(self) -> None:
         plain = {"tls_handshake_seconds", "requests_per_connection", "body_octets"}

@@ -11,12 +11,12 @@ import attrs
 from edgecache.words.config import SIMPLE, Config, Profile, SiteSettings
 from edgecache.words.endpoints import Endpoint, endpoint, origin_url, proxy_url
 from edgecache.words.errors import ConfigError
+from edgecache.words.fleet import IDENTIFIER, check_fleet
 from edgecache.words.places import Path
 from edgecache.words.reading import Document
 
 T = TypeVar("T")
 
-_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PAGES = re.compile(r"/([!-~]+/)?")
 _TARGET = re.compile(r"(/[!\"$-~]*)?")
 
@@ -49,7 +49,7 @@ class _Checks:
 
     def run(self) -> Config:
         config = self.config
-        if not _IDENTIFIER.fullmatch(config.node.id):
+        if not IDENTIFIER.fullmatch(config.node.id):
             self.refuse(("node", "id"), "is up to 64 letters, digits, '.', '_' and '-'")
         for name in ("public", "admin"):
             addresses = getattr(config.listen, name)
@@ -62,6 +62,7 @@ class _Checks:
         if config.log.format not in ("json", "combined"):
             self.refuse(("log", "format"), "is one of 'json', 'combined'")
         self.upstream()
+        check_fleet(config, self.refuse)
         sites = tuple(self.site(at, site) for at, site in enumerate(config.sites))
         self.distinct(sites)
         return attrs.evolve(config, sites=sites)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 
 from attrs import field, frozen
-from attrs.validators import and_, ge, gt, le, lt
+from attrs.validators import and_, ge, gt, le, lt, optional
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -33,6 +33,30 @@ class Policy(enum.Enum):
     ROUND_ROBIN = "round-robin"
     ORDERED = "ordered"
     FALLBACK = "fallback"
+
+
+class Quorum(enum.Enum):
+    """How many members must answer, or have a purge on disk, before it counts."""
+
+    MAJORITY = "majority"
+    ANY = "any"
+    """Of two members: one is enough, and a node that is cut off revalidates everything."""
+
+
+class FillAt(enum.Enum):
+    """Where a miss is filled."""
+
+    HOME = "home"
+    """At the key's home among the siblings, which asks the origin: the fleet fetches it once."""
+    ORIGIN = "origin"
+    """By every node for itself, from the origin."""
+
+
+class FastlySoft(enum.Enum):
+    """What a soft purge of the Fastly API's shape means here."""
+
+    REVALIDATE = "revalidate"
+    SOFT = "soft"
 
 
 @frozen
@@ -61,6 +85,10 @@ class ListenSettings:
 
     public: tuple[str, ...] = ("127.0.0.1:8080",)
     admin: tuple[str, ...] = ("127.0.0.1:8081",)
+    # Both with TLS and client certificates, and only with [siblings]. Control calls are the node process's ...
+    siblings: tuple[str, ...] = ()
+    # ... and look-ups of content the workers'.
+    content: tuple[str, ...] = ()
 
 
 @frozen
@@ -113,6 +141,12 @@ class SiteSettings:
     probe_path: str = ""
     # With policy "fallback": what another than the first origin answered is fresh for so long at most.
     fallback_seconds: float = field(default=5.0, validator=ge(0))
+    # Where misses of files (plain: of everything) are filled. Files are large and never change.
+    fill: FillAt = FillAt.HOME
+    # The same for index pages: small, and one hop fewer between the origin's newest page and the client.
+    page_fill: FillAt = FillAt.ORIGIN
+    # RFC 9875: does an origin's Cache-Group-Invalidation reach the siblings? An origin could flood them.
+    share_invalidation: bool = False
     # Does Authorization of a client go upstream? Such requests are not cached on an index.
     pass_authorization: bool = False
 
@@ -207,6 +241,58 @@ class PurgeSettings:
     selectors: int = field(default=10_000, validator=ge(1))
     body_octets: int = field(default=4 * MIB, validator=ge(1024))
     per_second: float = field(default=200.0, validator=gt(0))
+    # One token in the hands of a runaway script must not use up the whole node's share.
+    token_per_second: float = field(default=100.0, validator=gt(0))
+    # Whoever waits holds a connection; what asks for longer is answered after this with the state reached.
+    wait_longest_seconds: float = field(default=60.0, validator=gt(0))
+    # Soft is stale-while-revalidate, which hands the old page to one more client per node.
+    fastly_soft: FastlySoft = FastlySoft.REVALIDATE
+
+
+@frozen
+class SiblingsSettings:
+    """``[siblings]``: what this node is among its siblings. Members, quorum and lease are the same on every node."""
+
+    # Of the fleet alone: whatever this CA has signed may speak to us.
+    ca: str
+    certificate: str
+    key: str
+    # How long a node that is cut off may still serve what was purged elsewhere. Several lost rounds fit into it.
+    lease_seconds: float = field(default=10.0, validator=and_(ge(1), le(3600)))
+    quorum: Quorum = Quorum.MAJORITY
+    # Has the log and votes, but stores and serves nothing: the third of two nodes.
+    voter: bool = False
+    # Of this node's share of keys, against the others' weight.
+    weight: float = field(default=1.0, validator=and_(gt(0), le(1000)))
+    # A key's home is looked for in the own region first: no misses across oceans, one origin fetch per region.
+    region_homes: bool = False
+    # A purge that was not pushed is found this late; each round is one small call to every sibling.
+    pull_seconds: float = field(default=1.0, validator=and_(ge(0.05), le(60.0)))
+    # Of one control call, connecting included. A page of entries over a slow line fits into it.
+    call_seconds: float = field(default=2.0, validator=and_(gt(0), le(60)))
+    # Of one control message, either way: what a node that was away for long catches up with at once.
+    message_octets: int = field(default=4 * MIB, validator=and_(ge(64 << 10), le(64 * MIB)))
+    # While members change, one at a time: the ids of all members before, and what else was different then.
+    previous_members: tuple[str, ...] = ()
+    previous_quorum: Quorum | None = None
+    previous_lease_seconds: float | None = field(default=None, validator=optional([ge(1), le(3600)]))
+
+
+@frozen
+class SiblingSettings:
+    """``[[sibling]]``: one other member."""
+
+    id: str
+    # Where its control listener is reached: https://host:port.
+    control_url: str
+    # Where its workers answer look-ups; a voter has none.
+    content_url: str = ""
+    region: str = ""
+    voter: bool = False
+    # As its own [siblings] weight says.
+    weight: float = field(default=1.0, validator=and_(gt(0), le(1000)))
+    # One of previous_members, no member any more, but still asked so that both majorities can be had.
+    leaving: bool = False
 
 
 @frozen
@@ -231,4 +317,6 @@ class Config:
     upstream: UpstreamSettings = field(factory=UpstreamSettings)
     limits: LimitSettings = field(factory=LimitSettings)
     purge: PurgeSettings = field(factory=PurgeSettings)
+    siblings: SiblingsSettings | None = None
+    others: tuple[SiblingSettings, ...] = ()
     log: LogSettings = field(factory=LogSettings)

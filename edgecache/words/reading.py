@@ -32,7 +32,7 @@ DATA = "edgecache-data"
 _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 # What a table is called in the file where that is not the name of the attribute.
-_TABLES = {"sites": "site"}
+_TABLES = {"sites": "site", "others": "sibling"}
 _PATHS = frozenset(
     (
         ("node", "data"),
@@ -41,6 +41,9 @@ _PATHS = frozenset(
         ("upstream", "ca"),
         ("upstream", "client_certificate"),
         ("upstream", "client_key"),
+        ("siblings", "ca"),
+        ("siblings", "certificate"),
+        ("siblings", "key"),
         ("log", "access"),
     )
 )
@@ -160,7 +163,8 @@ def build(document: Document, facts: Facts, read_secret: ReadSecret) -> Config:
 def plain(config: Config) -> dict[str, Any]:
     """:return: ``config`` as JSON can carry it to a worker, secrets included; :func:`from_plain` reads it."""
     tree = attrs.asdict(config, value_serializer=_serialise, filter=lambda _, value: value is not None)
-    tree["site"] = tree.pop("sites")
+    for attribute, table in _TABLES.items():
+        tree[table] = tree.pop(attribute)
     return tree
 
 
