@@ -35,9 +35,9 @@ def purge_document(answer: PurgeAnswer) -> dict[str, Any]:
         "token": purge.by,
         "log": {"node": entry.log.id, "incarnation": entry.log.incarnation.hex(), "sequence": entry.sequence},
         "epoch": entry.last_epoch,
-        "applied": list(answer.applied),
-        "pending": list(answer.pending),
-        "effective_by": answer.effective_by,
+        "applied": list(answer.spreading.applied),
+        "pending": list(answer.spreading.pending),
+        "effective_by": answer.spreading.effective_by,
     }
 
 

@@ -1,19 +1,23 @@
-"""
-Accepting purges, and telling how far they have come (DESIGN 9).
+"""Accepting purges, and telling how far they have come (DESIGN 9)."""
 
-A lone node is its own quorum: what it has on disk and published is complete.
-"""
+# Note [a client that leaves]
+#
+# Whoever asked for a purge may go before it is on disk. It is in its log all the
+# same, so its siblings must hear of it and the audit must name it: what follows the
+# commit hangs on the commit, not on whoever waits for it.
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from edgecache.rules.purging import BadPurge, parse_purge
+from edgecache.rules.purging import BadPurge, PurgeAsked, parse_purge
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
 from edgecache.siblings.entries import BadEntry, PurgeEntry, digest
@@ -22,10 +26,13 @@ from edgecache.store.control import Control
 from edgecache.words.config import PurgeSettings
 from edgecache.words.errors import EdgeError
 from edgecache.words.ports import Timers
-from edgecache.words.purging import Entry, PurgeState
+from edgecache.words.purging import STATES, Entry, PurgeState, Spreading
 from edgecache.words.reasons import PurgeMode
 
 _log = Logger()
+
+# Clocks are no better than this: an effective_by that has just passed is looked at again after it.
+_LEAST_WAIT_SECONDS = 0.01
 
 
 @define(eq=False)
@@ -44,27 +51,87 @@ class PurgeConflict(EdgeError):
 
 @define(eq=False)
 class TooManyPurges(EdgeError):
-    """:ivar retry_after: seconds until one more is taken."""
+    """
+    :ivar retry_after: seconds until one more is taken.
+    :ivar setting: the one in ``[purge]`` that says how many.
+    """
 
     retry_after: float
+    setting: str = "per_second"
+
+
+@define(eq=False)
+class NotAdmitted(EdgeError):
+    """This node takes no purge now. :ivar reason: one sentence."""
+
+    reason: str
+
+
+class Spread(Protocol):
+    """
+    The port to the members: spreads what is in this node's log, and knows who has it.
+
+    Everything is called on the loop, and nothing here waits.
+    """
+
+    def refuses(self) -> str | None:
+        """:return: why no purge may be accepted now, in one sentence: the node is joining; else ``None``."""
+
+    def durable(self, entry: Entry) -> None:
+        """
+        An own purge is on disk and published here: let the others have it.
+
+        Called once for each, before its answer; an entry that an id sent again has found does not come again.
+        """
+
+    def state(self, entry: Entry) -> Spreading:
+        """:return: how far it has come by now; ``entry`` may be of any node's log, and of any age."""
+
+    def changed(self, purge_id: str) -> Deferred[None]:
+        """
+        :return: fires at the next change of what :meth:`state` says of this purge. Each call has a Deferred of its
+            own; cancelling it only takes it back. That ``effective_by`` passes need not fire it.
+        """
+
+
+@define(eq=False)
+class LoneNode:
+    """A node without siblings is its own quorum: what it has on disk and published is complete."""
+
+    _id: str
+
+    def refuses(self) -> str | None:
+        """:return: always ``None``: it is admitted at once."""
+        return None
+
+    def durable(self, entry: Entry) -> None:
+        """There is nobody to tell."""
+
+    def state(self, entry: Entry) -> Spreading:
+        """:return: complete."""
+        return Spreading(PurgeState.COMPLETE, applied=(self._id,))
+
+    def changed(self, purge_id: str) -> Deferred[None]:
+        """:return: never fires."""
+        return Deferred()
 
 
 @frozen
 class PurgeAnswer:
-    """
-    A purge and how far it has come.
-
-    :ivar applied: ids of the nodes that have applied it.
-    :ivar pending: ids of the members that have not said so.
-    :ivar effective_by: wall time from which on it holds everywhere, ``None`` where it already does.
-    """
+    """A purge and how far it has come."""
 
     entry: Entry
     purge: PurgeEntry
-    state: PurgeState
-    applied: tuple[str, ...]
-    pending: tuple[str, ...] = ()
-    effective_by: float | None = None
+    spreading: Spreading
+
+    @property
+    def state(self) -> PurgeState:
+        """How far."""
+        return self.spreading.state
+
+
+Told = Callable[[PurgeAnswer, bool], None]
+"""Hears of a purge once it is durable, and whether it is new: else its id was sent again."""
 
 
 @define(eq=False)
@@ -81,51 +148,84 @@ class Purger:
     _timers: Timers
     _wall: Callable[[], float]
     _new_id: Callable[[], str] = field(default=lambda: secrets.token_hex(16))
+    _spread: Spread = field()
     accepted: dict[PurgeMode, int] = field(factory=lambda: dict.fromkeys(PurgeMode, 0))
     _pace: Pace = field(init=False)
+    _paces: dict[str, Pace] = field(factory=dict)
+
+    @_spread.default
+    def _lone(self) -> Spread:
+        return LoneNode(self._control.name.id)
 
     @_pace.default
     def _unused_pace(self) -> Pace:
         return Pace(self._settings.per_second)
 
-    async def accept(self, document: Any, by: str) -> PurgeAnswer:
+    async def accept(self, document: Any, by: str, told: Told = lambda answer, new: None) -> PurgeAnswer:
         """
         Do a purge, unless its id was done before.
 
         :param document: the JSON document of ``POST /purge``.
         :param by: name of the token, for the audit.
-        :return: once the purge is durable here and every hit sees it.
+        :param told: called when it is durable, also when nobody waits for that any more.
+        :return: once the purge is durable here and every hit sees it; :meth:`reached` waits for more.
+        :raises NotAdmitted: not yet, please.
+        :raises TooManyPurges: later, please.
         :raises PurgeInvalid: the document cannot be understood.
         :raises PurgeConflict: its id is another purge's.
-        :raises TooManyPurges: later, please.
         :raises ControlFailed: it could not be written; the same id may be sent again.
         """
-        wait = self._pace.take(self._timers.seconds())
-        if wait > 0.0:
-            raise TooManyPurges(wait)
+        reason = self._spread.refuses()
+        if reason is not None:
+            raise NotAdmitted(reason)
+        self._slow_down(by)
         asked = parse_purge(document, self._sites, most=self._settings.selectors)
         if isinstance(asked, BadPurge):
             raise PurgeInvalid(asked.problem)
+        return await _sheltered(self._commit(asked, by, told))
+
+    async def _commit(self, asked: PurgeAsked, by: str, told: Told) -> PurgeAnswer:
+        """See Note [a client that leaves]."""
         selectors = tuple(selector.canonical for selector in asked.selectors)
         purge = PurgeEntry(selectors, asked.mode, asked.serials, self._wall(), by)
         purge_id = asked.id or self._new_id()
-        told = digest(asked)
-        appended = await self._control.append(purge.pack(), purge_id, purge.rows(), told)
-        if not appended.new:
-            if appended.entry.digest != told:
-                raise PurgeConflict(purge_id)
-            return self._answer(appended.entry)
-        self.accepted[asked.mode] += 1
-        _log.info(
-            "purge {id} by {by}: {mode} of {count} selectors (first: {first}), epoch {epoch}",
-            id=purge_id,
-            by=by,
-            mode=asked.mode.name.lower(),
-            count=len(selectors),
-            first=_shown(asked.selectors[0]) if selectors else "none",
-            epoch=appended.entry.last_epoch,
-        )
-        return self._answer(appended.entry)
+        digested = digest(asked)
+        appended = await self._control.append(purge.pack(), purge_id, purge.rows(), digested)
+        if not appended.new and appended.entry.digest != digested:
+            raise PurgeConflict(purge_id)
+        if appended.new:
+            self._spread.durable(appended.entry)
+            self.accepted[asked.mode] += 1
+            _log.info(
+                "purge {id} by {by}: {mode} of {count} selectors (first: {first}), epoch {epoch}",
+                id=purge_id,
+                by=by,
+                mode=asked.mode.name.lower(),
+                count=len(selectors),
+                first=_shown(asked.selectors[0]) if selectors else "none",
+                epoch=appended.entry.last_epoch,
+            )
+        answer = self._answer(appended.entry)
+        told(answer, appended.new)
+        return answer
+
+    async def reached(self, answer: PurgeAnswer, wanted: PurgeState, timeout: float) -> PurgeAnswer:
+        """
+        Wait until a purge has come as far as ``wanted``.
+
+        :param timeout: seconds; 0.0 does not wait.
+        :return: how far it has come by then, which may be less.
+        """
+        deadline = self._timers.seconds() + timeout
+        while True:
+            answer = evolve(answer, spreading=self._spread.state(answer.entry))
+            left = deadline - self._timers.seconds()
+            if STATES.index(answer.state) >= STATES.index(wanted) or left <= 0.0:
+                return answer
+            effective_by = answer.spreading.effective_by
+            if effective_by is not None:
+                left = min(left, max(_LEAST_WAIT_SECONDS, effective_by - self._wall()))
+            await _either(self._spread.changed(answer.entry.purge_id), left, self._timers)
 
     def state(self, purge_id: str) -> PurgeAnswer | None:
         """
@@ -149,8 +249,58 @@ class Purger:
         return answers
 
     def _answer(self, entry: Entry) -> PurgeAnswer:
-        purge = PurgeEntry.unpack(entry.content)
-        return PurgeAnswer(entry, purge, PurgeState.COMPLETE, applied=(self._control.name.id,))
+        return PurgeAnswer(entry, PurgeEntry.unpack(entry.content), self._spread.state(entry))
+
+    def _slow_down(self, by: str) -> None:
+        """:raises TooManyPurges: first for this token, so that one that is too fast takes nothing from the others."""
+        now = self._timers.seconds()
+        pace = self._paces.setdefault(by, Pace(self._settings.token_per_second))
+        wait = pace.take(now)
+        if wait > 0.0:
+            raise TooManyPurges(wait, "token_per_second")
+        wait = self._pace.take(now)
+        if wait > 0.0:
+            raise TooManyPurges(wait, "per_second")
+
+
+def _sheltered(work: Coroutine[Deferred[Any], Any, PurgeAnswer]) -> Deferred[PurgeAnswer]:
+    """:return: fires like ``work``, which goes on when this is cancelled."""
+    answered: Deferred[PurgeAnswer] = Deferred()
+
+    def answer(result: PurgeAnswer | Failure) -> None:
+        if not answered.called:
+            answered.callback(result)
+        elif isinstance(result, Failure):
+            _log.failure("a purge that nobody waits for any more failed", result)
+
+    _ = Deferred.fromCoroutine(work).addBoth(answer)
+    return answered
+
+
+async def _either(changed: Deferred[None], seconds: float, timers: Timers) -> None:
+    """Wait for ``changed``, or for so long."""
+    woken: Deferred[None] = Deferred()
+    over = False
+
+    def wake(result: Failure | None = None) -> None:
+        if not woken.called:
+            woken.callback(result)
+        elif result is not None:
+            result.trap(CancelledError)  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+    def late() -> None:
+        nonlocal over
+        over = True
+        wake()
+
+    timer = timers.callLater(seconds, late)
+    _ = changed.addBoth(wake)
+    try:
+        await woken
+    finally:
+        if not over:
+            timer.cancel()
+        changed.cancel()
 
 
 def _shown(selector: Selector) -> str:

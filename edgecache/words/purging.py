@@ -74,6 +74,27 @@ class PurgeState(enum.Enum):
     """Every member has applied it."""
 
 
+STATES = tuple(PurgeState)
+"""From the least to the most."""
+
+
+@frozen
+class Spreading:
+    """
+    How far one purge has come among the members (DESIGN 9).
+
+    :ivar applied: ids of the members that have applied it.
+    :ivar pending: ids of the members that have not said so.
+    :ivar effective_by: wall time from which on it holds everywhere; ``None`` where it does, and while nothing is
+        promised because no majority has it.
+    """
+
+    state: PurgeState
+    applied: tuple[str, ...]
+    pending: tuple[str, ...] = ()
+    effective_by: float | None = None
+
+
 class Scope(enum.Enum):
     """What a token allows."""
 

@@ -12,7 +12,7 @@ from edgecache.admin.metrics import _WORKER
 from edgecache.admin.site import CONNECTIONS
 from edgecache.store.page import Page
 from edgecache.words.counters import Counter
-from edgecache.words.purging import PurgeState
+from edgecache.words.purging import PurgeState, Spreading
 from tests.admin.harness import NOW, AdminCase, Client, with_purge
 
 
@@ -106,7 +106,7 @@ class PurgeTests(AdminCase):
 
     def test_the_states_of_a_purge_have_their_statuses(self) -> None:
         complete = self.done(self.parts.purger.accept({"all": True}, "tester"))
-        statuses = {state: _purged(evolve(complete, state=state)) for state in PurgeState}
+        statuses = {state: _purged(evolve(complete, spreading=Spreading(state, ("eu-1",)))) for state in PurgeState}
         self.assertEqual(
             {PurgeState.COMPLETE: 200, PurgeState.EFFECTIVE: 200, PurgeState.DURABLE: 202, PurgeState.LOCAL: 503},
             {state: answer.status for state, answer in statuses.items()},

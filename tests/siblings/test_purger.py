@@ -21,7 +21,7 @@ from edgecache.store.environments import Environments
 from edgecache.store.page import PageWriter
 from edgecache.words.config import MIB, Config, NodeSettings, Profile, PurgeSettings, SiteSettings, StoreSettings
 from edgecache.words.errors import ControlFailed
-from edgecache.words.purging import PurgeState
+from edgecache.words.purging import PurgeState, Spreading
 from edgecache.words.reasons import PurgeMode
 from tests.quickdisk import quick_directory
 
@@ -145,7 +145,7 @@ class AnswerTests(PurgerCase):
     def test_a_lone_node_is_complete_at_once_and_everything_is_told(self) -> None:
         answer = self.purge(urls=["/a"], mode="delete", id="release-7")
         self.assertEqual(PurgeState.COMPLETE, answer.state)
-        self.assertEqual((("eu-1",), (), None), (answer.applied, answer.pending, answer.effective_by))
+        self.assertEqual(Spreading(PurgeState.COMPLETE, ("eu-1",), (), None), answer.spreading)
         self.assertEqual(("release-7", 1, 2), (answer.entry.purge_id, answer.entry.sequence, answer.entry.last_epoch))
         self.assertEqual(
             (PurgeMode.DELETE, NOW, "tester"), (answer.purge.mode, answer.purge.accepted_at, answer.purge.by)
