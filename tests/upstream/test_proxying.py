@@ -16,6 +16,7 @@ from twisted.internet.task import Clock
 from twisted.logger import eventAsText, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from edgecache.admin.parts import UpstreamState
 from edgecache.upstream.addresses import Address, AddressBook, parse_origin, unix_address
 from edgecache.upstream.client import Client
 from edgecache.upstream.dialing import LoopDialer
@@ -34,6 +35,7 @@ from edgecache.words.errors import (
     UpstreamFailed,
 )
 from edgecache.words.reading import Document, Facts, build, from_plain, plain
+from tests.admin.harness import AdminCase
 from tests.characters import Character, Cut, Good, Refusing, Saying, Silent
 from tests.upstream.authority import Authority
 from tests.upstream.proxy import ESTABLISHED, Proxy
@@ -344,6 +346,21 @@ class SecrecyTests(ProxyCase):
         await self.failed(address, ConnectFailed, client)
         gc.collect()
         self.assertEqual([], self.flushLoggedErrors())
+
+
+class ShownTests(AdminCase):
+    """What operators are shown of a node that uses a proxy."""
+
+    config = evolve(AdminCase.config, upstream=through(f"{USERINFO}192.0.2.9:3128"))
+
+    def test_neither_status_nor_metrics_show_credentials(self) -> None:
+        self.upstreams = [UpstreamState("https://origin.example", "192.0.2.9:3128")]
+        for path in ("/status", "/metrics"):
+            answer = self.ask("GET", path)
+            self.assertEqual(200, answer.status)
+            self.assertIn(b"192.0.2.9:3128", answer.content)
+            for secret in SECRETS:
+                self.assertNotIn(secret.encode(), answer.content)
 
 
 class SettingTests(SynchronousTestCase):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -13,13 +17,14 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.python.threadpool import ThreadPool
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from edgecache.upstream.addresses import Address, AddressBook, Origin, parse_origin, unix_address
 from edgecache.upstream.resolving import SLOTS, Resolver, thread_look_up
 from edgecache.words.config import UpstreamSettings
 from edgecache.words.errors import ConfigError
 
+ROOT = Path(__file__).parent.parent.parent
 ORIGIN = parse_origin("https://origin.example/root")
 OTHER = parse_origin("http://other.example:8080")
 
@@ -64,7 +69,12 @@ class OriginTests(SynchronousTestCase):
             self.assertRaises(ConfigError, parse_origin, url)
 
     def test_a_refusal_shows_no_credentials(self) -> None:
-        for url in ("ftp://user:secret@a.example", "http://user:secret@a.example/?q", "http://user:secret@:80"):
+        for url in (
+            "ftp://user:secret@a.example",
+            "http://user:secret@a.example/?q",
+            "http://user:secret@:80",
+            "http://user:secret/x@a.example",
+        ):
             self.assertNotIn("secret", str(self.assertRaises(ConfigError, parse_origin, url)))
 
     @settings(max_examples=100, deadline=None)
@@ -251,3 +261,65 @@ class ThreadTests(TestCase):
         self.assertLessEqual(set(found), {"127.0.0.1", "::1"})
         self.assertEqual(len(found), len(set(found)))
         self.assertTrue(found)
+
+
+class HostsFileTests(SynchronousTestCase):
+    """
+    Names of the hosts file, A and AAAA, by the resolver of this system: the whole program in a mount namespace.
+
+    No address is lost, a name that is not found any more keeps what it had, and is asked for again and again.
+    """
+
+    def setUp(self) -> None:
+        for flags in ("-m", "-rm"):
+            if (
+                shutil.which("unshare")
+                and not subprocess.run(["unshare", flags, "true"], capture_output=True).returncode
+            ):
+                self.flags = flags
+                return
+        raise SkipTest("needs a mount namespace of its own: root, or user namespaces")
+
+    def run_program(self, kind: str) -> list[dict[str, Any]]:
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        hosts = directory / "hosts"
+        hosts.touch()
+        # Only files: no name server is asked, so that what is not in them is unknown at once.
+        (directory / "nsswitch.conf").write_text("hosts: files\n")
+        (directory / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+        script = """
+            for name in hosts nsswitch.conf resolv.conf; do
+                test ! -e /etc/$name || mount --bind "$0/$name" /etc/$name || exit 70
+            done
+            exec "$1" -m tests.upstream.hosts_program "$0/hosts" "$2"
+        """
+        done = subprocess.run(
+            ["unshare", self.flags, "sh", "-c", script, str(directory.absolute()), sys.executable, kind],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        if done.returncode == 70:
+            raise SkipTest(f"may not mount here: {done.stderr}")
+        self.assertEqual(0, done.returncode, done.stderr)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def test_all_addresses_the_last_good_set_and_the_next_one(self) -> None:
+        first, failing, last = self.run_program("direct")
+        self.assertEqual(
+            {("192.0.2.1", 81), ("192.0.2.2", 81), ("2001:db8::1", 81), ("2001:db8::2", 81)},
+            {(host, port) for host, port, _ in first["rows"]},
+        )
+        self.assertEqual((4, {0, 1, 2, 3}), (len(first["rows"]), {slot for _, _, slot in first["rows"]}))
+        self.assertEqual((first["rows"], 1, 1), (failing["rows"], failing["failures"], failing["published"]))
+        self.assertEqual({"192.0.2.3", "2001:db8::1"}, {host for host, _, _ in last["rows"]})
+        kept = {host: slot for host, _, slot in first["rows"]}["2001:db8::1"]
+        self.assertIn(["2001:db8::1", 81, kept], last["rows"])
+
+    def test_with_a_proxy_the_same_of_its_name(self) -> None:
+        first, failing, last = self.run_program("proxied")
+        self.assertEqual({3128}, {port for _, port, _ in first["rows"] + last["rows"]})
+        self.assertEqual((4, first["rows"], 2), (len(first["rows"]), failing["rows"], len(last["rows"])))

@@ -185,6 +185,23 @@ class DemandTests(SynchronousTestCase):
         for path in ("simple", "/simple", "", "/a b/", "/ä/"):
             self.assertIn("simple_path: is a path", self.refused(SITE + f'simple_path = "{path}"'), path)
 
+    def test_what_is_probed_is_a_path(self) -> None:
+        for path in ("healthz", "/a b", "/\u00e4", "/a#b", "http://origin.example/", "*"):
+            self.assertIn("probe_path: is a path", self.refused(SITE + f'probe_path = "{path}"'), path)
+        for path in ("", "/", "/simple/?x=%20"):
+            self.assertEqual(path, read(SITE + f'probe_path = "{path}"').sites[0].probe_path)
+
+    def test_the_shortest_ejection_is_no_longer_than_the_longest(self) -> None:
+        self.assertIn("eject_longest_seconds: must not be below", self.refused("[upstream]\neject_seconds = 301"))
+        self.assertEqual(1.0, read("[upstream]\neject_seconds = 1\neject_longest_seconds = 1").upstream.eject_seconds)
+
+    def test_a_key_is_of_a_certificate(self) -> None:
+        self.assertEqual(
+            "e.toml:2: [upstream] client_key: is the key of no client_certificate",
+            self.refused('[upstream]\nclient_key = "node.key"'),
+        )
+        read('[upstream]\nclient_key = "node.key"\nclient_certificate = "node.pem"')
+
     def test_an_identifier_that_no_field_may_hold(self) -> None:
         self.assertIn("[node] id", self.refused('[node]\nid = "a b"'))
 
