@@ -20,7 +20,7 @@ from edgecache.rules.presenting import complete, head_of, present
 from edgecache.rules.selectors import any_tag_selector
 from edgecache.rules.sites import Site
 from edgecache.store.writing import ContentWriter
-from edgecache.upstream.addresses import parse_origin
+from edgecache.upstream.addresses import Address, parse_origin
 from edgecache.upstream.responses import Response
 from edgecache.words.config import Policy
 from edgecache.words.counters import Counter
