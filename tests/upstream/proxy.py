@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -39,22 +38,22 @@ class Proxy:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> Deferred[None]:
         """:return: fires once it listens."""
+        return Deferred.fromFuture(loop.create_task(self.open()))
 
-        async def started() -> None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-
-        return Deferred.fromFuture(loop.create_task(started()))
-
-    def stop(self, loop: asyncio.AbstractEventLoop) -> Deferred[Any]:
+    def stop(self, loop: asyncio.AbstractEventLoop) -> Deferred[None]:
         """:return: fires once nothing of it runs."""
+        return Deferred.fromFuture(loop.create_task(self.close()))
 
-        async def stopped() -> None:
-            self._server.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+    async def open(self) -> None:
+        """Listen, on the loop that runs this."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
 
-        return Deferred.fromFuture(loop.create_task(stopped()))
+    async def close(self) -> None:
+        """Returns once nothing of it runs."""
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
