@@ -58,8 +58,13 @@ def _show(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
 
 def _problem(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
-        return error.reason or "holds not what it should: PEM"
+        return _code(error) or "holds not what it should: PEM"
     return error.strerror or str(error)
+
+
+def _code(error: ssl.SSLError) -> str:
+    """OpenSSL's name for it; an error that Python makes by itself has none."""
+    return getattr(error, "reason", None) or ""
 
 
 def is_refusal(error: Exception | None) -> TypeGuard[ssl.SSLError]:
@@ -69,7 +74,7 @@ def is_refusal(error: Exception | None) -> TypeGuard[ssl.SSLError]:
     In TLS 1.3 its alert comes after the handshake, when the request may be on its way already; it is not processed
     (RFC 8446 §4.4.2.4, §6.2).
     """
-    return isinstance(error, ssl.SSLError) and _REFUSALS.search(error.reason or "") is not None
+    return isinstance(error, ssl.SSLError) and _REFUSALS.search(_code(error)) is not None
 
 
 def reason(error: OSError) -> str:
@@ -77,7 +82,7 @@ def reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return getattr(error, "verify_message", "") or str(error)
     if isinstance(error, ssl.SSLError):
-        return error.reason.replace("_", " ").lower() if error.reason else str(error)
+        return _code(error).replace("_", " ").lower() or str(error)
     return str(error) or type(error).__name__
 
 
@@ -93,7 +98,7 @@ def check_name(transport: asyncio.BaseTransport, host: str) -> None:
     tls = transport.get_extra_info("ssl_object")
     octets = None if tls is None else tls.getpeercert(True)
     if octets is None:
-        raise ssl.CertificateError("no certificate")
+        raise ssl.CertificateError(1, "no certificate")
     try:
         certificate = x509.load_der_x509_certificate(octets)
         try:
@@ -103,4 +108,4 @@ def check_name(transport: asyncio.BaseTransport, host: str) -> None:
         else:
             verify_certificate_ip_address(certificate, host)
     except (VerificationError, CertificateError, ValueError) as error:
-        raise ssl.CertificateError(f"certificate is not for {host}: {error}") from error
+        raise ssl.CertificateError(1, f"certificate is not for {host}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import traceback
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from tests.upstream.proxy import ESTABLISHED, Proxy
 from tests.upstream.rig import GET, Rig, Taker
 from tests.upstream.test_real import CONTENT, RealCase, loop
 
+README = Path(__file__).parent.parent.parent / "README.md"
 BASIC = b"Basic bWU6aHVzaEA6Lw=="
 """Of ``me`` and ``hush@:/``."""
 USERINFO = "me:hush%40%3A%2F@"
@@ -378,6 +380,12 @@ class SettingTests(SynchronousTestCase):
             self.assertEqual(Secret(f"http://{USERINFO}p.example:1"), config.upstream.proxy)
             self.assertNotIn("hush", repr(config))
             self.assertEqual(config, from_plain(orjson.loads(orjson.dumps(plain(config)))))
+
+    def test_the_readmes_example_can_be_used(self) -> None:
+        (block,) = re.findall(r"```toml\n(\[upstream\].*?)```", README.read_text(), re.DOTALL)
+        document = Document.parse(block, "README.md", "/etc")
+        config = checked(build(document, Facts("h", 1, "/"), lambda kind, name: "http://p.example:1"), document)
+        self.assertEqual("/etc/node.key", config.upstream.client_key)
 
     def test_one_that_cannot_be_used_is_refused_by_its_place_and_not_shown(self) -> None:
         for written in (

@@ -21,6 +21,7 @@ from edgecache.upstream.dialing import LoopDialer
 from edgecache.upstream.tls import client_context
 from edgecache.words.config import UpstreamSettings
 from edgecache.words.errors import (
+    CertificateWrong,
     ConnectFailed,
     ConnectionLost,
     ConnectTimedOut,
@@ -205,7 +206,7 @@ class TLSTests(RealCase):
         origin = Good()
         performance = await self.play(origin, context=self.server)
         for url in ("https://other.example", "https://127.0.0.2"):
-            await self.failed(performance.address(url), TLSFailed, self.trusting)
+            await self.failed(performance.address(url), CertificateWrong, self.trusting)
         self.assertEqual([], origin.asked)
 
     async def test_another_name_is_refused_even_where_openssl_compares_none(self) -> None:
@@ -214,14 +215,15 @@ class TLSTests(RealCase):
         client = Client(LoopDialer(loop()), self.timers, self.settings, lax)
         origin = Good()
         performance = await self.play(origin, context=self.server)
-        await self.failed(performance.address("https://other.example"), TLSFailed, client)
-        await self.failed(performance.address("https://127.0.0.2"), TLSFailed, client)
+        for url in ("https://other.example", "https://127.0.0.2"):
+            failure = await self.failed(performance.address(url), CertificateWrong, client)
+            self.assertTrue(failure.detail.startswith("certificate is not for "), failure)
         self.assertEqual([], origin.asked)
 
     async def test_a_certificate_that_nobody_signed_is_refused(self) -> None:
         origin = Good()
         performance = await self.play(origin, context=self.server)
-        await self.failed(performance.address("https://origin.example"), TLSFailed)
+        await self.failed(performance.address("https://origin.example"), CertificateWrong)
         self.assertEqual([], origin.asked)
 
     async def test_an_origin_that_speaks_no_tls_is_refused(self) -> None:
