@@ -196,16 +196,104 @@ class Lying(Good):
 
 
 @define(eq=False)
+class Wholesale(Good):
+    """Knows no ranges: the whole content for every request."""
+
+    def response(self, asked: Asked) -> tuple[bytes, bytes]:
+        asked.fields.pop(b"range", None)
+        return super().response(asked)
+
+
+@define(eq=False)
+class Stubborn(Good):
+    """Takes every If-Range for granted: a 206 of its own content, whose entity tag may be another."""
+
+    def response(self, asked: Asked) -> tuple[bytes, bytes]:
+        asked.fields.pop(b"if-range", None)
+        return super().response(asked)
+
+
+@define(eq=False)
+class Shifting(Good):
+    """Answers a range with one that begins ``by`` octets later, and says so."""
+
+    by: int = 1
+
+    def response(self, asked: Asked) -> tuple[bytes, bytes]:
+        wanted = asked.fields.get(b"range", b"")
+        if wanted:
+            start = int(wanted.removeprefix(b"bytes=").partition(b"-")[0])
+            asked.fields[b"range"] = b"bytes=%d-" % (start + self.by)
+        return super().response(asked)
+
+
+@define(eq=False)
+class Boasting(Good):
+    """Says of a range that the whole content is ``more`` octets longer than it is."""
+
+    more: int = 1
+
+    def response(self, asked: Asked) -> tuple[bytes, bytes]:
+        head, content = super().response(asked)
+        length = len(self.content)
+        return head.replace(b"/%d\r\n" % length, b"/%d\r\n" % (length + self.more)), content
+
+
+@define(eq=False)
+class Multipart(Good):
+    """Answers a range with a part in multipart/byteranges, whose head names the range as well."""
+
+    def response(self, asked: Asked) -> tuple[bytes, bytes]:
+        head, content = super().response(asked)
+        if b" 206 " not in head:
+            return head, content
+        fields = b"Content-Type: multipart/byteranges; boundary=x\r\n"
+        return head.replace(b"\r\n\r\n", b"\r\n" + fields + b"\r\n"), content
+
+
+@define(eq=False)
+class Chunking(Good):
+    """
+    The right answer in chunks of ``piece`` octets, without a length; a range too, if ``ranges``.
+
+    Of a whole content it sends only ``after`` octets and no last chunk, unless that is ``None``; then it closes.
+    """
+
+    piece: int = 1000
+    after: int | None = None
+    ranges: bool = True
+
+    def answer(self, asked: Asked, player: Player) -> None:
+        if not self.ranges:
+            asked.fields.pop(b"range", None)
+        head, content = self.response(asked)
+        head = re.sub(rb"Content-Length: \d+", b"Transfer-Encoding: chunked", head)
+        cut = self.after is not None and b" 200 " in head
+        if cut:
+            content = content[: self.after]
+        pieces = [content[start : start + self.piece] for start in range(0, len(content), self.piece)]
+        chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+        player.send(head, chunks, b"" if cut else b"0\r\n\r\n")
+        if cut:
+            player.transport.close()
+
+
+@define(eq=False)
 class Dripping(Good):
-    """The right answer, ``piece`` octets every ``seconds``."""
+    """The right answer, ``at_once`` octets of it, then ``piece`` octets every ``seconds``."""
 
     timers: Timers = field(factory=Clock)
     piece: int = 1
     seconds: float = 1.0
+    at_once: int = 0
 
     def answer(self, asked: Asked, player: Player) -> None:
         head, content = self.response(asked)
-        self._drip(head + content, player)
+        octets = head + content
+        if self.at_once:
+            player.send(octets[: self.at_once])
+            octets = octets[self.at_once :]
+        self._drip(octets, player)
 
     def _drip(self, octets: bytes, player: Player) -> None:
         if octets and player in self.playing:
