@@ -41,7 +41,7 @@ def tunnel(
     Make of ``connection``, which leads to ``proxy``, one that leads to ``origin``.
 
     :return: fires with the connection's transport; then it has no user any more. Fails with
-        :class:`ProxyRefused`. Cancellable; there is no deadline here.
+        :class:`ProxyRefused`. There is no deadline here; whoever cancels it closes the connection.
     """
     transport = connection.transport
     assert transport is not None
@@ -58,7 +58,7 @@ class _Asking:
     """The user of a connection while the proxy is asked (:class:`edgecache.upstream.connection.User`)."""
 
     def __init__(self, connection: Connection, settings: UpstreamSettings) -> None:
-        self.made: Deferred[asyncio.Transport] = Deferred(lambda _: self._finish())
+        self.made: Deferred[asyncio.Transport] = Deferred()
         self._connection = connection
         self._heard = HeadBuffer(settings.head_octets)
         self._limit = settings.head_octets

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -202,7 +203,9 @@ class FileTests(SynchronousTestCase):
         self.assertIn(f"{self.certificate}, {other}: KEY_VALUES_MISMATCH", refused)
 
     def test_a_key_with_a_password_is_refused_not_asked_for(self) -> None:
-        Path(self.key).write_bytes(key_pem(ec.generate_private_key(ec.SECP256R1()), b"hush"))
+        key = load_pem_private_key(Path(self.key).read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        Path(self.key).write_bytes(key_pem(key, b"hush"))
         self.assertIn("[upstream]", self.refused(client_certificate=self.certificate, client_key=self.key))
 
 
