@@ -7,8 +7,8 @@ Each peer is set up as somebody would who knows it well and wants a cache that m
   ``proxy_next_upstream`` for all that it knows; one request per key fills (``proxy_cache_lock``); stale content for
   every failure, refreshed in the background.
 * HAProxy: its own cache; active checks every 2 s, twice failed is down; a bad answer or none takes a server out at once
-  (``observe layer7``); every retryable failure is asked elsewhere (``retry-on``, ``redispatch``). Its origins are equals,
-  for a retry never goes to a ``backup`` while the first is up.
+  (``observe layer7``); every retryable failure is asked elsewhere (``retry-on``, ``redispatch``). Its origins are
+  equals, for a retry never goes to a ``backup`` while the first is up.
 * Varnish: active checks every 2 s, two of three must be good; what fails is retried on the next backend; a day of
   grace; a failing refresh in the background is given up.
 * Squid: origins as parents, taken in order; ``retry_on_error``; one failed connection takes a parent out; collapsed

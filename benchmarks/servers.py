@@ -14,8 +14,8 @@ NGINX = "nginx"
 
 _COMMON = """
 daemon off; pid {root}/nginx.pid; error_log {root}/error.log; {user}
-worker_processes {workers}; worker_rlimit_nofile 4096;
-events {{ worker_connections 2048; }}
+worker_processes {workers}; worker_rlimit_nofile 20000;
+events {{ worker_connections 8192; }}
 http {{
   access_log {access}; default_type application/octet-stream;
   sendfile on; keepalive_requests 1000000000; keepalive_timeout 600;
