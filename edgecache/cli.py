@@ -12,8 +12,10 @@ from twisted.python import usage
 from edgecache import __version__
 from edgecache.admin import client
 from edgecache.admin.client import AdminAddress, AdminFailed, find_token
+from edgecache.cli_certs import CertsOptions
 from edgecache.processes.loop import install_reactor
 from edgecache.processes.settings import load, local_facts, read_secret
+from edgecache.siblings.certificates import CertificatesFailed
 from edgecache.words.checking import checked
 from edgecache.words.config import Config
 from edgecache.words.endpoints import Endpoint, endpoint
@@ -94,6 +96,7 @@ class Options(usage.Options):
     subCommands = [
         ["status", None, StatusOptions, "Show how the node is."],
         ["purge", None, PurgeOptions, "Invalidate what is stored."],
+        ["certs", None, CertsOptions, "Make certificates of siblings."],
     ]
 
     def opt_version(self) -> None:
@@ -104,7 +107,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """:raises usage.UsageError: there is no command."""
         if self.subCommand is None:
-            raise usage.UsageError("say what to do: status or purge")
+            raise usage.UsageError("say what to do: status, purge or certs")
 
     def where(self) -> AdminAddress:
         """
@@ -147,11 +150,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = Options()  # type: ignore[no-untyped-call]  # Twisted has no types here
     try:
         options.parseOptions(arguments)  # type: ignore[no-untyped-call]  # the same
+        if isinstance(options.subOptions, CertsOptions):
+            sys.exit(options.subOptions.act(_say))
         where = options.where()
     except usage.UsageError as error:
         sys.stderr.write(f"{options}\nedgecache: {error}\n")
         sys.exit(2)
-    except (ConfigError, AdminFailed) as error:
+    except (ConfigError, AdminFailed, CertificatesFailed) as error:
         sys.stderr.write(f"edgecache: {error}\n")
         sys.exit(1)
     reactor, _ = install_reactor()
