@@ -22,7 +22,7 @@ from edgecache.store.environments import Environments
 from edgecache.store.page import FREE, Page, PageWriter
 from edgecache.store.threads import OneThread
 from edgecache.upstream.addresses import parse_origin
-from edgecache.words.config import Config, NodeSettings, Profile, SiteSettings, StoreSettings, UpstreamSettings
+from edgecache.words.config import Config, NodeSettings, Policy, Profile, SiteSettings, StoreSettings, UpstreamSettings
 from edgecache.words.reasons import PurgeMode
 from edgecache.workers import Worker, WorkerParts, start_worker
 
@@ -182,9 +182,17 @@ class RigCase(TestCase):
     A test case with workers, an origin and clients; tests are coroutines of asyncio, see :meth:`run_async`.
 
     :ivar clock: none: time is real here, and nothing asserts any.
+    :cvar origins: of the one site; each is an origin server of its own.
+    :cvar scheme: by which they are asked; they speak HTTP without TLS whatever it says.
+    :ivar origin: the first of them.
+    :ivar others: the rest.
     """
 
     profile = Profile.PLAIN
+    policy = Policy.ROUND_ROBIN
+    origins = 1
+    scheme = "http"
+    fallback_seconds = 5.0
     workers = 1
     upstream = UpstreamSettings()
 
@@ -245,13 +253,15 @@ class RigCase(TestCase):
     async def _start(self) -> None:
         self._loop = loop = asyncio.get_running_loop()
         self._clients: list[asyncio.StreamWriter] = []
-        self.origin = Origin()
-        await self.origin.start()
+        self.origin, *self.others = servers = [Origin() for _ in range(self.origins)]
+        for server in servers:
+            await server.start()
         self.directory = tempfile.mkdtemp(prefix="edgecache-test-")
-        origin_url = f"http://127.0.0.1:{self.origin.port}"
+        urls = tuple(f"{self.scheme}://127.0.0.1:{server.port}" for server in servers)
+        self.known = {parse_origin(url).name: [["127.0.0.1", parse_origin(url).port, n]] for n, url in enumerate(urls)}
         self.config = Config(
             NodeSettings(id="node-a", data=self.directory, workers=self.workers),
-            (SiteSettings("main", self.profile, (origin_url,)),),
+            (SiteSettings("main", self.profile, urls, policy=self.policy, fallback_seconds=self.fallback_seconds),),
             store=StoreSettings(size=64 << 20),
             upstream=self.upstream,
         )
@@ -268,6 +278,7 @@ class RigCase(TestCase):
             incarnation=self._environments.incarnation,
         )
         self._ports, self._workers, self._sockets = [], [], []
+        self.nodes: list[LineChannel] = []
         self._pages = [Page.open(self._page.path, index) for index in range(self.workers)]
         paths = [os.path.join(self.directory, f"owner-{index}.sock") for index in range(self.workers)]
         for index in range(self.workers):
@@ -301,8 +312,8 @@ class RigCase(TestCase):
             loop=loop,
         )
         self._workers.append(await Deferred.fromCoroutine(start_worker(parts)).asFuture(loop))
-        name = parse_origin(self.config.sites[0].origins[0]).name
-        node.notify("addresses", origins={name: [["127.0.0.1", self.origin.port, 0]]})
+        self.nodes.append(node)
+        node.notify("addresses", origins=self.known)
         await asyncio.sleep(0)
 
     def _serve(self, node: LineChannel) -> None:
@@ -315,7 +326,8 @@ class RigCase(TestCase):
     async def _stop(self) -> None:
         for writer in self._clients:
             writer.close()
-        await self.origin.stop()
+        for server in (self.origin, *self.others):
+            await server.stop()
         worker: Worker
         for worker in self._workers:
             await Deferred.fromCoroutine(worker.stop()).asFuture(self._loop)
