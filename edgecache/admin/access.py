@@ -18,6 +18,7 @@ _log = Logger()
 
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="edgecache"'),)
 _MISSING = "Send Authorization: Bearer and a token; the first start wrote one to admin.token in the data directory."
+_FASTLY_KEY = b"fastly-key"
 _BEARER = b"bearer "
 _GUESSES_PER_SECOND = 10.0
 
@@ -42,18 +43,27 @@ class Access:
         :return: on whose behalf it is done.
         :raises Problem: 401, 403, or 429 for guessing.
         """
-        presented = self._presented(request)
+        token = presented(request)
+        if token is None and open_here and is_local(request):
+            return ANYBODY_HERE
+        return self.admit(token, peer_of(request), scope)
+
+    def admit(self, presented: str | None, peer: str, scope: Scope) -> Token:
+        """
+        :param presented: what is said to be a token.
+        :param peer: who says so, for the log.
+        :return: the token.
+        :raises Problem: as :meth:`check`.
+        """
         if presented is None:
-            if open_here and is_local(request):
-                return ANYBODY_HERE
             raise Problem(401, "token-missing", _MISSING, _CHALLENGE)
         token = self._tokens.match(presented)
         if token is None:
             wait = self._guesses.take(self._timers.seconds())
-            _log.warn("a wrong token from {peer}", peer=_peer(request))
+            _log.warn("a wrong token from {peer}", peer=peer)
             if wait > 0.0:
                 raise Problem(429, "too-many-guesses", "Too many wrong tokens; wait a moment.", retry_after(wait))
-            raise Problem(401, "token-unknown", "The token in Authorization is not known here.", _CHALLENGE)
+            raise Problem(401, "token-unknown", "The token that was sent is not known here.", _CHALLENGE)
         if scope not in token.scopes:
             detail = f"The token {token.name!r} lacks the scope {scope.value!r}."
             raise Problem(403, "scope-missing", detail)
@@ -61,14 +71,23 @@ class Access:
 
     def knows(self, request: AdminRequest) -> bool:
         """:return: has it any of our tokens? Costs no guess."""
-        presented = self._presented(request)
-        return presented is not None and self._tokens.match(presented) is not None
+        return self.name_of(presented(request)) != ""
 
-    def _presented(self, request: AdminRequest) -> str | None:
-        fields = request.requestHeaders.getRawHeaders(b"authorization") or []
-        if len(fields) != 1 or fields[0][: len(_BEARER)].lower() != _BEARER:
-            return None
-        return fields[0][len(_BEARER) :].strip().decode("utf-8", "surrogateescape")
+    def name_of(self, presented: str | None) -> str:
+        """:return: of the token that it is; empty when it is none. Costs no guess."""
+        token = None if presented is None else self._tokens.match(presented)
+        return "" if token is None else token.name
+
+
+def presented(request: AdminRequest) -> str | None:
+    """:return: what a request gives as its token: in Authorization, or as the Fastly API's clients send it."""
+    fields = request.requestHeaders.getRawHeaders(b"authorization") or []
+    bearers = [each[len(_BEARER) :] for each in fields if each[: len(_BEARER)].lower() == _BEARER]
+    keys = request.requestHeaders.getRawHeaders(_FASTLY_KEY) or []
+    # Two of them can differ: then nobody could say who it was.
+    if len(fields) > 1 or len(bearers) + len(keys) != 1:
+        return None
+    return (bearers or keys)[0].strip().decode("utf-8", "surrogateescape")
 
 
 def is_local(request: AdminRequest) -> bool:
@@ -80,10 +99,11 @@ def is_local(request: AdminRequest) -> bool:
     if any(request.requestHeaders.hasHeader(name) for name in _FORWARDED):
         return False
     hosts = request.host_lines or [b"localhost"]
-    return _is_loopback(_peer(request)) and len(hosts) == 1 and _is_loopback(_host(hosts[0].decode("latin-1")))
+    return _is_loopback(peer_of(request)) and len(hosts) == 1 and _is_loopback(_host(hosts[0].decode("latin-1")))
 
 
-def _peer(request: AdminRequest) -> str:
+def peer_of(request: AdminRequest) -> str:
+    """:return: address of whoever asks, for logs."""
     address = request.getClientAddress()  # type: ignore[no-untyped-call]  # Twisted has no types here
     return str(getattr(address, "host", "a Unix socket"))
 

@@ -9,7 +9,7 @@ from attrs import define, field, frozen
 from twisted.web.http import Request
 
 from edgecache.admin.requests import JSON
-from edgecache.siblings.purger import PurgeConflict, PurgeInvalid, TooManyPurges
+from edgecache.siblings.purger import NotAdmitted, PurgeConflict, PurgeInvalid, TooManyPurges
 from edgecache.words.errors import ControlFailed, EdgeError
 
 # No page of anybody may read, frame or guess at what is here.
@@ -22,6 +22,9 @@ _HEADERS = (
     (b"X-Content-Type-Options", b"nosniff"),
     (b"X-Frame-Options", b"DENY"),
 )
+
+
+_FASTLY = b"/service/"
 
 
 @define(eq=False)
@@ -59,8 +62,10 @@ def problem_of(error: EdgeError) -> Problem | None:
         case PurgeConflict(purge_id):
             detail = f"id: {purge_id!r} is the id of another purge, which asked for something else; nothing was done."
             return Problem(409, "id-conflict", detail)
-        case TooManyPurges(after):
-            detail = f"More purges than [purge] per_second allows; one more is taken in {after:.3f} s."
+        case NotAdmitted(reason):
+            return Problem(503, "joining", reason, retry_after(1.0))
+        case TooManyPurges(after, setting):
+            detail = f"More purges than [purge] {setting} allows; one more is taken in {after:.3f} s."
             return Problem(429, "too-many-purges", detail, retry_after(after))
         case ControlFailed():
             detail = f"It is not on disk, so it counts as not done ({error}); the same id may be sent again."
@@ -92,4 +97,7 @@ def respond(request: Request, answer: Answer) -> bytes:
 def refuse(request: Request, problem: Problem) -> bytes:
     """Like :func:`respond`, for a problem."""
     content = {"error": problem.error, "detail": problem.detail}
+    if request.path.startswith(_FASTLY):
+        # What these clients show.
+        content["msg"] = problem.detail
     return respond(request, Answer(content, problem.status, headers=problem.headers))

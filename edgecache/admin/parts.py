@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from attrs import field, frozen
 
+from edgecache.admin.audit import AUDIT_FILE, Audit
 from edgecache.admin.tokens import Tokens
 from edgecache.siblings.purger import Purger
 from edgecache.store.collecting import Collector
@@ -97,10 +99,15 @@ class AdminParts:
     upstream_counts: Callable[[], UpstreamCounts] = UpstreamCounts
     ready: Callable[[], str | None] = field(default=lambda: None)
     started_at: float = field(init=False)
+    audit: Audit = field(init=False)
 
     @started_at.default
     def _now(self) -> float:
         return self.wall()
+
+    @audit.default
+    def _file(self) -> Audit:
+        return Audit(os.path.join(self.config.node.data, AUDIT_FILE), self.wall, self.timers)
 
     def unready(self) -> str | None:
         """:return: why no traffic should come here now, in one sentence; ``None`` when it should."""

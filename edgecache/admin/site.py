@@ -30,7 +30,7 @@ IDLE_SECONDS = 60
 _UNKNOWN_OCTETS = 4096
 """Of content, from somebody without a token: it will be refused anyway."""
 
-_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"DELETE"))
+_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"DELETE", b"PURGE"))
 
 
 class Gate(Resource):
@@ -38,15 +38,17 @@ class Gate(Resource):
 
     isLeaf = True
 
-    def __init__(self, app: Klein) -> None:
+    def __init__(self, app: Klein, purging: Klein) -> None:
+        """:param purging: has the one route of ``PURGE``, whose target is no path of ours."""
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types here
         self._routes = app.resource()
+        self._purging = purging.resource()
 
     def render(self, request: AdminRequest) -> bytes | int:
         """Answer ``request``."""
         if request.method not in _METHODS:
             detail = f"{request.method.decode('latin-1')} is for nothing here."
-            allowed = (("Allow", "DELETE, GET, HEAD, POST"),)
+            allowed = (("Allow", "DELETE, GET, HEAD, POST, PURGE"),)
             return refuse(request, Problem(405, "method-not-allowed", detail, allowed))
         try:
             unquote_to_bytes(request.path).decode()
@@ -55,7 +57,11 @@ class Gate(Resource):
         # The routes are the same whatever we are called, and the router chokes on some names.
         request.host_lines = list(request.requestHeaders.getRawHeaders(b"host") or ())
         request.requestHeaders.setRawHeaders(b"host", [b"admin"])
-        self._routes.render(request)
+        if request.method == b"PURGE":
+            request.path, request.postpath = b"/", [b""]
+            self._purging.render(request)
+        else:
+            self._routes.render(request)
         return NOT_DONE_YET
 
 
@@ -100,5 +106,5 @@ def admin_site(parts: AdminParts, reactor: Any) -> AdminSite:
     :return: what to listen with, on every admin address.
     """
     access = Access(parts.tokens, parts.timers)
-    app = Admin(parts, access).application()
-    return AdminSite(Gate(app), access, parts.config.purge.body_octets, reactor)
+    admin = Admin(parts, access)
+    return AdminSite(Gate(admin.application(), admin.purging()), access, parts.config.purge.body_octets, reactor)

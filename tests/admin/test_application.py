@@ -7,8 +7,8 @@ from typing import Any
 from attrs import evolve
 from prometheus_client.parser import text_string_to_metric_families
 
-from edgecache.admin.application import _purged
 from edgecache.admin.metrics import _WORKER
+from edgecache.admin.purges import purged
 from edgecache.admin.site import CONNECTIONS
 from edgecache.store.page import Page
 from edgecache.words.counters import Counter
@@ -91,9 +91,9 @@ class PurgeTests(AdminCase):
             fields = {"content_type": content_type} if content_type else {}
             answer = self.ask("POST", "/purge", content=b'{"all": true}', **fields)
             self.assertEqual((415, "not-json"), (answer.status, answer.json["error"]))
-        for content in (b"", b"{", b"\xff", b'{"urls": ["\\ud800"]}', b"[" * 90_000):
+        for content in (b"", b"{", b"\xff", b'{"urls": ["\\ud800"]}', b"[" * 2_000):
             answer = self.ask("POST", "/purge", content=content, content_type="application/json")
-            self.assertEqual((400, "not-json"), (answer.status, answer.json["error"]), content)
+            self.assertEqual((400, "not-json"), (answer.status, answer.json["error"]), content[:50])
         good = self.ask("POST", "/purge", content=b'{"all": true}', content_type="Application/JSON; charset=utf-8")
         self.assertEqual(200, good.status)
 
@@ -106,7 +106,7 @@ class PurgeTests(AdminCase):
 
     def test_the_states_of_a_purge_have_their_statuses(self) -> None:
         complete = self.done(self.parts.purger.accept({"all": True}, "tester"))
-        statuses = {state: _purged(evolve(complete, spreading=Spreading(state, ("eu-1",)))) for state in PurgeState}
+        statuses = {state: purged(evolve(complete, spreading=Spreading(state, ("eu-1",)))) for state in PurgeState}
         self.assertEqual(
             {PurgeState.COMPLETE: 200, PurgeState.EFFECTIVE: 200, PurgeState.DURABLE: 202, PurgeState.LOCAL: 503},
             {state: answer.status for state, answer in statuses.items()},
@@ -265,7 +265,6 @@ class RoutingTests(AdminCase):
             ("GET", "/purge", "POST"),
             ("POST", "/status", "GET"),
             ("DELETE", "/metrics", "GET"),
-            ("PURGE", "/simple/", "POST"),
             ("OPTIONS", "/purge", "POST"),
             ("get", "/status", "GET"),
         ):
