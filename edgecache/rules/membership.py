@@ -12,14 +12,17 @@
 
 from __future__ import annotations
 
-import enum
 import struct
 from collections.abc import Iterable, Set
 from hashlib import blake2b
 
 from attrs import define, field, frozen
 
+from edgecache.words.config import Quorum
 from edgecache.words.errors import EdgeError
+
+CLOCK_DRIFT = 0.01
+"""A clock gains or loses at most this share: a hundred times what quartz does, so that slewing fits in."""
 
 
 @define(eq=False)
@@ -30,14 +33,6 @@ class BadMembership(EdgeError):
 
     def __str__(self) -> str:
         return self.problem
-
-
-class Quorum(enum.Enum):
-    """How many members must have a purge on disk."""
-
-    MAJORITY = "majority"
-    ANY = "any"
-    """One is enough, and a lease needs all: two nodes that are cut off from each other both validate."""
 
 
 def configuration_hash(members: Iterable[str], quorum: str, lease_seconds: float) -> bytes:
@@ -62,10 +57,21 @@ def configuration_hash(members: Iterable[str], quorum: str, lease_seconds: float
 
 @frozen
 class Group:
-    """One set of members and its quorums. See Note [quorums]."""
+    """
+    One set of members and its quorums. See Note [quorums].
+
+    :ivar quorum: ``ANY``: a purge may be on one disk only, so that a lease needs all.
+    :ivar lease_seconds: for how long after the start of a round a member may serve what is purgeable as fresh.
+    """
 
     members: frozenset[str]
     quorum: Quorum
+    lease_seconds: float
+
+    @property
+    def hash(self) -> bytes:
+        """:return: what :func:`configuration_hash` says of it."""
+        return configuration_hash(self.members, self.quorum.value, self.lease_seconds)
 
     @property
     def writes(self) -> int:
@@ -100,40 +106,28 @@ class Membership:
     The members as one node's configuration names them.
 
     :ivar own: id of this node.
-    :ivar previous: the members before the change that is under way; ``None`` without one.
-    :ivar lease_seconds: for how long after the start of a round a node may serve what is purgeable as fresh.
+    :ivar groups: the members; then, while they change, those of before.
+    :ivar hashes: of each group; messages carry all of them, and one in common is enough.
+    :ivar everyone: ids of all groups.
     """
 
     own: str
-    members: frozenset[str]
-    previous: frozenset[str] | None = None
-    quorum: Quorum = Quorum.MAJORITY
-    lease_seconds: float = 10.0
-    groups: tuple[Group, ...] = field(init=False)
+    groups: tuple[Group, ...]
     hashes: tuple[bytes, ...] = field(init=False)
     everyone: frozenset[str] = field(init=False)
     others: frozenset[str] = field(init=False)
 
-    @groups.default
-    def _groups(self) -> tuple[Group, ...]:
-        return tuple(Group(members, self.quorum) for members in self._sets)
-
     @hashes.default
     def _hashes(self) -> tuple[bytes, ...]:
-        """The new set's first; both are accepted."""
-        return tuple(configuration_hash(members, self.quorum.value, self.lease_seconds) for members in self._sets)
+        return tuple(group.hash for group in self.groups)
 
     @everyone.default
     def _everyone(self) -> frozenset[str]:
-        return frozenset().union(*self._sets)
+        return frozenset(each for group in self.groups for each in group.members)
 
     @others.default
     def _others(self) -> frozenset[str]:
         return self.everyone - {self.own}
-
-    @property
-    def _sets(self) -> tuple[frozenset[str], ...]:
-        return (self.members,) if self.previous is None else (self.members, self.previous)
 
     @classmethod
     def of(
@@ -141,26 +135,45 @@ class Membership:
         own: str,
         members: Iterable[str],
         *,
-        previous: Iterable[str] | None = None,
-        quorum: str = Quorum.MAJORITY.value,
+        quorum: Quorum = Quorum.MAJORITY,
         lease_seconds: float = 10.0,
+        previous_members: Iterable[str] = (),
+        previous_quorum: Quorum | None = None,
+        previous_lease_seconds: float | None = None,
     ) -> Membership:
         """
         :param members: ids of all nodes, this one's included.
+        :param previous_members: before the change that is under way; none of them: there is no change.
+        :param previous_quorum: where that changes as well; so with the lease.
         :raises BadMembership: this node is not in it, or more than one member changes at once.
         """
-        present = frozenset(members)
-        before = None if previous is None else frozenset(previous)
-        if own not in present and (before is None or own not in before):
-            raise BadMembership(f"This node, {own!r}, is none of the members {', '.join(sorted(present))}.")
-        if before is not None and len(present ^ before) > 1:
-            changed = ", ".join(sorted(present ^ before))
-            raise BadMembership(f"Members change one at a time; between previous_members and now, these do: {changed}.")
-        if quorum not in (each.value for each in Quorum):
-            raise BadMembership(f"quorum must be majority or any, not {quorum!r}.")
-        if not lease_seconds > 0:
-            raise BadMembership(f"lease_seconds must be positive, not {lease_seconds!r}.")
-        return cls(own, present, before, Quorum(quorum), float(lease_seconds))
+        groups = [Group(frozenset(members), quorum, float(lease_seconds))]
+        before = frozenset(previous_members)
+        if before:
+            changed = groups[0].members ^ before
+            if len(changed) > 1:
+                raise BadMembership(
+                    f"Members change one at a time; between previous_members and now, these do: {_listed(changed)}."
+                )
+            lease = lease_seconds if previous_lease_seconds is None else previous_lease_seconds
+            groups.append(Group(before, previous_quorum or quorum, float(lease)))
+        if not any(own in group.members for group in groups):
+            raise BadMembership(f"This node, {own!r}, is none of the members {_listed(groups[0].members)}.")
+        if not all(group.lease_seconds > 0 for group in groups):
+            raise BadMembership("A lease must be longer than 0 seconds.")
+        return cls(own, tuple(groups))
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long a lease of this node is: no longer than any member, of now or before, expects."""
+        return min(group.lease_seconds for group in self.groups)
+
+    @property
+    def bound_seconds(self) -> float:
+        """Once a purge is durable, every lease from before is over after this, on this node's clock too."""
+        longest = max(group.lease_seconds for group in self.groups)
+        # Their clock may be the slowest, ours the fastest.
+        return longest * (1 + CLOCK_DRIFT) / (1 - CLOCK_DRIFT)
 
     @property
     def lone(self) -> bool:
@@ -194,3 +207,7 @@ class Membership:
     def understands(self, hashes: Iterable[bytes]) -> bool:
         """:param hashes: those that a message carries: one, or two while its sender changes members."""
         return not set(self.hashes).isdisjoint(hashes)
+
+
+def _listed(ids: Iterable[str]) -> str:
+    return ", ".join(sorted(ids))
