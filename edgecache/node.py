@@ -130,7 +130,7 @@ class Node:
     async def _ask_owner(
         self, owner: Address, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream
     ) -> None:
-        if not await self._owners.ask(owner, asked, downstream):
+        if not await self._owners.ask(owner, asked, downstream, self._fills.continued(asked, forward)):
             self._fills.join(asked, forward, record_hash, downstream)
 
     def _refresh(self, asked: Asked, forward: Forward, record_hash: bytes, owned: bool) -> None:

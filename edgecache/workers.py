@@ -104,7 +104,7 @@ class Worker:
         for server in self._servers:
             server.close()
         await gatherResults([self._public.stop(), self._owned.stop()])
-        self._client.close()
+        self._client.stop()
         self._standing.close()
         await self._writer.close()
         if self._access is not None:

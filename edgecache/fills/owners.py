@@ -45,10 +45,13 @@ class Owners:
         owner = int.from_bytes(key_hash[:8], "big") % len(self.addresses)
         return None if owner == self._index else self.addresses[owner]
 
-    async def ask(self, owner: Address, asked: Asked, downstream: Downstream) -> bool:
+    async def ask(
+        self, owner: Address, asked: Asked, downstream: Downstream, continued: Callable[[Response], Response]
+    ) -> bool:
         """
         Let ``owner`` answer ``downstream``.
 
+        :param continued: makes a response go on elsewhere if the owner dies in the middle of it.
         :return: ``False`` if it gave no head (nothing was sent then): the caller goes on by itself.
         """
         self._counts.add(Counter.OWNER_HOPS)
@@ -65,7 +68,7 @@ class Owners:
             response.cancel()
             downstream.send(head, b"")
         else:
-            source = Passing(response, UNCOUNTED, response.length)
+            source = Passing(continued(response), UNCOUNTED, response.length)
             downstream.send_from(head, source, 0, response.length)
         return True
 

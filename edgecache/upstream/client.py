@@ -58,6 +58,7 @@ class Client:
         self._proxy = None if settings.proxy is None else proxy_url(settings.proxy.value)
         self._pools: dict[Address, Pool] = {}
         self._dialing: dict[Exchange, Deferred[None]] = {}
+        self._running: set[Exchange] = set()
         self._closed = False
 
     def ask(
@@ -96,6 +97,7 @@ class Client:
             return fail(UpstreamBusy(address.name, 0.0))
         pool.awaited += 1
         exchange = Exchange(self, address, outbound, self._settings, self._timers.seconds, interim, head_seconds)
+        self._running.add(exchange)
         connection = None if fresh else pool.take(exchange.requested_at)
         if connection is not None:
             exchange.begin(connection, head, exchange.requested_at)
@@ -125,6 +127,13 @@ class Client:
         for pool in self._pools.values():
             pool.close()
 
+    def stop(self) -> None:
+        """Like :meth:`close`, and running exchanges are cancelled: nobody will hear of their contents any more."""
+        self.close()
+        for exchange in list(self._running):
+            exchange.answer.cancel()
+            exchange.cancel()
+
     # exchange.Keeper
 
     def head_came(self, exchange: Exchange) -> None:
@@ -133,6 +142,7 @@ class Client:
 
     def over(self, exchange: Exchange, connection: Connection | None, idle_seconds: int | None) -> None:
         """See :meth:`edgecache.upstream.exchange.Keeper.over`."""
+        self._running.discard(exchange)
         if connection is None:
             self._forget(exchange.address)
         elif self._closed:

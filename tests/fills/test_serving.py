@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 
+from twisted.internet.defer import Deferred
+
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
 from edgecache.store.layout import CHUNKS
@@ -386,6 +388,43 @@ class HeadTests(RigCase):
             going.set()
             self.assertEqual(b"abcdef", await client.reader.readexactly(6))
             self.assertEqual(1, self.origin.count("/h"))
+
+        return self.run_async(test())
+
+
+class DyingOwnerTests(RigCase):
+    """DESIGN 4: if the owner dies, the asker goes on as after any upstream failure."""
+
+    workers = 2
+
+    def test_content_goes_on_from_the_origin_when_the_owner_dies_in_the_middle_of_it(self):
+        async def test():
+            content = content_of(1_000_000)
+
+            async def stalling(exchange: Exchange):
+                if "range" in exchange.fields:
+                    start = int(exchange.fields["range"].removeprefix("bytes=").rstrip("-"))
+                    fields = (f"Content-Range: bytes {start}-999999/1000000", 'ETag: "a"')
+                    await exchange.answer(content[start:], *fields, status="206 Partial Content")
+                else:
+                    head = (
+                        b'HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nETag: "a"\r\nContent-Length: 1000000\r\n\r\n'
+                    )
+                    await exchange.send(head + content[:300_000])
+
+            for number in range(20):
+                target = f"/dies-{number}"
+                self.origin.scripts[target] = stalling
+                client = await self.client(0)
+                client.send(target)
+                answer = await client.head()
+                if self.counter(Counter.OWNER_HOPS, 0):
+                    break
+            got = await client.reader.readexactly(200_000)
+            await Deferred.fromCoroutine(self._workers[1].stop()).asFuture(self._loop)
+            got += await client.reader.readexactly(800_000)
+            self.assertEqual((200, content), (answer.status, got))
+            self.assertEqual(["bytes"], [one.fields["range"][:5] for one in self.origin.seen if "range" in one.fields])
 
         return self.run_async(test())
 
