@@ -19,8 +19,8 @@ from edgecache.rules.selectors import Selector
 from edgecache.store.epochs import Epochs
 from edgecache.store.reading import StoreReader
 from edgecache.store.writing import StoreWriter
-from edgecache.upstream.responses import Response
 from edgecache.upstream.addresses import Address
+from edgecache.upstream.responses import Response
 from edgecache.words.counters import Counter
 from edgecache.words.ports import Counts, Downstream
 from edgecache.words.reasons import ForwardReason
