@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from edgecache.admin.parts import AdminParts, UpstreamCounts, UpstreamState, WorkerState
+from edgecache.admin.publicpurges import PublicPurges
 from edgecache.admin.site import admin_site
 from edgecache.admin.tokens import ADMIN_FILE, Tokens
 from edgecache.processes.background import background
@@ -75,6 +76,7 @@ class Common:
     _resolver: Resolver = field(init=False)
     _ports: list[IListeningPort] = field(factory=list)
     _unready: str | None = "The node is starting."
+    _public_purges: PublicPurges | None = None
 
     @classmethod
     def open(
@@ -145,23 +147,22 @@ class Common:
         tokens = Tokens(self.control, os.path.join(self.config.node.data, ADMIN_FILE))
         await tokens.load()
         self.collector.start()
-        site = admin_site(
-            AdminParts(
-                config=self.config,
-                control=self.control,
-                page=self.page,
-                purger=self._purger,
-                tokens=tokens,
-                collector=self.collector,
-                timers=self._timers,
-                wall=time.time,
-                workers=self._workers,
-                upstreams=self._upstreams,
-                upstream_counts=self._upstream_counts,
-                ready=lambda: self._unready,
-            ),
-            self._reactor,
+        parts = AdminParts(
+            config=self.config,
+            control=self.control,
+            page=self.page,
+            purger=self._purger,
+            tokens=tokens,
+            collector=self.collector,
+            timers=self._timers,
+            wall=time.time,
+            workers=self._workers,
+            upstreams=self._upstreams,
+            upstream_counts=self._upstream_counts,
+            ready=lambda: self._unready,
         )
+        self._public_purges = PublicPurges.of(parts)
+        site = admin_site(parts, self._reactor)
         site.noisy = False
         for sock in sockets:
             self._ports.append(self._reactor.adoptStreamPort(sock.fileno(), sock.family, site))
@@ -176,6 +177,8 @@ class Common:
         """Answer a new worker, and tell it what it must know."""
         channel.on("invalidate", self._invalidate)
         channel.on("outcomes", self._watch.outcomes)
+        if self._public_purges is not None:
+            channel.on("purge", self._public_purges.purge)
         channel.notify("addresses", **self._resolver.document)
 
     async def stop(self) -> None:

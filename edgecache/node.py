@@ -18,6 +18,7 @@ from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked, ask
 from edgecache.rules.decisions import Forward, Refuse, Reuse
 from edgecache.rules.policy import on_request
+from edgecache.rules.purgerequests import purge_request
 from edgecache.rules.sites import Sites
 from edgecache.rules.varying import variant_hash, variant_of
 from edgecache.store.epochs import Epochs
@@ -25,6 +26,7 @@ from edgecache.store.page import FREE, Page
 from edgecache.store.reading import StoreReader
 from edgecache.store.writing import StoreWriter
 from edgecache.upstream.addresses import Address
+from edgecache.wire.purging import PublicPurging
 from edgecache.words.counters import Counter
 from edgecache.words.messages import Request
 from edgecache.words.ports import Downstream
@@ -55,6 +57,7 @@ class Node:
     _node_id: bytes
     _clock: Callable[[], float]
     _boot_clock: Callable[[], float]
+    _purging: PublicPurging | None = None
 
     def answer(self, request: Request, downstream: Downstream) -> None:
         """Answer a client's request: from the store at once, or else through its key's fill."""
@@ -69,7 +72,8 @@ class Node:
         if asked is None:
             asked = request.asked = ask(request, self._sites)
         if type(asked) is Refuse:
-            self._refuse(request, asked, downstream)
+            if not (request.method == b"PURGE" and asked.status == 405 and self._purge(request, downstream, owned)):
+                self._refuse(request, asked, downstream)
             return
         if not asked.joinable:
             self._fills.join(asked, Forward(ForwardReason.METHOD, alone=True), asked.key_hash, downstream)
@@ -139,6 +143,13 @@ class Node:
             self._fills.refresh(asked, forward, record_hash)
         else:
             self._owners.refresh(owner, asked)
+
+    def _purge(self, request: Request, downstream: Downstream, owned: bool) -> bool:
+        """:return: is it one that a token may allow? Then it will be answered."""
+        named = None if self._purging is None or owned else purge_request(request)
+        if named is not None and self._purging is not None:
+            background(self._purging.answer(named, downstream), "answer a PURGE")
+        return named is not None
 
     def _refuse(self, request: Request, refuse: Refuse, downstream: Downstream) -> None:
         self._page.add(Counter.REFUSED)

@@ -28,7 +28,7 @@ from edgecache.rules import status_fields
 from edgecache.rules.decisions import Refuse
 from edgecache.rules.purges import PurgeTable
 from edgecache.rules.selectors import Selector, rows_of
-from edgecache.rules.sites import Sites
+from edgecache.rules.sites import Sites, node_token
 from edgecache.store.controlrows import ControlReader
 from edgecache.store.environments import Environments
 from edgecache.store.epochs import WINDOW, Epochs
@@ -42,6 +42,7 @@ from edgecache.upstream.standing import Standing
 from edgecache.wire.access import AccessLog
 from edgecache.wire.listener import Listener
 from edgecache.wire.listening import Server, start_server
+from edgecache.wire.purging import PublicPurging
 from edgecache.wire.tls import tls_context
 from edgecache.words.config import Config
 from edgecache.words.counters import Counter
@@ -161,7 +162,12 @@ async def start_worker(parts: WorkerParts) -> Worker:
         # The owner's own budget, and a little for the hop.
         config.upstream.first_byte_seconds + 1.0,
     )
-    node = Node(sites, reader, writer, page, epochs, sender, fills, owners, node_id, time.time, boot_clock)
+    purging = PublicPurging(
+        parts.channel.call,
+        b"1.1 " + node_token(config.node.id),
+        lambda refuse: status_fields.refusal(None, node_id, refuse),
+    )
+    node = Node(sites, reader, writer, page, epochs, sender, fills, owners, node_id, time.time, boot_clock, purging)
     access = _access_log(parts)
 
     def refusal(status: int, detail: str) -> tuple[bytes, bytes]:

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 
-from edgecache.admin.access import Access, peer_of, presented
+from edgecache.admin.access import peer_of, presented
 from edgecache.admin.answers import Answer, Problem, problem_of, refuse, respond, retry_after
 from edgecache.admin.documents import status_document
 from edgecache.admin.fastly import Fastly
@@ -42,7 +42,6 @@ class Admin:
     """
 
     _parts: AdminParts
-    _access: Access
 
     def application(self) -> Klein:
         """:return: all routes."""
@@ -124,7 +123,7 @@ class Admin:
     ) -> None:
         async def handle(request: AdminRequest, **arguments: str) -> bytes:
             try:
-                token = self._access.check(request, scope, open_here=open_here)
+                token = self._parts.access.check(request, scope, open_here=open_here)
                 if request.too_large:
                     limit = self._parts.config.purge.body_octets
                     raise Problem(413, "too-large", f"The body is larger than {limit} octets ([purge] body_octets).")
@@ -154,7 +153,7 @@ class Admin:
             return
         self._parts.audit.refused(
             presented=token or "",
-            token=self._access.name_of(token),
+            token=self._parts.access.name_of(token),
             peer=peer_of(request),
             method=request.method.decode("latin-1"),
             path=request.uri.decode("utf-8", "backslashreplace"),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from attrs import field, frozen
 
+from edgecache.admin.access import Access
 from edgecache.admin.audit import AUDIT_FILE, Audit
 from edgecache.admin.tokens import Tokens
 from edgecache.siblings.purger import Purger
@@ -100,6 +101,7 @@ class AdminParts:
     ready: Callable[[], str | None] = field(default=lambda: None)
     started_at: float = field(init=False)
     audit: Audit = field(init=False)
+    access: Access = field(init=False)
 
     @started_at.default
     def _now(self) -> float:
@@ -108,6 +110,10 @@ class AdminParts:
     @audit.default
     def _file(self) -> Audit:
         return Audit(os.path.join(self.config.node.data, AUDIT_FILE), self.wall, self.timers)
+
+    @access.default
+    def _access(self) -> Access:
+        return Access(self.tokens, self.timers)
 
     def unready(self) -> str | None:
         """:return: why no traffic should come here now, in one sentence; ``None`` when it should."""

@@ -20,8 +20,8 @@ from edgecache.siblings.purger import PurgeAnswer
 from edgecache.words.purging import PurgeState, Token
 
 # What is waited for when nothing is said, and how long.
-_WAIT = PurgeState.DURABLE
-_WAIT_SECONDS = 5.0
+WAIT = PurgeState.DURABLE
+WAIT_SECONDS = 5.0
 _WAITS = {state.value: state for state in (PurgeState.DURABLE, PurgeState.EFFECTIVE, PurgeState.COMPLETE)}
 
 # Beside the entries: the keys of the document and what has one value.
@@ -59,8 +59,8 @@ class Purges:
         no_content(request)
         answer = await self.purge(
             self.url_document(request.uri, soft=self.is_soft(request)),
-            _WAIT,
-            _WAIT_SECONDS,
+            WAIT,
+            WAIT_SECONDS,
             token,
             peer=peer_of(request),
             front="PURGE",
@@ -113,10 +113,10 @@ class Purges:
                 raise _bad_query(f"{name.decode('utf-8', 'backslashreplace')}: unknown; known are wait and timeout.")
             if len(values) > 1:
                 raise _bad_query(f"{name.decode()}: given {len(values)} times.")
-        wait = arguments.get(b"wait", [_WAIT.value.encode()])[0].decode("utf-8", "backslashreplace")
+        wait = arguments.get(b"wait", [WAIT.value.encode()])[0].decode("utf-8", "backslashreplace")
         if wait not in _WAITS:
             raise _bad_query(f"wait: {wait!r} is none of {', '.join(_WAITS)}.")
-        text = arguments.get(b"timeout", [b"%g" % _WAIT_SECONDS])[0].decode("utf-8", "backslashreplace")
+        text = arguments.get(b"timeout", [b"%g" % WAIT_SECONDS])[0].decode("utf-8", "backslashreplace")
         try:
             timeout = float(text)
         except ValueError:

@@ -105,6 +105,5 @@ def admin_site(parts: AdminParts, reactor: Any) -> AdminSite:
     :param reactor: its timers close what is idle or late.
     :return: what to listen with, on every admin address.
     """
-    access = Access(parts.tokens, parts.timers)
-    admin = Admin(parts, access)
-    return AdminSite(Gate(admin.application(), admin.purging()), access, parts.config.purge.body_octets, reactor)
+    admin = Admin(parts)
+    return AdminSite(Gate(admin.application(), admin.purging()), parts.access, parts.config.purge.body_octets, reactor)

@@ -73,9 +73,11 @@ class Downstream(Protocol):
     nothing when the client has gone.
 
     :ivar gone: the client has left, or the connection was cut.
+    :ivar peer: the client's address, without port; ``b""`` on a Unix socket.
     """
 
     gone: bool
+    peer: bytes
 
     def interim(self, status: int, head: bytes) -> None:
         """Pass a 1xx response on; ignored for HTTP/1.0."""
