@@ -50,6 +50,11 @@ class Exchange:
         lines = [f"HTTP/1.1 {status}", *fields, *([f"Content-Length: {len(content)}"] if length else [])]
         await self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if self.method == "HEAD" else content))
 
+    @property
+    def port(self) -> int:
+        """Of the origin that was asked."""
+        return int(self._writer.get_extra_info("sockname")[1])
+
     def cut(self) -> None:
         """Close without a word."""
         self._writer.close()
@@ -186,6 +191,7 @@ class RigCase(TestCase):
     :cvar scheme: by which they are asked; they speak HTTP without TLS whatever it says.
     :ivar origin: the first of them.
     :ivar others: the rest.
+    :ivar told: how exchanges failed, as the workers tell the node process.
     """
 
     profile = Profile.PLAIN
@@ -279,6 +285,7 @@ class RigCase(TestCase):
         )
         self._ports, self._workers, self._sockets = [], [], []
         self.nodes: list[LineChannel] = []
+        self.told: list[str] = []
         self._pages = [Page.open(self._page.path, index) for index in range(self.workers)]
         paths = [os.path.join(self.directory, f"owner-{index}.sock") for index in range(self.workers)]
         for index in range(self.workers):
@@ -321,6 +328,7 @@ class RigCase(TestCase):
             epoch = await self._control.local([(bytes.fromhex(text), number, mode) for text, number, mode in rows])
             return {"epoch": epoch}
 
+        node.on("outcomes", lambda outcomes: self.told.extend(kind for _, _, _, kind, _, _ in outcomes if kind))
         node.on("invalidate", lambda rows: Deferred.fromCoroutine(invalidate(rows)))
 
     async def _stop(self) -> None:
