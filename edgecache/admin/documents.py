@@ -10,6 +10,8 @@ from attrs import asdict
 
 import edgecache
 from edgecache.admin.parts import AdminParts
+from edgecache.rules.selectors import Selector
+from edgecache.rules.sites import site_id
 from edgecache.siblings.purger import PurgeAnswer
 from edgecache.words.config import SiteSettings
 from edgecache.words.counters import Counter
@@ -21,14 +23,19 @@ RECENT_PURGES = 50
 _DISTRIBUTIONS = ("Twisted", "uvloop", "httptools", "lmdb", "klein")
 
 
+SAMPLE = 10
+"""Selectors of a purge that are shown."""
+
+
 def purge_document(answer: PurgeAnswer) -> dict[str, Any]:
-    """A purge and how far it has come. Times are seconds since the epoch."""
+    """A purge and how far it has come. Times are seconds since the epoch; ``sample`` has the first of its selectors."""
     entry, purge = answer.entry, answer.purge
     return {
         "id": entry.purge_id,
         "state": answer.state.value,
         "mode": purge.mode.name.lower(),
         "selectors": len(purge.selectors),
+        "sample": [_selector(canonical) for canonical in purge.selectors[:SAMPLE]],
         "serials": purge.serials,
         "accepted_at": purge.accepted_at,
         "accepted_by": entry.log.id,
@@ -94,6 +101,7 @@ def _counters(counts: list[int]) -> dict[str, int]:
 def _site(site: SiteSettings) -> dict[str, Any]:
     return {
         "name": site.name,
+        "id": f"{site_id(site.name):016x}",
         "profile": site.profile.value,
         "hosts": list(site.hosts),
         "origins": [origin_url(url).shown for url in site.origins],
@@ -124,6 +132,11 @@ def _store(parts: AdminParts) -> dict[str, Any]:
         "full_share": settings.full_share,
         "collected": asdict(parts.collector.collected),
     }
+
+
+def _selector(canonical: bytes) -> dict[str, Any]:
+    found = Selector.of(canonical)
+    return {"kind": found.kind, "site": f"{found.site:016x}", "value": found.value.decode("utf-8", "backslashreplace")}
 
 
 def _purges(parts: AdminParts) -> dict[str, Any]:

@@ -35,6 +35,15 @@ class Selector:
         """The octets that are stored in control and hashed."""
         return _canonical(self.kind.encode("ascii"), self.site, self.value)
 
+    @classmethod
+    def of(cls, canonical: bytes) -> Selector:
+        """
+        :return: what :attr:`canonical` says.
+        :raises ValueError: it is no selector.
+        """
+        kind, site, value = canonical.split(b" ", 2)
+        return cls(kind.decode("ascii"), int(site, 16), value)
+
     @property
     def hash(self) -> int:
         """64-bit hash of :attr:`canonical`: in records and purge tables."""

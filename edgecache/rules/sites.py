@@ -34,6 +34,11 @@ class Site:
     origins: tuple[tuple[bytes, bytes], ...]
 
 
+def site_id(name: str) -> int:
+    """:return: what stands for a site of this name, on every node that calls it so."""
+    return xxhash.xxh3_64_intdigest(name.encode())
+
+
 _NOT_TOKEN = re.compile(rb"[^!#$%&'*+.^_`|~0-9A-Za-z-]")
 _SF_TOKEN = re.compile(rb"[A-Za-z*][!#$%&'*+.^_`|~:/0-9A-Za-z-]*")
 _ORIGIN = re.compile(rb"[a-z]+://(?:[^/@]*@)?([^/?#]*)([^?#]*)")
@@ -61,7 +66,7 @@ class Sites:
         token = node_token(config.node.id)
         self.all = tuple(
             Site(
-                id=xxhash.xxh3_64_intdigest(settings.name.encode()),
+                id=site_id(settings.name),
                 settings=settings,
                 profile=settings.profile,
                 index=settings.profile is Profile.INDEX,
