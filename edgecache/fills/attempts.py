@@ -103,6 +103,11 @@ class Attempts:
             ticket.close,
         )
 
+    def failing(self, site: Site) -> bool:
+        """Is every address of the site known to fail at present?"""
+        addresses = [address for origin in self._origins_of(site) for address in self._book.of(origin)]
+        return bool(addresses) and all(map(self._outlet.standing.failing, addresses))
+
     def _rest(self, site: Site, ticket: Ticket, outbound: Outbound, tried: frozenset[Address]) -> Deferred[Response]:
         """Ask for the rest of a content, at an address that was not asked for one before."""
         left = [address for address in self._candidates(site) if address not in tried]

@@ -292,7 +292,7 @@ class Fill:
             own = on_failure(waiter.asked, waiter.forward, self._fills.clock(), None)
             if not isinstance(own, Reuse):
                 self._fills.alone(waiter)
-            elif not self._reuse(waiter, own, decision.detail, why):
+            elif not self._fills.reuse(waiter, own, decision.detail, why):
                 waiter.forward = evolve(waiter.forward, stored=None)
                 self._fills.alone(waiter)
 
@@ -394,19 +394,6 @@ class Fill:
         else:
             waiter.downstream.send_from(head, filling.view(start), start, stop)
 
-    def _reuse(self, waiter: Waiter, reuse: Reuse, detail: str, proxy_status: bytes) -> bool:
-        """:return: ``False``: its content is gone, and nothing was sent."""
-        stored = waiter.forward.stored
-        assert stored is not None
-        status = status_fields.hit(waiter.asked.site, reuse, detail)
-        stored = evolve(stored, head=stored.head + proxy_status)
-        sent = self._fills.sender.send_later(
-            waiter.downstream, waiter.asked, stored, waiter.record_hash, reuse.age, status
-        )
-        if sent:
-            self._fills.counts.add(Counter.STALE_HITS)
-        return sent
-
     def _fail(self, failure: UpstreamFailed) -> None:
         _log.warn("{target}: {failure}", target=self.leader.request.target.decode("latin-1"), failure=failure)
         self.leave()
@@ -414,7 +401,7 @@ class Fill:
         for waiter in self.take():
             now = self._fills.clock()
             answer = on_failure(waiter.asked, waiter.forward, now, failure)
-            if isinstance(answer, Reuse) and not self._reuse(waiter, answer, failure.proxy_error, why):
+            if isinstance(answer, Reuse) and not self._fills.reuse(waiter, answer, failure.proxy_error, why):
                 answer = on_failure(waiter.asked, evolve(waiter.forward, stored=None), now, failure)
             if isinstance(answer, Refuse):
                 self._refuse(waiter, answer)

@@ -13,8 +13,9 @@ from edgecache.fills.sending import Sender
 from edgecache.processes.background import background
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked
-from edgecache.rules.decisions import Forward, Refuse
+from edgecache.rules.decisions import Forward, Refuse, Reuse
 from edgecache.rules.outbound import outbound
+from edgecache.rules.policy import stale_first
 from edgecache.rules.selectors import Selector
 from edgecache.store.epochs import Epochs
 from edgecache.store.reading import StoreReader
@@ -57,6 +58,9 @@ class Fills:
     def join(self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream) -> None:
         """Answer ``downstream`` from the running fill of its key, or from a new one."""
         waiter = Waiter(asked, forward, record_hash, downstream)
+        if self._stale_first(waiter):
+            self.refresh(asked, forward, record_hash)
+            return
         if asked.head and not asked.bypass and self._join_running(waiter):
             return  # the head of the fill is the answer
         if forward.alone or not asked.fills:
@@ -73,6 +77,21 @@ class Fills:
         running = self._running.get(record_hash)
         if running is None or not running.joinable_by(asked, self.clock()):
             self._start(asked, forward, record_hash, record_hash, [])
+
+    def reuse(self, waiter: Waiter, reuse: Reuse, detail: str, proxy_status: bytes) -> bool:
+        """
+        Answer with what is stored, stale, and say why.
+
+        :return: ``False``: its content is gone, and nothing was sent.
+        """
+        stored = waiter.forward.stored
+        assert stored is not None
+        status = status_fields.hit(waiter.asked.site, reuse, detail)
+        stored = evolve(stored, head=stored.head + proxy_status)
+        sent = self.sender.send_later(waiter.downstream, waiter.asked, stored, waiter.record_hash, reuse.age, status)
+        if sent:
+            self.counts.add(Counter.STALE_HITS)
+        return sent
 
     def alone(self, waiter: Waiter) -> None:
         """Forward ``waiter`` on its own: it may not share what it waited for."""
@@ -134,6 +153,15 @@ class Fills:
         self.counts.add(Counter.COLLAPSED)
         running.join(waiter)
         return True
+
+    def _stale_first(self, waiter: Waiter) -> bool:
+        """While everybody who could be asked fails, no installer shall wait for that to be seen once more."""
+        asked = waiter.asked
+        reuse = stale_first(asked, waiter.forward, self.clock())
+        if reuse is None or not self.attempts.failing(asked.site):
+            return False
+        error = "destination_unavailable"
+        return self.reuse(waiter, reuse, error, status_fields.proxy_status(asked.site, error=error))
 
     def _is_unshareable(self, key_hash: bytes) -> bool:
         until = self._unshareable.get(key_hash)

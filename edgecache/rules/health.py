@@ -22,6 +22,8 @@ from edgecache.words.reasons import Outcome
 HEALTHY_WORD = 0
 EJECTED_WORD = 1
 SUSPECT_WORD = 2
+FAILING_WORD = 3
+"""It would be ejected, were there another one: asked like a healthy one, but nobody should wait for it in vain."""
 FIRST_MILLISECOND = 1000
 """A word from here on is the moment at which slow start began, in milliseconds of the monotonic clock."""
 
@@ -56,7 +58,7 @@ def share(word: int, now: float, slow_start_seconds: float) -> float:
         if elapsed >= slow_start_seconds:
             return 1.0
         return max(LEAST_SHARE, elapsed / slow_start_seconds)
-    return 1.0 if word == HEALTHY_WORD else 0.0
+    return 1.0 if word in (HEALTHY_WORD, FAILING_WORD) else 0.0
 
 
 class State(enum.Enum):
@@ -143,7 +145,7 @@ class Health:
             return SUSPECT_WORD
         if self.state is State.RECOVERING:
             return max(FIRST_MILLISECOND, int(self._recovered_at * 1000))
-        return HEALTHY_WORD
+        return HEALTHY_WORD if self.spared is None else FAILING_WORD
 
     def ejections(self, now: float) -> int:
         """:return: how often it was ejected in a row, without having been well in between for long enough."""

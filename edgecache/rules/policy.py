@@ -7,6 +7,7 @@ The caching policy as questions: the one place that callers import them from (RF
     on_request(asked, stored, purged, fenced, now, vary_miss=...)   # Reuse | Forward | Refuse
     on_response(asked, forward, head, length=..., ...)              # Store | Freshen | ServeStale | Again | Pass
     on_failure(asked, forward, now, failure)                        # Reuse | Refuse
+    stale_first(asked, forward, now)                                # Reuse | None
     may_share(waiter, leader, plan, now)                            # bool
     invalidated(asked, head)                                        # tuple[Selector, ...]
 
@@ -15,8 +16,8 @@ The caching policy as questions: the one place that callers import them from (RF
 refresh to start behind a stale answer. ``Store.own`` is what the client whose request was forwarded is shown.
 """
 
-from edgecache.rules.reusing import on_failure, on_request
+from edgecache.rules.reusing import on_failure, on_request, stale_first
 from edgecache.rules.sharing import invalidated, may_share
 from edgecache.rules.storing import on_response
 
-__all__ = ["invalidated", "may_share", "on_failure", "on_request", "on_response"]
+__all__ = ["invalidated", "may_share", "on_failure", "on_request", "on_response", "stale_first"]

@@ -153,6 +153,16 @@ def stale_reuse(forward: Forward, now: float) -> Reuse | None:
     return Reuse(_age(stored, now), int(stored.fresh_until - now), True)
 
 
+def stale_first(asked: Asked, forward: Forward, now: float) -> Reuse | None:
+    """
+    :return: the stored page of an index, to be sent at once while all upstreams are known to fail; ``None`` for
+        what has to wait for the attempt: everything of a plain site, and what was purged.
+    """
+    if not asked.site.index or not asked.joinable or forward.alone or forward.no_cache:
+        return None
+    return stale_reuse(forward, now)
+
+
 def on_failure(asked: Asked, forward: Forward, now: float, failure: UpstreamFailed | None) -> OnFailure:
     """
     No upstream gave a usable head: the stored response as stale, or an error of ours.

@@ -21,6 +21,7 @@ class Member:
 
     :ivar origins: those that have it: of one name, but each site may have a prefix and credentials of its own.
     :ivar name: as :attr:`edgecache.upstream.addresses.Address.name`.
+    :ivar word: as published.
     :ivar target: of the last failure that had one, prefix included.
     :ivar probes: running ones by the path that a site wants asked; ``None`` is the half-open one.
     :ivar due: when each such path is asked next.
@@ -33,6 +34,7 @@ class Member:
     port: int
     slot: int
     health: Health
+    word: int = 0
     target: bytes | None = None
     probes: dict[str | None, Deferred[None]] = field(factory=dict)
     due: dict[str, float] = field(factory=dict)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from attrs import define, field
 
-from edgecache.rules.health import EJECTED_WORD, share
+from edgecache.rules.health import EJECTED_WORD, FAILING_WORD, share
 from edgecache.upstream.addresses import Address
 from edgecache.words.config import UpstreamSettings
 from edgecache.words.ports import Timer, Timers
@@ -123,6 +123,10 @@ class Standing:
         if self._benched and self._bench(slot, self._timers.seconds()):
             return True
         return self._health(slot) == EJECTED_WORD
+
+    def failing(self, address: Address) -> bool:
+        """Did the last that was heard of it speak against it, whether it is in service or not?"""
+        return address.slot >= 0 and self._health(address.slot) in (EJECTED_WORD, FAILING_WORD)
 
     def good(self, address: Address) -> None:
         """An exchange's content is complete, or ``restore_octets`` of it have come. Once per exchange."""

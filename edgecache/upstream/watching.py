@@ -83,7 +83,8 @@ class Watch:
             self._cancel(member)
             self._publish(member.slot, 0)
         for member in new:
-            self._publish(member.slot, member.health.word)
+            member.word = member.health.word
+            self._publish(member.slot, member.word)
             for path in self._roster.paths(member):
                 # Not those of all addresses at once.
                 member.due[path] = now + self._settings.probe_seconds * (1 + self._jitter()) / 2
@@ -161,6 +162,9 @@ class Watch:
 
     def _apply(self, member: Member, change: Change | None) -> None:
         """Publish what has changed, say it, and see what it means for the others."""
+        if member.health.word != member.word:
+            member.word = member.health.word
+            self._publish(member.slot, member.word)
         if change is None:
             return
         if change.state is State.EJECTED:
@@ -169,7 +173,6 @@ class Watch:
             if change.outcome is not None:
                 self.ejections_seen[member.origin, change.outcome] += 1
         if change.state is not change.before:
-            self._publish(member.slot, member.health.word)
             self._log(member, change)
         if change.ejected:
             self._tell("ejected", slots=[member.slot])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.rules.health import EJECTED_WORD, HEALTHY_WORD, SUSPECT_WORD
+from edgecache.rules.health import EJECTED_WORD, FAILING_WORD, HEALTHY_WORD, SUSPECT_WORD
 from edgecache.upstream.addresses import Address, parse_origin, unix_address
 from edgecache.upstream.standing import BENCH_SECONDS, REPORT_SECONDS, Standing
 from edgecache.words.config import UpstreamSettings
@@ -55,10 +55,22 @@ class ShareTests(StandingCase):
             (HEALTHY_WORD, 1.0, False),
             (EJECTED_WORD, 0.0, True),
             (SUSPECT_WORD, 0.0, False),
+            (FAILING_WORD, 1.0, False),
             (began, 0.5, False),
         ):
             self.words[1] = word
             self.assertEqual((expected, ejected), (self.standing.share(ONE), self.standing.ejected(ONE)), word)
+
+    def test_failing_is_what_is_out_or_only_in_for_want_of_another(self) -> None:
+        for word, expected in (
+            (HEALTHY_WORD, False),
+            (SUSPECT_WORD, False),
+            (EJECTED_WORD, True),
+            (FAILING_WORD, True),
+        ):
+            self.words[1] = word
+            self.assertEqual(expected, self.standing.failing(ONE), word)
+        self.assertFalse(self.standing.failing(UNSLOTTED))
 
     def test_what_has_no_slot_is_always_well_and_never_reported(self) -> None:
         for address in (UNSLOTTED, unix_address("/owner")):
@@ -151,6 +163,15 @@ class ReportTests(StandingCase):
         self.assertEqual(10_000, sum(goods for _, goods, _, _ in rows))
         self.assertEqual(20_000, sum(times for _, _, _, times in rows))
 
+    def test_a_hang_goes_by_its_own_name_also_at_the_end_of_a_long_report(self) -> None:
+        self.standing.failed(ONE, Outcome.LOST, None)
+        for _ in range(40):
+            self.standing.good(ONE)
+            self.standing.failed(ONE, Outcome.LOST, None)
+        self.standing.failed(ONE, Outcome.STALLED, None)
+        self.assertEqual(3, len(self.sent))
+        self.assertEqual("stalled", self.rows()[-1][2])
+
     def test_what_says_nothing_about_the_address_is_not_told(self) -> None:
         self.standing.failed(ONE, None, b"/a")
         self.standing.failed(ONE, Outcome.GOOD, b"/a")
@@ -172,7 +193,7 @@ class ReportTests(StandingCase):
         self.assertEqual([[1, 1, None, 0]], self.rows())
         self.assertEqual([], self.clock.getDelayedCalls())
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from(Outcome), st.sampled_from((0.0, 0.1))), max_size=80))
     def test_no_outcome_is_lost_and_no_hang_goes_by_another_name(self, told: list[Any]) -> None:
         self.sent.clear()

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.rules.health import EJECTED_WORD, SUSPECT_WORD, State, share
+from edgecache.rules.health import EJECTED_WORD, FAILING_WORD, SUSPECT_WORD, State, share
 from edgecache.upstream.addresses import parse_origin
 from edgecache.upstream.client import Client
 from edgecache.upstream.roster import Roster
@@ -322,6 +322,7 @@ class LastOneTests(WatchCase):
         watch = self.watch(hosts=(BAD,))
         for _ in range(10):
             self.fail_at(watch, 1, Outcome.NO_HEAD)
+            self.good_at(watch, 1)
         self.assertEqual(({1: 0}, []), (self.words, self.told))
         self.assertEqual(
             ["upstream http://origin.example (192.0.2.1) fails (no-head) and stays in service: there is no other"],
@@ -332,7 +333,7 @@ class LastOneTests(WatchCase):
         watch = self.watch()
         self.fail_at(watch, 1, Outcome.NO_HEAD)
         self.fail_at(watch, 2, Outcome.NO_HEAD)
-        self.assertEqual(([[1]], EJECTED_WORD, 0), (self.told, self.words[1], self.words[2]))
+        self.assertEqual(([[1]], EJECTED_WORD, FAILING_WORD), (self.told, self.words[1], self.words[2]))
 
     def test_it_leaves_when_the_other_is_back(self) -> None:
         watch = self.watch()
@@ -365,22 +366,34 @@ class LastOneTests(WatchCase):
         self.advance(45.0)
         self.assertEqual(3, len(silent.asked) - before)
 
+    def test_one_that_is_out_for_long_is_probed_at_once_when_the_last_one_begins_to_fail(self) -> None:
+        watch = self.watch()
+        silent = self.play(BAD, Silent())
+        self.fail_at(watch, 1, Outcome.NO_HEAD)
+        while self.condition(watch, 1).ejections < 5:
+            self.advance(1.0)
+        self.advance(20.0)
+        asked = len(silent.asked)
+        self.fail_at(watch, 2, Outcome.NO_HEAD)
+        self.advance(0.1)
+        self.assertEqual(asked + 1, len(silent.asked))
+
     def test_a_sites_other_origin_is_another_one(self) -> None:
         other = "http://other.example"
         watch = self.watch(site(NAME, other), hosts=())
         watch.follow({"origins": {NAME: [[BAD, 80, 1]], other: [[BAD, 80, 2]]}})
         self.fail_at(watch, 1, Outcome.NO_HEAD)
         self.fail_at(watch, 2, Outcome.NO_HEAD)
-        self.assertEqual({1: EJECTED_WORD, 2: 0}, self.words)
+        self.assertEqual({1: EJECTED_WORD, 2: FAILING_WORD}, self.words)
 
     def test_one_that_several_sites_share_is_kept_if_one_of_them_has_no_other(self) -> None:
         other = "http://other.example"
         watch = self.watch(site(name="alone"), site(NAME + "/below", other, name="two"), hosts=())
         watch.follow({"origins": {NAME: [[BAD, 80, 1]], other: [[GOOD, 80, 2]]}})
         self.fail_at(watch, 1, Outcome.NO_HEAD)
-        self.assertEqual({1: 0, 2: 0}, self.words)
+        self.assertEqual({1: FAILING_WORD, 2: 0}, self.words)
         self.fail_at(watch, 2, Outcome.NO_HEAD)
-        self.assertEqual({1: 0, 2: EJECTED_WORD}, self.words)
+        self.assertEqual({1: FAILING_WORD, 2: EJECTED_WORD}, self.words)
 
     def test_addresses_for_which_the_page_has_no_room_are_others(self) -> None:
         watch = self.watch(hosts=())
@@ -435,7 +448,7 @@ class FollowingTests(WatchCase):
         self.advance(1.0)
         self.fail_at(watch, 2, Outcome.NO_HEAD)
         watch.follow(document(BAD, OTHER))
-        self.assertEqual((0, EJECTED_WORD), (self.words[1], self.words[2]))
+        self.assertEqual((FAILING_WORD, EJECTED_WORD), (self.words[1], self.words[2]))
         self.assertIn("ejected -> healthy: the only one left", self.logged[-1])
 
     def test_when_another_address_comes_the_last_one_may_leave(self) -> None:
