@@ -171,11 +171,14 @@ class WithheldTests(BreakingCase):
             for client in clients:
                 client.send("/a")
             await self.until(lambda: self.counter(Counter.BYTES_FETCHED) >= len(content) - 1)
+            clients.append(await self.client())
+            clients[-1].send("/a")
+            await self.until(lambda: self.counter(Counter.COLLAPSED) == 2)
             await self.ask("/other")
-            self.assertEqual([b"", b""], [bytes(client.reader._buffer) for client in clients])
+            self.assertEqual([b""] * 3, [bytes(client.reader._buffer) for client in clients])
             proceed.set()
             answers = [await client.receive() for client in clients]
-            self.assertEqual([(200, True)] * 2, [(answer.status, answer.content == content) for answer in answers])
+            self.assertEqual([(200, True)] * 3, [(answer.status, answer.content == content) for answer in answers])
             self.assertEqual([1, 0], self.asked("/a"))
             self.assertEqual(content, (await self.hit("/a")).content)
 
@@ -299,6 +302,21 @@ class HeldBackTests(BreakingCase):
                     for answer in answers:
                         self.assertFalse(answer.complete)
                         self.assertLessEqual(len(answer.content), octets - (64 << 10))
+            self.assertEqual(0, self.counter(Counter.STORED))
+
+        return self.run_async(test())
+
+
+class UnstorableTests(BreakingCase):
+    def test_what_the_store_does_not_take_waits_in_memory_for_its_digest(self):
+        async def test():
+            self._page.set_full(True, True)
+            for octets in (1000, 1 << 20, 3_000_000):
+                content = content_of(octets)
+                fields = FRESH, digest_of(content)
+                self.play(f"/{octets}", *[serves(content, *fields)] * 2)
+                answer = await self.ask(f"/{octets}")
+                self.assertEqual((True, True), (answer.complete, answer.content == content))
             self.assertEqual(0, self.counter(Counter.STORED))
 
         return self.run_async(test())

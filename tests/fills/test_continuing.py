@@ -368,6 +368,14 @@ class Rule2Tests(ContinuingCase):
             self.rig.advance(1.0)
         self.assert_complete(b"x" * 1000)
 
+    def test_a_slow_one_is_kept_where_no_rest_may_be_asked_for_any_more(self) -> None:
+        self.rig = Rig(UpstreamSettings(resumes=0))
+        slow = Dripping(MEGABYTE[:4000], timers=self.rig.stage.clock, piece=100, seconds=1.0, at_once=1000)
+        self.rig.fetch(slow, Good(MEGABYTE[:4000]))
+        for _ in range(40):
+            self.rig.advance(1.0)
+        self.assert_complete(MEGABYTE[:4000])
+
     def test_who_reads_slowly_itself_does_not_call_the_address_slow(self) -> None:
         slow = Dripping(MEGABYTE, timers=self.rig.stage.clock, piece=100, seconds=1.0, at_once=TENTH)
         continuing = self.rig.fetch(slow, Good(MEGABYTE))
