@@ -199,6 +199,7 @@ class RigCase(TestCase):
     origins = 1
     scheme = "http"
     fallback_seconds = 5.0
+    page_seconds = 10.0
     workers = 1
     upstream = UpstreamSettings()
 
@@ -267,7 +268,16 @@ class RigCase(TestCase):
         self.known = {parse_origin(url).name: [["127.0.0.1", parse_origin(url).port, n]] for n, url in enumerate(urls)}
         self.config = Config(
             NodeSettings(id="node-a", data=self.directory, workers=self.workers),
-            (SiteSettings("main", self.profile, urls, policy=self.policy, fallback_seconds=self.fallback_seconds),),
+            (
+                SiteSettings(
+                    "main",
+                    self.profile,
+                    urls,
+                    policy=self.policy,
+                    fallback_seconds=self.fallback_seconds,
+                    page_seconds=self.page_seconds,
+                ),
+            ),
             store=StoreSettings(size=64 << 20),
             upstream=self.upstream,
         )

@@ -7,6 +7,7 @@ import random
 
 from twisted.internet.defer import Deferred
 
+from edgecache.rules.health import FAILING_WORD
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
 from edgecache.store.layout import CHUNKS
@@ -425,6 +426,52 @@ class DyingOwnerTests(RigCase):
             got += await client.reader.readexactly(800_000)
             self.assertEqual((200, content), (answer.status, got))
             self.assertEqual(["bytes"], [one.fields["range"][:5] for one in self.origin.seen if "range" in one.fields])
+
+        return self.run_async(test())
+
+
+class StaleFirstTests(RigCase):
+    """DESIGN 8: an index serves stale first while the only address fails."""
+
+    profile = Profile.INDEX
+    page_seconds = 0.0
+    target = "/simple/one/"
+
+    async def stored(self) -> None:
+        self.origin.scripts[self.target] = serves(b"page", 'ETag: "a"')
+        await self.ask(self.target)
+        await self.until(lambda: self.counter(Counter.STORED) == 1)
+
+    def test_the_stored_page_at_once_and_a_validation_behind(self):
+        async def test():
+            await self.stored()
+            asked, well = asyncio.Event(), asyncio.Event()
+
+            async def hanging(exchange: Exchange):
+                asked.set()
+                await well.wait()
+                await exchange.answer(b"", status="304 Not Modified", length=False)
+
+            self.origin.scripts[self.target] = hanging
+            self._page.set_health(0, FAILING_WORD)
+            for _ in range(2):
+                answer = await self.ask(self.target)
+                self.assertEqual((200, b"page", True), (answer.status, answer.content, answer.hit))
+                self.assertIn("error=destination_unavailable", answer.fields["proxy-status"])
+            await asked.wait()
+            self.assertEqual(2, self.origin.count(self.target), "one validation, however many ask")
+            well.set()
+            await self.until(lambda: self.counter(Counter.FRESHENED) == 1)
+
+        return self.run_async(test())
+
+    def test_not_what_was_purged(self):
+        async def test():
+            await self.stored()
+            self.origin.scripts[self.target] = serves(b"new")
+            self._page.set_health(0, FAILING_WORD)
+            await self.purge(Selector("url", Sites(self.config).all[0].id, self.target.encode()))
+            self.assertEqual(b"new", (await self.ask(self.target)).content)
 
         return self.run_async(test())
 
