@@ -1,4 +1,4 @@
-"""The operator's command line: ``edgecache status`` and ``edgecache purge`` ask a running node (DESIGN 11)."""
+"""The operator's command line: each command but ``certs`` asks a running node (DESIGN 11)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from edgecache import __version__
 from edgecache.admin import client
 from edgecache.admin.client import AdminAddress, AdminFailed, find_token
 from edgecache.cli_certs import CertsOptions
+from edgecache.cli_purge import AuditOptions, PurgeOptions, say
 from edgecache.processes.loop import install_reactor
 from edgecache.processes.settings import load, local_facts, read_secret
 from edgecache.siblings.certificates import CertificatesFailed
@@ -32,56 +33,7 @@ class StatusOptions(usage.Options):
 
     async def run(self, reactor: Any, where: AdminAddress) -> int:
         """:return: exit status."""
-        return await client.status(reactor, where, _say, as_json=bool(self["json"]))
-
-
-class PurgeOptions(usage.Options):
-    """Flags of ``edgecache purge``."""
-
-    synopsis = "Usage: edgecache [options] purge [options]"
-    longdesc = "Invalidates what is stored. Exit status 0: no client is given it as fresh any more."
-    optFlags = [["all", None, "Everything of every site."], ["json", "j", "Show the answer as JSON."]]
-    optParameters = [
-        ["mode", "m", None, "revalidate (default), soft or delete."],
-        ["id", None, None, "Identifies the purge, so that it can be sent again."],
-        ["wait", "w", "durable", "How far it must have come: durable, effective or complete."],
-        ["timeout", "t", 5.0, "Seconds to wait for that.", float],
-        ["state", None, None, "Only show how far the purge of this id has come."],
-    ]
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types here
-        for name in ("urls", "prefixes", "tags"):
-            self[name] = []
-
-    def opt_url(self, url: str) -> None:
-        """A path, or an absolute URL. May be repeated."""
-        self["urls"].append(url)
-
-    def opt_prefix(self, prefix: str) -> None:
-        """Everything below a path that ends in /. May be repeated."""
-        self["prefixes"].append(prefix)
-
-    def opt_tag(self, tag: str) -> None:
-        """Everything with this tag, as project/NAME. May be repeated."""
-        self["tags"].append(tag)
-
-    def postOptions(self) -> None:
-        """:raises usage.UsageError: nothing is named."""
-        if not (self["state"] or self["all"] or self["urls"] or self["prefixes"] or self["tags"]):
-            raise usage.UsageError("say what to purge: --url, --prefix, --tag or --all")
-
-    async def run(self, reactor: Any, where: AdminAddress) -> int:
-        """:return: exit status."""
-        if self["state"]:
-            return await client.purge_state(reactor, where, self["state"], _say)
-        document: dict[str, Any] = {name: self[name] for name in ("urls", "prefixes", "tags") if self[name]}
-        document |= {name: self[name] for name in ("mode", "id") if self[name] is not None}
-        if self["all"]:
-            document["all"] = True
-        return await client.purge(
-            reactor, where, document, _say, wait=self["wait"], timeout=self["timeout"], as_json=bool(self["json"])
-        )
+        return await client.status(reactor, where, say, as_json=bool(self["json"]))
 
 
 class Options(usage.Options):
@@ -96,18 +48,19 @@ class Options(usage.Options):
     subCommands = [
         ["status", None, StatusOptions, "Show how the node is."],
         ["purge", None, PurgeOptions, "Invalidate what is stored."],
+        ["audit", None, AuditOptions, "Ask nodes whether they serve anything older than its purge."],
         ["certs", None, CertsOptions, "Make certificates of siblings."],
     ]
 
     def opt_version(self) -> None:
         """Print the version and exit."""
-        _say(f"edgecache {__version__}")
+        say(f"edgecache {__version__}")
         sys.exit(0)
 
     def postOptions(self) -> None:
         """:raises usage.UsageError: there is no command."""
         if self.subCommand is None:
-            raise usage.UsageError("say what to do: status, purge or certs")
+            raise usage.UsageError("say what to do: status, purge, audit or certs")
 
     def where(self) -> AdminAddress:
         """
@@ -137,10 +90,6 @@ def _reachable(admin: str) -> Endpoint:
     return Endpoint({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where.host, where.host), where.port)
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-
-
 def main(arguments: list[str] | None = None) -> None:
     """
     Entry point of the ``edgecache`` command.
@@ -151,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         options.parseOptions(arguments)  # type: ignore[no-untyped-call]  # the same
         if isinstance(options.subOptions, CertsOptions):
-            sys.exit(options.subOptions.act(_say))
+            sys.exit(options.subOptions.act(say))
         where = options.where()
     except usage.UsageError as error:
         sys.stderr.write(f"{options}\nedgecache: {error}\n")

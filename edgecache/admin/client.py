@@ -1,5 +1,5 @@
 """
-The operator's side of the admin listener: what ``edgecache purge`` and ``edgecache status`` do.
+The operator's side of the admin listener: asking it, and what ``edgecache status`` does.
 
 Each command gets the reactor, writes lines for people (or JSON) and returns its exit status.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 import treq
@@ -37,9 +36,17 @@ _LOST = (ConnectError, ResponseNeverReceived, ResponseFailed, CancelledError, Ti
 
 @define(eq=False)
 class AdminFailed(EdgeError):
-    """The node could not be asked, or said no. :ivar problem: what to tell the operator."""
+    """
+    The node could not be asked, or said no.
+
+    :ivar problem: what to tell the operator.
+    :ivar again: it may be another thing later.
+    :ivar retry_after: seconds, if the node said so.
+    """
 
     problem: str
+    again: bool = False
+    retry_after: float = 0.0
 
     def __str__(self) -> str:
         return self.problem
@@ -98,63 +105,26 @@ async def call(
         # What is too much is dropped: it will be no JSON, and there is a deadline.
         content.extend(piece[: _MOST_OCTETS - len(content)])
 
-    async def exchange() -> int:
+    async def exchange() -> tuple[int, float]:
         response = await client.request(method, where.url.rstrip("/") + path, headers=headers, data=data)
         await treq.collect(response, collect)
-        return int(response.code)
+        return int(response.code), _seconds(response.headers.getRawHeaders("Retry-After", [""])[0])
 
     try:
-        status = await Deferred.fromCoroutine(exchange()).addTimeout(ANSWER_SECONDS, reactor)
+        status, retry_after = await Deferred.fromCoroutine(exchange()).addTimeout(ANSWER_SECONDS, reactor)
         found = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise AdminFailed(f"{where.url}{path}: the answer is not JSON; is this the admin listener?") from error
     except _LOST as error:
-        raise AdminFailed(f"{where.url}: no answer: {_reason(error)}") from error
+        raise AdminFailed(f"{where.url}: no answer: {_reason(error)}", again=True) from error
     except (SchemeNotSupported, ValueError) as error:
         raise AdminFailed(f"{where.url}: {error}") from error
     if not isinstance(found, dict):
         raise AdminFailed(f"{where.url}{path}: the answer is not a node's")
     if "error" in found:
-        raise AdminFailed(f"{found['error']} ({status}): {found.get('detail', '')}")
+        problem = f"{found['error']} ({status}): {found.get('detail', '')}"
+        raise AdminFailed(problem, status in (429, 503), retry_after)
     return status, found
-
-
-async def purge(
-    reactor: Any,
-    where: AdminAddress,
-    document: Mapping[str, Any],
-    out: Out,
-    *,
-    wait: str = "durable",
-    timeout: float = 5.0,
-    as_json: bool = False,
-) -> int:
-    """
-    :param document: as of ``POST /purge``.
-    :return: 0 once the purge has come at least as far as durable, 1 when it has not.
-    :raises AdminFailed: it was refused, or nobody knows.
-    """
-    path = f"/purge?wait={quote(wait)}&timeout={timeout:g}"
-    status, answer = await call(reactor, where, "POST", path, dict(document))
-    if as_json:
-        out(_json(answer))
-    else:
-        out(f"purge {answer['id']}: {answer['state']} ({answer['mode']}, {answer['selectors']} selectors)")
-        for name in answer["pending"]:
-            out(f"  pending: {name}")
-    return 0 if status < 400 else 1
-
-
-async def purge_state(reactor: Any, where: AdminAddress, purge_id: str, out: Out) -> int:
-    """
-    Show how far a purge has come.
-
-    :return: as of :func:`purge`.
-    :raises AdminFailed: it is not known, or the node is not.
-    """
-    status, answer = await call(reactor, where, "GET", f"/purge/{quote(purge_id, safe='')}")
-    out(_json(answer))
-    return 0 if status < 400 else 1
 
 
 async def status(reactor: Any, where: AdminAddress, out: Out, *, as_json: bool = False) -> int:
@@ -166,7 +136,7 @@ async def status(reactor: Any, where: AdminAddress, out: Out, *, as_json: bool =
     """
     _, found = await call(reactor, where, "GET", "/status")
     if as_json:
-        out(_json(found))
+        out(as_lines(found))
     else:
         for line in _status_lines(found):
             out(line)
@@ -225,7 +195,13 @@ def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _json(document: Any) -> str:
+def _seconds(text: str) -> float:
+    """:return: what Retry-After says; 0.0 where it is no number."""
+    return float(text) if text.isascii() and text.isdigit() else 0.0
+
+
+def as_lines(document: Any) -> str:
+    """:return: JSON for people."""
     return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
 
 

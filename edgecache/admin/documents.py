@@ -67,6 +67,7 @@ def status_document(parts: AdminParts) -> dict[str, Any]:
             "ready": unready is None,
             "detail": unready or "",
             "draining": parts.page.draining,
+            "tls": parts.config.tls is not None,
         },
         "now": now,
         "versions": versions(),

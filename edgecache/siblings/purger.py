@@ -237,16 +237,20 @@ class Purger:
 
     def recent(self, most: int = 50) -> list[PurgeAnswer]:
         """
-        :return: the newest purges that this node accepted, newest first.
+        :return: the newest purges that are here, whichever node accepted them, newest first.
         :raises ControlFailed: control cannot be read.
         """
+        read = self._control.read
         answers = []
-        for entry in self._control.read.recent(self._control.name, most):
-            try:
-                answers.append(self._answer(entry))
-            except BadEntry as error:
-                _log.warn("purge {id} was written by another release: {error}", id=entry.purge_id, error=error)
-        return answers
+        for head in read.heads():
+            for entry in read.recent(head.log, most):
+                try:
+                    answers.append(self._answer(entry))
+                except BadEntry as error:
+                    _log.warn("purge {id} was written by another release: {error}", id=entry.purge_id, error=error)
+        # Each node's own clock has told when; within one log the order is certain (and sorting keeps it).
+        answers.sort(key=lambda answer: answer.purge.accepted_at, reverse=True)
+        return answers[:most]
 
     def _answer(self, entry: Entry) -> PurgeAnswer:
         return PurgeAnswer(entry, PurgeEntry.unpack(entry.content), self._spread.state(entry))

@@ -22,6 +22,11 @@ class PurgeTests(AdminCase):
         self.assertEqual(200, answer.status)
         document = answer.json
         self.assertEqual(self.control.name.incarnation.hex(), document["log"].pop("incarnation"))
+        self.assertEqual([("url", "/simple/a/")] * 2, [(each["kind"], each["value"]) for each in document["sample"]])
+        self.assertEqual(
+            {site["id"] for site in self.ask("GET", "/status").json["sites"]},
+            {each["site"] for each in document.pop("sample")},
+        )
         self.assertEqual(
             {
                 "id": "release 7",

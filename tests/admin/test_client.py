@@ -10,7 +10,8 @@ from twisted.internet import reactor  # noqa: TID251  # the one that conftest in
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
-from edgecache.admin.client import AdminAddress, AdminFailed, call, find_token, purge, purge_state, status
+from edgecache.admin.client import AdminAddress, AdminFailed, call, find_token, status
+from edgecache.admin.purgeclient import purge, purge_state
 from edgecache.admin.site import admin_site
 from tests.admin.harness import AdminCase
 
