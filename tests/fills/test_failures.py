@@ -547,7 +547,14 @@ class FallbackTests(FallbackCase):
 
     def test_its_304_about_something_else_reaches_no_client_that_asked_for_no_condition(self):
         async def test():
+            validated = 0
+
             async def dated(exchange: Exchange) -> None:
+                nonlocal validated
+                if exchange.fields.get("if-none-match") == '"old"':
+                    validated += 1
+                    await exchange.send(b'HTTP/1.1 304 Not Modified\r\nETag: "old"\r\n\r\n')
+                    return
                 await exchange.answer(
                     OLD,
                     "Cache-Control: max-age=0, must-revalidate",
@@ -566,7 +573,9 @@ class FallbackTests(FallbackCase):
             self.others[0].scripts["/stored"] = other
             self.assertEqual((200, b"fallback"), ((answer := await self.ask("/stored")).status, answer.content))
             self.assertEqual(304, (await self.ask("/stored", 'If-None-Match: "other"')).status)
-            self.assertEqual(1, self.counter(Counter.STORED))
+            await self.first_is_back()
+            self.assertEqual(OLD, (await self.ask("/stored")).content)
+            self.assertEqual(1, validated)
 
         return self.run_async(test())
 
