@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from attrs import evolve
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,7 +15,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from edgecache.rules.purges import PurgeTable
 from edgecache.rules.selectors import selectors_of_target, tag_selector
 from edgecache.rules.sites import Sites
-from edgecache.siblings.purger import PurgeAnswer, PurgeConflict, PurgeInvalid, Purger, TooManyPurges
+from edgecache.siblings.purger import (
+    NotAdmitted,
+    PurgeAnswer,
+    PurgeConflict,
+    PurgeInvalid,
+    Purger,
+    Spread,
+    TooManyPurges,
+)
 from edgecache.store.control import Control
 from edgecache.store.environments import Environments
 from edgecache.store.page import PageWriter
@@ -24,6 +32,7 @@ from edgecache.words.errors import ControlFailed
 from edgecache.words.purging import PurgeState, Spreading
 from edgecache.words.reasons import PurgeMode
 from tests.quickdisk import quick_directory
+from tests.siblings.spreads import LEASE_SECONDS, HandFleet
 
 T = TypeVar("T")
 NOW = 1_763_000_000.0
@@ -47,14 +56,17 @@ class PurgerCase(SynchronousTestCase):
         self.sites = Sites(CONFIG)
         self.purger = self.open()
 
-    def open(self, settings: PurgeSettings | None = None) -> Purger:
+    def open(self, settings: PurgeSettings | None = None, in_thread: Any = maybeDeferred, **more: Any) -> Purger:
         environments = Environments.open(self.data, StoreSettings(size=64 * MIB), node_process=True)
         self.page = PageWriter.create(os.path.join(self.data, "page"), 1)
         self.opened = [self.page, environments]
         self.control = Control.open(
-            environments.control, self.page, maybeDeferred, node_id="eu-1", incarnation=environments.incarnation
+            environments.control, self.page, in_thread, node_id="eu-1", incarnation=environments.incarnation
         )
-        return Purger(self.control, self.sites, settings or CONFIG.purge, self.clock, lambda: NOW)
+        return Purger(self.control, self.sites, settings or CONFIG.purge, self.clock, self.wall, **more)
+
+    def wall(self) -> float:
+        return NOW + self.clock.seconds() - 1_000
 
     def shut(self) -> None:
         for each in self.opened:
@@ -238,6 +250,128 @@ class RefusalTests(PurgerCase):
         self.successResultOf(self.control.close())
         self.refused(ControlFailed, urls=["/a"])
         self.assertEqual(0, self.purger.accepted[PurgeMode.REVALIDATE])
+
+
+class SpreadingTests(PurgerCase):
+    """DESIGN 9: what is answered, and when, in a fleet of three."""
+
+    def open(self, *arguments: Any, **more: Any) -> Purger:
+        self.fleet = HandFleet(self.wall)
+        spread: Spread = self.fleet
+        return super().open(*arguments, spread=spread, **more)
+
+    def reached(self, answer: PurgeAnswer, wanted: PurgeState, timeout: float = 5.0) -> Deferred[PurgeAnswer]:
+        return Deferred.fromCoroutine(self.purger.reached(answer, wanted, timeout))
+
+    def test_a_purge_is_given_to_the_fleet_once_it_is_published_and_once_only(self) -> None:
+        epochs: list[int] = []
+        self.fleet.hears = lambda entry: epochs.append(self.page.epoch)
+        self.purge(urls=["/a"], id="x")
+        self.purge(urls=["/a"], id="x")
+        self.assertEqual([2], epochs)
+
+    def test_the_answer_names_who_has_it_and_who_has_not(self) -> None:
+        answer = self.purge(urls=["/a"], id="x")
+        self.assertEqual(Spreading(PurgeState.LOCAL, ("eu-1",), ("us-1", "ap-1")), answer.spreading)
+        self.fleet.apply("us-1", "x")
+        durable = self.purger.state("x")
+        assert durable is not None
+        self.assertEqual(
+            Spreading(PurgeState.DURABLE, ("eu-1", "us-1"), ("ap-1",), NOW + LEASE_SECONDS), durable.spreading
+        )
+
+    def test_each_state_is_waited_for_and_no_longer(self) -> None:
+        answer = self.purge(urls=["/a"], id="x")
+        durable, effective, complete = (
+            self.reached(answer, state, 60.0)
+            for state in (PurgeState.DURABLE, PurgeState.EFFECTIVE, PurgeState.COMPLETE)
+        )
+        self.assertNoResult(durable)
+        self.fleet.apply("us-1", "x")
+        self.assertEqual(PurgeState.DURABLE, self.successResultOf(durable).state)
+        self.assertNoResult(effective)
+        self.clock.advance(LEASE_SECONDS)
+        self.assertEqual(PurgeState.EFFECTIVE, self.successResultOf(effective).state)
+        self.assertNoResult(complete)
+        self.fleet.apply("ap-1", "x")
+        self.assertEqual(PurgeState.COMPLETE, self.successResultOf(complete).state)
+        self.assertEqual((0, []), (self.fleet.waiting("x"), self.clock.getDelayedCalls()))
+
+    def test_a_timeout_answers_with_the_state_reached(self) -> None:
+        answer = self.purge(urls=["/a"], id="x")
+        waiting = self.reached(answer, PurgeState.COMPLETE, 5.0)
+        self.clock.advance(4.9)
+        self.fleet.apply("us-1", "x")
+        self.assertNoResult(waiting)
+        self.clock.advance(0.1)
+        self.assertEqual(("us-1",), self.successResultOf(waiting).spreading.applied[1:])
+        self.assertEqual((0, []), (self.fleet.waiting("x"), self.clock.getDelayedCalls()))
+
+    def test_no_timeout_waits_for_nothing(self) -> None:
+        answer = self.purge(urls=["/a"])
+        waited = self.successResultOf(self.reached(answer, PurgeState.COMPLETE, 0.0))
+        self.assertEqual(PurgeState.LOCAL, waited.state)
+
+    def test_one_who_waits_and_leaves_disturbs_nobody(self) -> None:
+        answer = self.purge(urls=["/a"], id="x")
+        leaves, stays = self.reached(answer, PurgeState.DURABLE), self.reached(answer, PurgeState.DURABLE)
+        leaves.cancel()
+        self.failureResultOf(leaves, CancelledError)
+        self.assertEqual(1, self.fleet.waiting("x"))
+        self.fleet.apply("us-1", "x")
+        self.assertEqual(PurgeState.DURABLE, self.successResultOf(stays).state)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_a_joining_node_accepts_nothing(self) -> None:
+        self.fleet.joining = "This node is joining."
+        self.assertEqual("This node is joining.", self.refused(NotAdmitted, all=True).reason)
+        self.assertEqual(0, self.control.head().sequence)
+
+    def test_a_client_that_leaves_before_its_purge_is_on_disk_loses_nothing(self) -> None:
+        self.shut()
+        commits: list[Any] = []
+
+        def held(work: Any, *arguments: Any) -> Deferred[Any]:
+            done: Deferred[Any] = Deferred()
+            commits.append(lambda: done.callback(work(*arguments)))
+            return done
+
+        self.purger = self.open(in_thread=held)
+        told: list[tuple[str, bool]] = []
+        asked = Deferred.fromCoroutine(
+            self.purger.accept({"urls": ["/a"], "id": "x"}, "ci", lambda a, new: told.append((a.entry.purge_id, new)))
+        )
+        asked.cancel()
+        self.failureResultOf(asked, CancelledError)
+        self.assertEqual(([], []), (told, self.fleet.told))
+        commits[0]()
+        self.assertEqual(([("x", True)], ["x"]), (told, [entry.purge_id for entry in self.fleet.told]))
+        self.assertEqual(2, self.page.epoch)
+
+
+class PaceTests(PurgerCase):
+    def open(self, *arguments: Any, **more: Any) -> Purger:
+        return super().open(PurgeSettings(per_second=3.0, token_per_second=1.0), **more)
+
+    def by(self, token: str) -> None:
+        self.wait(self.purger.accept({"all": True}, token))
+
+    def slowed(self, token: str) -> TooManyPurges:
+        return self.failureResultOf(
+            Deferred.fromCoroutine(self.purger.accept({"all": True}, token)), TooManyPurges
+        ).value  # type: ignore[return-value]
+
+    def test_one_token_that_runs_away_leaves_room_for_the_others(self) -> None:
+        for _ in range(5):
+            self.by("runaway")
+        for _ in range(100):
+            self.assertEqual("token_per_second", self.slowed("runaway").setting)
+        self.by("calm")
+
+    def test_all_tokens_together_have_a_pace_too(self) -> None:
+        for number in range(15):
+            self.by(str(number))
+        self.assertEqual("per_second", self.slowed("another").setting)
 
 
 class ConfigurationTests(PurgerCase):
