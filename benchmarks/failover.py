@@ -369,6 +369,10 @@ def main() -> int:
         print(_table([ours, *own]))
         print("\nThe peers with ours: connect 2 s, head 5 s, stall 3 s, 12 s in all\n")
         print(_table([ours, *short]))
+        print(
+            "\nHAProxy and Varnish check actively and had 8 s to find out what was down from the start; "
+            "BAD is fine for checks where it only stalls."
+        )
     else:
         print(_table([ours]))
     print(f"\nAge, CS: Cache-Status, PS: Proxy-Status. {time.monotonic() - began:.0f} s")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import define, field
@@ -24,6 +26,7 @@ class Sent:
     :ivar status: 0 when the connection ended first.
     """
 
+    target: str
     due: float
     late: float = 0.0
     answered: float | None = None
@@ -50,8 +53,8 @@ class Flow:
     _open: set[_Client] = field(factory=set)
     _connecting: set[asyncio.Task[None]] = field(factory=set)
 
-    async def run(self, rate: float, seconds: float, target: str) -> None:
-        """GET ``target`` with 0, 1, 2 and so on appended; returns when the last is sent."""
+    async def run(self, rate: float, seconds: float, target: Callable[[int], str]) -> None:
+        """GET the targets of 0, 1, 2 and so on, ``rate`` a second; returns when the last is sent."""
         began, number = time.monotonic(), 0
         total = round(rate * seconds)
         while number < total:
@@ -59,7 +62,7 @@ class Flow:
             if (early := due - time.monotonic()) > 0:
                 await asyncio.sleep(early)
                 continue
-            self.send(f"{target}{number}", due)
+            self.send(target(number), due)
             number += 1
             if number % 16 == 0:
                 # Late or not, what has come in must be read.
@@ -67,7 +70,7 @@ class Flow:
 
     def send(self, target: str, due: float) -> Sent:
         """One request now; answers come while the loop runs."""
-        sent = Sent(due, time.monotonic() - due)
+        sent = Sent(target, due, time.monotonic() - due)
         self.sent.append(sent)
         head = f"GET {target} HTTP/1.1\r\nHost: {self.host}\r\nAccept-Encoding: identity\r\n\r\n".encode()
         if self._free:
@@ -107,7 +110,8 @@ class Flow:
 class _Client(asyncio.Protocol):
     """One connection, one request at a time."""
 
-    transport: asyncio.Transport
+    # uvloop's are no subclass of asyncio.Transport.
+    transport: Any
 
     def __init__(self, everyone: set[_Client], free: list[_Client]) -> None:
         self._everyone, self._free = everyone, free
@@ -115,7 +119,6 @@ class _Client(asyncio.Protocol):
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self._everyone.add(self)
 

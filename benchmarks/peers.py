@@ -289,6 +289,7 @@ maximum_object_size_in_memory 4 MB
 collapsed_forwarding on
 retry_on_error on
 negative_ttl 0 seconds
+minimum_expiry_time 0 seconds
 shutdown_lifetime 0 seconds
 http_access allow all
 never_direct allow all
