@@ -135,6 +135,13 @@ class Identity:
         """Its certificate is worth nothing after this."""
         return self.chain[0].not_valid_after_utc
 
+    def expires_in(self, now: float) -> float:
+        """
+        :param now: seconds since the epoch.
+        :return: seconds until the certificate is worth nothing; below 0 it is already.
+        """
+        return self.not_after.timestamp() - now
+
     @classmethod
     def load(cls, settings: SiblingsSettings, node_id: str) -> Identity:
         """

@@ -1,0 +1,168 @@
+"""Connections and requests of the control listener: twisted.web's, with bounds, and with the id of who asks."""
+
+from __future__ import annotations
+
+import datetime
+from io import BytesIO
+from typing import Any, Protocol, cast
+
+from attrs import frozen
+from OpenSSL import SSL
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.server import Request
+from zope.interface import implementer
+
+from edgecache.siblings.identity import BadCertificate, named_id
+from edgecache.siblings.tls import problem_of, said
+
+HANDSHAKE_SECONDS = 10.0
+REQUEST_SECONDS = 30.0
+"""From the first octet of a request to its last."""
+
+
+@frozen
+class Peer:
+    """
+    Who has shown a certificate of the fleet.
+
+    :ivar id: the node that it names; ``None`` where that is not clear: ``problem`` says why.
+    :ivar not_after: when it expires.
+    """
+
+    id: str | None
+    not_after: datetime.datetime
+    problem: str = ""
+
+
+class Listening(Protocol):
+    """What a connection needs of its site."""
+
+    def arrived(self, channel: SiblingChannel) -> None:
+        """It is open."""
+
+    def known(self, channel: SiblingChannel) -> None:
+        """Its handshake is done."""
+
+    def left(self, channel: SiblingChannel, problem: str | None) -> None:
+        """It is closed. :param problem: why, if its handshake failed."""
+
+    def most_content(self, channel: SiblingChannel) -> int:
+        """:return: octets of content that are kept for this peer."""
+
+
+class SiblingRequest(Request):
+    """
+    A request whose content is bounded; what is too much is read and dropped, so that the answer arrives.
+
+    :ivar body: its content.
+    :ivar too_large: content was dropped.
+    """
+
+    channel: SiblingChannel
+    body: BytesIO
+    too_large = False
+    gone = False
+    _most = 0
+
+    def parseCookies(self) -> None:
+        """There are none."""
+
+    def gotLength(self, length: int | None) -> None:
+        """The head is there."""
+        self._most = self.channel.site.most_content(self.channel)
+        self.body = BytesIO()
+        self.too_large = length is not None and length > self._most
+        # What is here twisted.web would parse as a form.
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Content came."""
+        if not self.too_large and self.body.tell() + len(data) > self._most:
+            self.too_large = True
+            self.body = BytesIO()
+        if not self.too_large:
+            self.body.write(data)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Who asked has gone."""
+        self.gone = True
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+
+@implementer(IHandshakeListener)
+class SiblingChannel(HTTPChannel):
+    """
+    A connection of a sibling; handshake and each request have their deadlines.
+
+    :ivar peer: ``None`` until the handshake is done.
+    """
+
+    site: Listening
+    peer: Peer | None = None
+    _deadline: IDelayedCall | None = None
+
+    @property
+    def host(self) -> str:
+        """Where it comes from, for people."""
+        where = cast(Any, self.transport).getPeer()
+        return str(getattr(where, "host", where))
+
+    def connectionMade(self) -> None:
+        """The handshake begins."""
+        super().connectionMade()  # type: ignore[no-untyped-call]  # Twisted has no types here
+        self._until(HANDSHAKE_SECONDS)
+        self.site.arrived(self)
+
+    def handshakeCompleted(self) -> None:
+        """The peer's certificate is one of the fleet."""
+        self._forget()
+        certificate = cast(Any, self.transport).getPeerCertificate().to_cryptography()
+        try:
+            self.peer = Peer(named_id(certificate), certificate.not_valid_after_utc)
+        except BadCertificate as error:
+            self.peer = Peer(None, certificate.not_valid_after_utc, str(error))
+        self.site.known(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Octets came."""
+        if self._deadline is None and not self._handlingRequest:
+            self._until(REQUEST_SECONDS)
+        super().dataReceived(data)  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+    def allContentReceived(self) -> None:
+        """A request is complete."""
+        self._forget()
+        super().allContentReceived()  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # HTTPChannel itself demands the reason
+        """It is over."""
+        self._forget()
+        problem = None
+        if self.peer is None:
+            problem = problem_of(cast(Any, self.transport).getHandle()) or _ended(reason)
+        self.site.left(self, problem)
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+    def abort(self) -> None:
+        """Close it at once."""
+        cast(Any, self.transport).abortConnection()
+
+    def _until(self, seconds: float) -> None:
+        self._deadline = self.callLater(seconds, self._late)  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+    def _forget(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _late(self) -> None:
+        self._deadline = None
+        self.abort()
+
+
+def _ended(reason: Failure) -> str:
+    if isinstance(reason.value, SSL.Error):
+        return said(reason.value)
+    return "the handshake was not finished"
