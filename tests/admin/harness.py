@@ -17,7 +17,7 @@ from edgecache.admin.parts import AdminParts, UpstreamCounts, UpstreamState, Wor
 from edgecache.admin.site import admin_site
 from edgecache.admin.tokens import Tokens
 from edgecache.rules.sites import Sites
-from edgecache.siblings.purger import Purger
+from edgecache.siblings.purger import LoneNode, Purger, Spread
 from edgecache.store.collecting import Collector
 from edgecache.store.control import Control
 from edgecache.store.environments import Environments
@@ -31,7 +31,7 @@ CONFIG = Config(
     node=NodeSettings(id="eu-1", region="eu", workers=2),
     sites=(
         SiteSettings(name="index", profile=Profile.INDEX, origins=("http://user:secret@origin.example/pypi",)),
-        SiteSettings(name="files", profile=Profile.PLAIN, origins=("http://files.example",), hosts=("f.example",)),
+        SiteSettings(name="files", profile=Profile.PLAIN, origins=("http://files.example/pub",), hosts=("f.example",)),
     ),
     store=StoreSettings(size=64 * MIB),
     purge=PurgeSettings(body_octets=100_000),
@@ -119,11 +119,14 @@ class AdminCase(SynchronousTestCase):
             {("http://origin.example", "good"): 70, ("http://origin.example", "no-head"): 2},
             {("http://origin.example", "no-head"): 2},
         )
+        config = evolve(self.config, node=evolve(self.config.node, data=self.data))
         self.parts = AdminParts(
-            config=self.config,
+            config=config,
             control=self.control,
             page=self.page,
-            purger=Purger(self.control, Sites(self.config), self.config.purge, self.clock, lambda: NOW),
+            purger=Purger(
+                self.control, Sites(self.config), self.config.purge, self.clock, lambda: NOW, spread=self.make_spread()
+            ),
             tokens=self.tokens,
             collector=Collector(self.environments, self.page, self.config.store, set, self.clock, maybeDeferred),
             timers=self.clock,
@@ -135,6 +138,10 @@ class AdminCase(SynchronousTestCase):
         self.site = admin_site(self.parts, self.clock)
         with open(self.tokens.path) as file:
             self.token = file.read().strip()
+
+    def make_spread(self) -> Spread:
+        """:return: who else has purges; nobody."""
+        return LoneNode("eu-1")
 
     def done(self, work: Any) -> Any:
         return self.successResultOf(Deferred.fromCoroutine(work))
