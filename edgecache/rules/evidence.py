@@ -21,8 +21,8 @@ from collections.abc import Iterable, Iterator
 from attrs import define, field
 
 from edgecache.rules.membership import Membership
-from edgecache.words.purging import LogName, PurgeState
-from edgecache.words.spreading import Changed, Positions, Sender, Spread
+from edgecache.words.purging import LogName, PurgeState, Spreading
+from edgecache.words.spreading import Changed, Positions, Sender
 
 
 @define(eq=False)
@@ -73,6 +73,8 @@ class Evidence:
     _membership: Membership
     _told: dict[str, _Told] = field(factory=dict)
     _named: dict[str, set[LogName]] = field(factory=dict)
+    _known: set[LogName] = field(factory=set)
+    _everyone: frozenset[str] | None = None
     _marks: dict[LogName, Marks] = field(factory=dict)
 
     def heard(self, sender: Sender, positions: Positions, now: float) -> Iterator[Changed]:
@@ -84,30 +86,28 @@ class Evidence:
         news = self.named(positions)
         told = self._told.get(sender.log.id)
         if told is None or told.log != sender.log:
-            told = self._told[sender.log.id] = _Told(sender.log, {}, sender.members)
-        told.members = sender.members
+            told = self._told[sender.log.id] = _Told(sender.log, {}, frozenset())
+        if told.members != sender.members:
+            told.members = sender.members
+            self._everyone = None
         have = told.positions
-        moved = []
-        for log, sequence in positions.items():
-            if have.get(log, -1) < sequence:
-                have[log] = sequence
-                moved.append(log)
+        moved = [log for log, sequence in positions.items() if have.get(log, -1) < sequence]
+        for log in moved:
+            have[log] = positions[log]
         # A name that was missing can make somebody believed, or not, for every log.
         yield from self._judge(self._marks.keys() | have.keys() if news else moved, now)
 
     def named(self, logs: Iterable[LogName]) -> bool:
         """Somebody has named these logs. See Note [lost controls]. :return: one of them was not known."""
-        news = False
-        for log in logs:
-            names = self._named.setdefault(log.id, set())
-            if log not in names:
-                names.add(log)
-                news = True
-        return news
+        new = set(logs) - self._known
+        for log in new:
+            self._named.setdefault(log.id, set()).add(log)
+        self._known |= new
+        return bool(new)
 
     def configured(self, membership: Membership, now: float) -> Iterator[Changed]:
         """The members are others now."""
-        self._membership = membership
+        self._membership, self._everyone = membership, None
         for gone in self._told.keys() - membership.everyone:
             del self._told[gone]
         yield from self._judge(set(self._marks), now)
@@ -119,7 +119,7 @@ class Evidence:
             if marks.passed(until) and marks.effective > marks.complete:
                 yield Changed(log, marks.effective, PurgeState.EFFECTIVE)
 
-    def state(self, log: LogName, sequence: int, now: float, wall: float) -> Spread:
+    def state(self, log: LogName, sequence: int, now: float, wall: float) -> Spreading:
         """
         :param wall: wall time at ``now``.
         :return: how far an entry has come, as far as this node knows; it knows little in its first second.
@@ -127,17 +127,17 @@ class Evidence:
         everyone = self.everyone
         marks = self._marks.get(log, Marks())
         if sequence <= marks.complete:
-            return Spread(PurgeState.COMPLETE, tuple(sorted(everyone)))
+            return Spreading(PurgeState.COMPLETE, tuple(sorted(everyone)))
         applied = {each for each in everyone if self._has(each, log) >= sequence}
         named = tuple(sorted(applied)), tuple(sorted(everyone - applied))
         if sequence > marks.durable:
-            return Spread(PurgeState.LOCAL, *named)
+            return Spreading(PurgeState.LOCAL, *named)
         if sequence <= marks.effective:
-            return Spread(PurgeState.EFFECTIVE, *named)
+            return Spreading(PurgeState.EFFECTIVE, *named)
         left = marks.durable_at(sequence) + self._membership.bound_seconds - now
         if left <= 0:
-            return Spread(PurgeState.EFFECTIVE, *named)
-        return Spread(PurgeState.DURABLE, *named, effective_by=wall + left)
+            return Spreading(PurgeState.EFFECTIVE, *named)
+        return Spreading(PurgeState.DURABLE, *named, effective_by=wall + left)
 
     @property
     def everyone(self) -> frozenset[str]:
@@ -146,7 +146,9 @@ class Evidence:
 
         While members change, some siblings know the new ones before we do, and may have given them a lease.
         """
-        return self._membership.everyone.union(*(told.members for told in self._told.values()))
+        if self._everyone is None:
+            self._everyone = self._membership.everyone.union(*(told.members for told in self._told.values()))
+        return self._everyone
 
     def position(self, member: str, log: LogName) -> int:
         """:return: the sequence up to which ``member`` has said that it has ``log``; 0 without a word of it."""

@@ -24,7 +24,7 @@ from edgecache.rules.membership import Membership
 from edgecache.rules.paging import PAGE_OCTETS, Logs, page
 from edgecache.rules.receiving import Owed, Receiving
 from edgecache.rules.rounds import Rounds, covers
-from edgecache.words.purging import Entry, LogName
+from edgecache.words.purging import Entry, LogName, Spreading
 from edgecache.words.spreading import (
     FREE,
     VERSION,
@@ -42,7 +42,6 @@ from edgecache.words.spreading import (
     Send,
     Sender,
     SiblingState,
-    Spread,
     Stands,
 )
 
@@ -264,7 +263,7 @@ class Member:
         """:return: where this node stands, for siblings that ask for nothing else."""
         return Stands(self._sender, dict(self._here))
 
-    def state(self, log: LogName, sequence: int, now: float, wall: float) -> Spread:
+    def state(self, log: LogName, sequence: int, now: float, wall: float) -> Spreading:
         """:return: how far an entry of any log has come; see :meth:`Evidence.state`."""
         return self._evidence.state(log, sequence, now, wall)
 

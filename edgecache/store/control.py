@@ -17,7 +17,7 @@ Every change is on disk and its epoch published before its Deferred fires.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import lmdb
@@ -169,6 +169,26 @@ class Control:
             return Appended(self._add(under, entry.log, entry.purge_id, entry.digest, entry.content, rows), new=True)
 
         return self._change(write, len(rows) + 1)
+
+    def adopt(self, positions: Mapping[LogName, int], rows: Sequence[Row]) -> Deferred[None]:
+        """
+        Know these logs from these positions on, as if all before had been here and was forgotten.
+
+        :param rows: what to invalidate for that, in the same transaction.
+        :raises ValueError: a row cannot be written.
+        """
+        _check(rows)
+
+        def write(under: Rows) -> None:
+            for log, sequence in positions.items():
+                under.adopt(log, sequence)
+            self._apply(under, rows)
+
+        return self._change(write, len(rows) + len(positions))
+
+    def admit(self) -> Deferred[None]:
+        """Keep for ever that this node is not joining any more."""
+        return self._change(Rows.admit, 1)
 
     def local(self, rows: Sequence[Row]) -> Deferred[int]:
         """

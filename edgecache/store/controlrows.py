@@ -3,7 +3,8 @@ What lies in the control environment, and reading it (DESIGN 7, 9).
 
 Numbers in keys are big-endian so that they sort, in values little-endian.
 
-  meta    ``purges`` -> last epoch, trimmed; ``log`` + log key -> head, oldest, incarnation, node id
+  meta    ``purges`` -> last epoch, trimmed; ``log`` + log key -> head, oldest, incarnation, node id;
+          ``admitted``, once this node knows what was durable before it began
   log     log key (16) + sequence (u64) -> first epoch, last epoch, length of the purge id, digest, id, content
   ids     hash of a purge id (32) -> log key (16) + sequence (u64)
   epochs  epoch (u64) -> hash (u64), mode (u8), canonical selector
@@ -38,6 +39,7 @@ _EPOCH_ROW = struct.Struct("<QB")
 _LAST_ROW = struct.Struct("<QQQ")
 _PURGES_KEY = b"purges"
 _LOG_PREFIX = b"log"
+_ADMITTED_KEY = b"admitted"
 DIGEST_OCTETS = 16
 
 _MODES = tuple(sorted(PurgeMode))
@@ -184,6 +186,23 @@ class Rows:
         if self.get(IDS, _id_key(entry.purge_id)) == key:
             self.delete(IDS, _id_key(entry.purge_id))
 
+    def adopt(self, name: LogName, sequence: int) -> None:
+        """As if the log had been here up to ``sequence``, and was forgotten; a longer one stays as it is."""
+        state = self.log(name)
+        if state.head >= sequence and self.get(META, _LOG_PREFIX + log_key(name)) is not None:
+            return
+        for entry in self.entries(name, state.oldest, state.head - state.oldest):
+            self.remove_entry(entry)
+        LogState(name, sequence, sequence).put(self)
+
+    def admit(self) -> None:
+        """Keep that this node is not joining any more (DESIGN 9)."""
+        self.put(META, _ADMITTED_KEY, b"")
+
+    def admitted(self) -> bool:
+        """Was :meth:`admit` called, ever?"""
+        return self.get(META, _ADMITTED_KEY) is not None
+
     def apply(self, epoch: int, row: Row) -> None:
         """Invalidate what ``row`` selects, as this node's ``epoch``."""
         canonical, selector, mode = row
@@ -301,6 +320,16 @@ class ControlReader:
         """:return: :meth:`head` of every log."""
         with self._rows() as rows:
             return [Position(state.name, state.head) for state in rows.logs()]
+
+    def applied(self) -> tuple[int, dict[LogName, int]]:
+        """:return: the last epoch, and up to where each log is applied by then."""
+        with self._rows() as rows:
+            return rows.purges().epoch, {state.name: state.head for state in rows.logs()}
+
+    def admitted(self) -> bool:
+        """:return: this node is not joining."""
+        with self._rows() as rows:
+            return rows.admitted()
 
     def read_from(self, position: Position, most: int = 1000) -> list[Entry] | TooOld:
         """:return: up to ``most`` entries after ``position``; :class:`TooOld` when some of them are gone."""

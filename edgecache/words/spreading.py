@@ -183,23 +183,6 @@ Effect = Send | Copy | Adopt | Admit | Publish | Changed | Renounce
 
 
 @frozen
-class Spread:
-    """
-    How far one purge has come.
-
-    :ivar applied: ids of the members that are known to have applied it, in order.
-    :ivar pending: ids of the others.
-    :ivar effective_by: wall time from which on it holds everywhere; ``None`` where it already does, or where too few
-        have it on disk.
-    """
-
-    state: PurgeState
-    applied: tuple[str, ...]
-    pending: tuple[str, ...] = ()
-    effective_by: float | None = None
-
-
-@frozen
 class SiblingState:
     """
     What a member knows of another, for people.

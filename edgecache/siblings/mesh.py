@@ -1,0 +1,282 @@
+"""
+This node among its siblings: what :class:`~edgecache.rules.spreading.Member` answers is done here (DESIGN 9).
+
+Control keeps, the transport carries, the page publishes; nothing is decided here.
+"""
+
+# Note [answers that wait]
+#
+# A push is answered once it is durable. Until then its call waits under a number of ours, which the member gives
+# back with the answer. A caller that went away leaves a number that nobody waits for.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from itertools import count
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from edgecache.processes.background import background
+from edgecache.rules.membership import Membership
+from edgecache.rules.spreading import Member
+from edgecache.siblings.entries import BadEntry, PurgeEntry
+from edgecache.siblings.messages import BadMessage, from_document, to_document
+from edgecache.siblings.transport import Call, CallFailed, Handler, Message, Refused, Transport
+from edgecache.store.control import Control, Gap
+from edgecache.words import spreading
+from edgecache.words.errors import ControlFailed
+from edgecache.words.ports import Timer, Timers
+from edgecache.words.purging import Entry, LogName, Row, Spreading
+from edgecache.words.spreading import (
+    Admit,
+    Adopt,
+    Changed,
+    Copy,
+    Effect,
+    Publish,
+    Pull,
+    Pulled,
+    Push,
+    Renounce,
+    Send,
+    SiblingState,
+    Stands,
+)
+
+_log = Logger()
+
+_CALLS: dict[type[spreading.Message], Call] = {Pull: Call.PULL, Push: Call.PUSH}
+
+
+@define(eq=False)
+class Mesh:
+    """
+    Implements :class:`edgecache.siblings.purger.Spread` for a node with siblings.
+
+    :ivar boot: CLOCK_BOOTTIME seconds.
+    :ivar wall: seconds since the epoch.
+    :ivar publish: puts ``fresh_until`` into the page.
+    :ivar everything: rows that invalidate all that is stored, on every site.
+    :ivar pull_seconds: from one round to the next.
+    """
+
+    _member: Member
+    _control: Control
+    _transport: Transport
+    _timers: Timers
+    _boot: Callable[[], float]
+    _wall: Callable[[], float]
+    _publish: Callable[[float], None]
+    _everything: Sequence[Row]
+    _pull_seconds: float
+    _numbers: count[int] = field(factory=count)
+    _answers: dict[int, Deferred[spreading.Message]] = field(factory=dict)
+    _waiting: dict[LogName, list[tuple[int, Deferred[None]]]] = field(factory=dict)
+    _calls: set[Deferred[None]] = field(factory=set)
+    _timer: Timer | None = None
+    _stopped: bool = False
+
+    @property
+    def handlers(self) -> dict[Call, Handler]:
+        """What answers the siblings' calls."""
+        return {Call.PULL: self._asked, Call.PUSH: self._asked, Call.STATE: self._state}
+
+    def start(self) -> None:
+        """The first round; this node is fenced until one has succeeded."""
+        self._tick()
+
+    def stop(self) -> None:
+        """Ask and answer nothing more, and let go of the lease."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._publish(spreading.FENCED)
+        for call in list(self._calls):
+            call.cancel()
+        answers, self._answers = self._answers, {}
+        for answer in answers.values():
+            answer.cancel()
+
+    def configured(self, membership: Membership) -> None:
+        """The members are others now."""
+        self._do(self._member.configured(membership, self._boot()))
+
+    def siblings(self) -> list[SiblingState]:
+        """:return: what is known of each."""
+        return self._member.siblings()
+
+    @property
+    def fresh_until(self) -> float:
+        """The lease, CLOCK_BOOTTIME seconds."""
+        return self._member.fresh_until
+
+    # purger.Spread
+
+    def refuses(self) -> str | None:
+        """See :meth:`edgecache.siblings.purger.Spread.refuses`."""
+        if self._member.accepts:
+            return None
+        return (
+            self._member.renounced
+            or "This node does not know yet what was purged before it began: no quorum of its siblings has answered."
+        )
+
+    def durable(self, entry: Entry) -> None:
+        """See :meth:`edgecache.siblings.purger.Spread.durable`."""
+        self._do(self._member.appended([entry], self._boot()))
+
+    def state(self, entry: Entry) -> Spreading:
+        """See :meth:`edgecache.siblings.purger.Spread.state`."""
+        return self._member.state(entry.log, entry.sequence, self._boot(), self._wall())
+
+    def changed(self, purge_id: str) -> Deferred[None]:
+        """See :meth:`edgecache.siblings.purger.Spread.changed`."""
+        changed: Deferred[None] = Deferred()
+        entry = self._control.by_id(purge_id)
+        if entry is not None:
+            waiting = self._waiting.setdefault(entry.log, [])
+            waiting[:] = [each for each in waiting if not each[1].called]
+            waiting.append((entry.sequence, changed))
+        return changed
+
+    # What happens
+
+    def _tick(self) -> None:
+        self._timer = self._timers.callLater(self._pull_seconds, self._tick)
+        self._do(self._member.tick(self._boot(), self._wall()))
+
+    async def _asked(self, sibling: str, document: Message) -> Message:
+        try:
+            message = from_document(document)
+        except BadMessage as error:
+            raise Refused("bad-message", error.problem) from error
+        if not isinstance(message, Pull | Push):
+            raise Refused("bad-message", "this is no request")
+        number = next(self._numbers)
+        answer: Deferred[spreading.Message] = Deferred()
+        self._answers[number] = answer
+        try:
+            self._do(self._member.came(sibling, message, self._boot(), number))
+            answered = await answer
+        except CancelledError:
+            raise Refused("going-down", "this node is going down") from None
+        finally:
+            self._answers.pop(number, None)
+        return to_document(answered)
+
+    async def _state(self, sibling: str, document: Message) -> Message:
+        return to_document(self._member.stands())
+
+    # What is to be done
+
+    def _do(self, effects: list[Effect]) -> None:
+        if self._stopped:
+            return
+        for effect in effects:
+            match effect:
+                case Send():
+                    self._send(effect)
+                case Copy():
+                    self._kept(self._copied(effect))
+                case Adopt():
+                    self._kept(self._adopted(effect))
+                case Admit():
+                    self._kept(self._admitted())
+                case Publish():
+                    self._publish(effect.fresh_until)
+                case Changed():
+                    self._tell(effect)
+                case Renounce():
+                    _log.critical(
+                        "siblings: this node is fenced and takes no purges: {problem}", problem=effect.problem
+                    )
+
+    def _send(self, send: Send) -> None:
+        if send.answering is None:
+            call = Deferred.fromCoroutine(self._call(send.to, send.message))
+            self._calls.add(call)
+            background(call.addBoth(self._over, call), "speak to a sibling")
+            return
+        answer = self._answers.pop(send.answering, None) if isinstance(send.answering, int) else None
+        if answer is not None:
+            answer.callback(send.message)
+
+    def _over(self, result: Failure | None, call: Deferred[None]) -> Failure | None:
+        self._calls.discard(call)
+        return None if isinstance(result, Failure) and result.check(CancelledError) else result  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+    async def _call(self, sibling: str, message: spreading.Message) -> None:
+        try:
+            answer = from_document(await self._transport.call(sibling, _CALLS[type(message)], to_document(message)))
+        except CallFailed as failure:
+            self._member.unreachable(sibling, failure.problem)
+            return
+        except BadMessage as error:
+            self._member.unreachable(sibling, f"its answer is no message: {error.problem}")
+            return
+        if isinstance(answer, Pulled | Stands | spreading.Refused):
+            self._do(self._member.came(sibling, answer, self._boot()))
+
+    def _kept(self, work: Coroutine[Deferred[Any], Any, list[Effect]]) -> None:
+        """Control does things in the order in which it was asked, so nothing here waits for what is before it."""
+        background(self._keeping(work), "keep what siblings sent")
+
+    async def _keeping(self, work: Coroutine[Deferred[Any], Any, list[Effect]]) -> None:
+        try:
+            effects = await work
+        except ControlFailed as error:
+            _log.error("siblings: what they sent could not be kept: {error}", error=error)
+            effects = self._member.failed(self._boot())
+        self._do(effects)
+
+    async def _copied(self, copy: Copy) -> list[Effect]:
+        # All of them are asked for before the first is waited for, so that they are one commit.
+        copying = [self._control.copy(entry, self._rows(entry)) for entry in copy.entries]
+        outcomes: Any = await DeferredList(copying, consumeErrors=True)
+        for succeeded, result in outcomes:
+            if not succeeded:
+                result.raiseException()
+            if isinstance(result, Gap):
+                raise ControlFailed(f"an entry does not follow number {result.head.sequence} of {result.head.log.id}")
+        return self._member.stored({entry.log: entry.sequence for entry in copy.entries}, self._boot())
+
+    def _rows(self, entry: Entry) -> Sequence[Row]:
+        try:
+            return PurgeEntry.unpack(entry.content).rows()
+        except BadEntry as error:
+            # Better to ask for everything again than to serve what it may have named.
+            _log.warn(
+                "purge {id} of {node} cannot be read, everything is validated: {problem}",
+                id=entry.purge_id,
+                node=entry.log.id,
+                problem=error.problem,
+            )
+            return self._everything
+
+    async def _adopted(self, adopt: Adopt) -> list[Effect]:
+        if adopt.everything:
+            _log.warn(
+                "siblings: the purges of {nodes} are too old to be had, everything is validated",
+                nodes=", ".join(sorted(log.id for log in adopt.positions)),
+            )
+        await self._control.adopt(adopt.positions, self._everything if adopt.everything else ())
+        return self._member.stored(adopt.positions, self._boot())
+
+    async def _admitted(self) -> list[Effect]:
+        await self._control.admit()
+        _log.info("siblings: this node knows what was purged before it began, and is a member from now on")
+        return self._member.became_admitted(self._boot())
+
+    def _tell(self, changed: Changed) -> None:
+        waiting = self._waiting.pop(changed.log, [])
+        later = [each for each in waiting if each[0] > changed.sequence]
+        if later:
+            self._waiting[changed.log] = later
+        for sequence, told in waiting:
+            if sequence <= changed.sequence and not told.called:
+                told.callback(None)
