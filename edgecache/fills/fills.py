@@ -8,8 +8,9 @@ from functools import partial
 from attrs import define, evolve, field
 
 from edgecache.fills.attempts import Attempts
-from edgecache.fills.fill import Fill, Waiter
+from edgecache.fills.fill import Fill
 from edgecache.fills.sending import Sender
+from edgecache.fills.waiting import Waiter, Waiters
 from edgecache.processes.background import background
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked
@@ -103,13 +104,13 @@ class Fills:
         waiter.forward = evolve(waiter.forward, stored=None, alone=True)
         self.alone(waiter)
 
-    def restart(self, leader: Asked, forward: Forward, record_hash: bytes, waiters: list[Waiter]) -> None:
-        """Ask again for everybody who waited, with another question."""
-        self._start(leader, forward, record_hash, None if forward.alone else record_hash, waiters)
+    def restart(self, fill: Fill, forward: Forward) -> None:
+        """Ask again for everybody who waits for ``fill``, with another question."""
+        self._start(fill.leader, forward, fill.record_hash, fill.record_hash, fill.waiters.take())
 
     def ask_anew(self, fill: Fill, avoid: frozenset[Address]) -> None:
         """What came was wrong, and nobody was sent any of it: ask the same again, others than ``avoid`` first."""
-        waiters = fill.take()
+        waiters = fill.waiters.take()
         restarts = fill.restarts + 1
         self._start(fill.leader, fill.forward, fill.record_hash, fill.registered, waiters, restarts, avoid)
 
@@ -151,7 +152,7 @@ class Fills:
             return False
         waiter.collapsed = True
         self.counts.add(Counter.COLLAPSED)
-        running.join(waiter)
+        running.waiters.join(waiter)
         return True
 
     def _stale_first(self, waiter: Waiter) -> bool:
@@ -183,7 +184,8 @@ class Fills:
         avoid: frozenset[Address] = frozenset(),
     ) -> None:
         epoch = self.epochs.current()
-        fill = Fill(self, asked, forward, record_hash, epoch, registered, waiters, restarts, avoid)
+        waiting = Waiters(self, asked, waiters)
+        fill = Fill(self, asked, forward, record_hash, epoch, registered, waiting, restarts, avoid)
         if registered is not None:
             # A fill from before a purge goes on for those who wait for it; nobody new finds it.
             self._running[registered] = fill

@@ -1,0 +1,238 @@
+"""Those who wait for a fill, and what each of them is sent (DESIGN 5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import define, evolve
+
+from edgecache.fills.contents import Filling, Passing
+from edgecache.rules import status_fields
+from edgecache.rules.asking import Asked
+from edgecache.rules.decisions import Forward, Freshen, Part, Pass, Refuse, Reuse, ServeStale, Store, Whole
+from edgecache.rules.policy import may_share, on_failure
+from edgecache.rules.presenting import head_of, present
+from edgecache.upstream.responses import Response
+from edgecache.words.errors import UpstreamFailed
+from edgecache.words.ports import Downstream
+
+if TYPE_CHECKING:
+    from edgecache.fills.fills import Fills
+
+FAR_AHEAD = 1 << 20
+"""A range that begins so many octets after what has come is fetched on its own."""
+
+
+@define(eq=False)
+class Waiter:
+    """
+    One client of a fill.
+
+    :ivar forward: why its own look-up did not answer it.
+    :ivar record_hash: where ``forward.stored`` was found.
+    :ivar collapsed: it joined a fill that another request had started.
+    """
+
+    asked: Asked
+    forward: Forward
+    record_hash: bytes
+    downstream: Downstream
+    collapsed: bool = False
+
+
+@define(eq=False)
+class Waiters:
+    """
+    All clients of one fill that were not sent anything yet.
+
+    :ivar leader: the request that goes upstream, whether its client still waits or not.
+    """
+
+    _fills: Fills
+    leader: Asked
+    _waiting: list[Waiter]
+    _plan: Store | Freshen | None = None
+    _filling: Filling | None = None
+    _status: int = 0
+    _empty: bool = False
+
+    @property
+    def first(self) -> Waiter | None:
+        """The one who has waited longest."""
+        return self._waiting[0] if self._waiting else None
+
+    def join(self, waiter: Waiter) -> None:
+        """``waiter`` gets the response, from its first octet, as soon as it is there and may be shown."""
+        if self._plan is None or (self._filling is not None and self._filling.withheld):
+            self._waiting.append(waiter)
+        else:
+            self._serve(waiter)
+
+    def take(self) -> list[Waiter]:
+        """:return: those who still wait for anything; from now on they are the caller's."""
+        waiters, self._waiting = self._waiting, []
+        return waiters
+
+    # A response that is stored
+
+    def serve_freshened(self, plan: Freshen, status: int) -> None:
+        """
+        Everybody, and whoever joins from now on, gets what is stored.
+
+        :param status: what the upstream answered.
+        """
+        self._plan, self._status = plan, status
+        self._serve_all()
+
+    def serve_filling(self, plan: Store, filling: Filling, *, empty: bool) -> None:
+        """
+        Begin to take the content; everybody, and whoever joins from now on, gets it as soon as it may be shown.
+
+        :param empty: no content follows the head.
+        """
+        self._plan, self._filling, self._empty = plan, filling, empty
+        served = [] if filling.withheld else self._serve_all()
+        filling.start()
+        self._look_for_readers(filling, served)
+
+    def shown(self) -> None:
+        """The content was withheld until now (rule 7 of FIELD 1)."""
+        assert self._filling is not None
+        self._look_for_readers(self._filling, self._serve_all())
+
+    def _look_for_readers(self, filling: Filling, served: list[Waiter]) -> None:
+        if served and all(waiter.downstream.gone for waiter in served):
+            filling.unwanted()
+
+    def _serve_all(self) -> list[Waiter]:
+        """:return: those that were served."""
+        waiters = self.take()
+        for waiter in waiters:
+            self._serve(waiter)
+        return waiters
+
+    def _serve(self, waiter: Waiter) -> None:
+        plan = self._plan
+        assert plan is not None
+        if waiter.collapsed and not may_share(waiter.asked, self.leader, plan, self._fills.clock()):
+            self._fills.alone(waiter)
+        elif isinstance(plan, Freshen):
+            self._serve_freshened(waiter, plan)
+        else:
+            self._serve_filling(waiter, plan)
+
+    def _serve_freshened(self, waiter: Waiter, plan: Freshen) -> None:
+        now = self._fills.clock()
+        status = status_fields.forwarded(
+            waiter.asked.site,
+            waiter.forward.reason,
+            status=self._status,
+            stored=True,
+            collapsed=waiter.collapsed,
+            ttl=int(plan.stored.fresh_until - now),
+        )
+        age = max(0, int(now - plan.stored.generated_at))
+        sent = self._fills.sender.send_later(
+            waiter.downstream, waiter.asked, plan.stored, plan.record_hash, age, status
+        )
+        if not sent:
+            # Evicted meanwhile: nothing is left that could be validated.
+            waiter.forward = evolve(waiter.forward, stored=None)
+            self._fills.alone(waiter)
+
+    def _serve_filling(self, waiter: Waiter, plan: Store) -> None:
+        filling = self._filling
+        assert filling is not None
+        presentation = present(waiter.asked, plan.stored)
+        if isinstance(presentation, Part) and presentation.start > filling.written + FAR_AHEAD:
+            self._fills.ahead(waiter)
+            return
+        # Whoever joined gets what the store will have; what is the leader's alone goes to the leader.
+        stored = plan.stored if waiter.collapsed else plan.own
+        now = self._fills.clock()
+        status = status_fields.forwarded(
+            waiter.asked.site,
+            waiter.forward.reason,
+            stored=True,
+            collapsed=waiter.collapsed,
+            ttl=int(stored.fresh_until - now),
+        )
+        age = int(now - stored.generated_at)
+        head = head_of(waiter.asked, stored, presentation, age=age or -1, cache_status=status)
+        size = None if plan.stored.size < 0 else plan.stored.size
+        start, stop = (presentation.start, presentation.stop) if isinstance(presentation, Part) else (0, size)
+        whole_or_part = isinstance(presentation, Whole | Part)
+        if waiter.asked.head or self._empty or not whole_or_part or start == stop:
+            waiter.downstream.send(head, b"")
+        else:
+            waiter.downstream.send_from(head, filling.view(start), start, stop)
+
+    # A response that is not
+
+    def all_but_first(self) -> Waiter | None:
+        """
+        Only one can have it: all others are forwarded on their own.
+
+        :return: the one, if it is still there.
+        """
+        waiters = self.take()
+        first = next((waiter for waiter in waiters if not waiter.downstream.gone), None)
+        for waiter in waiters:
+            if waiter is not first:
+                self._fills.alone(waiter)
+        return first
+
+    def pass_on(self, decision: Pass, response: Response, to: Waiter) -> None:
+        """Straight on to one client."""
+        status = status_fields.forwarded(to.asked.site, to.forward.reason, collapsed=to.collapsed)
+        head = status_fields.with_cache_status(decision.head, status)
+        if response.empty or to.asked.head:
+            response.cancel()
+            to.downstream.send(head, b"")
+            return
+        source = Passing(response, self._fills.counts, response.length)
+        to.downstream.send_from(head, source, 0, response.length)
+
+    def forward_alone(self, forward: Forward) -> None:
+        """Nobody can have another's response."""
+        for waiter in self.take():
+            waiter.forward = forward
+            self._fills.alone(waiter)
+
+    # No good response
+
+    def serve_stale(self, decision: ServeStale) -> None:
+        """What came is worse than what is stored."""
+        detail = "" if decision.received is not None else decision.detail
+        why = status_fields.proxy_status(self.leader.site, received=decision.received, detail=detail)
+        for waiter in self.take():
+            own = on_failure(waiter.asked, waiter.forward, self._fills.clock(), None)
+            if not isinstance(own, Reuse):
+                self._fills.alone(waiter)
+            elif not self._fills.reuse(waiter, own, decision.detail, why):
+                waiter.forward = evolve(waiter.forward, stored=None)
+                self._fills.alone(waiter)
+
+    def fail(self, failure: UpstreamFailed) -> None:
+        """Nothing came: what is stored, stale, or an error."""
+        why = status_fields.proxy_status(self.leader.site, error=failure.proxy_error)
+        for waiter in self.take():
+            now = self._fills.clock()
+            answer = on_failure(waiter.asked, waiter.forward, now, failure)
+            if isinstance(answer, Reuse) and not self._fills.reuse(waiter, answer, failure.proxy_error, why):
+                answer = on_failure(waiter.asked, evolve(waiter.forward, stored=None), now, failure)
+            if isinstance(answer, Refuse):
+                self._refuse(waiter, answer)
+
+    def refuse_all(self) -> None:
+        """The node itself has failed."""
+        for waiter in self.take():
+            self._refuse(waiter, Refuse(500, "the node failed to answer; its log says why"))
+
+    def interim(self, status: int, head: bytes) -> None:
+        """A 1xx response for everybody."""
+        for waiter in self._waiting:
+            waiter.downstream.interim(status, head)
+
+    def _refuse(self, waiter: Waiter, refuse: Refuse) -> None:
+        self._fills.refuse(waiter.asked, refuse, waiter.downstream, waiter.forward.reason)
