@@ -20,6 +20,7 @@ from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
 
 from edgecache.admin.client import AdminAddress, AdminFailed, Out, as_lines, call
+from edgecache.words.endpoints import Endpoint, endpoint
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
@@ -171,15 +172,14 @@ class Auditor:
 def public_urls(status: dict[str, Any], admin: str) -> list[str]:
     """
     :param admin: URL of the admin listener of the node whose ``/status`` it is.
-    :return: of its public listener.
+    :return: of its public listener; every address has the same behind it.
     """
     host = urlsplit(admin).hostname or ""
     found = []
-    for address in status["listen"]["public"]:
-        name, port = address["host"], address["port"]
-        name = host if name in ("0.0.0.0", "::") else name
-        scheme = "https" if status["node"]["tls"] else "http"
-        found.append(f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}")
+    for text in status["listen"]["public"]:
+        where = endpoint(text)
+        where = Endpoint(host, where.port) if where.host in ("0.0.0.0", "::") else where
+        found.append(f"{'https' if status['node']['tls'] else 'http'}://{where}")
     return found[:1]
 
 

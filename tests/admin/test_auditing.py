@@ -18,7 +18,7 @@ from tests.admin.harness import AdminCase
 STATUS: dict[str, Any] = {
     "now": 1_000.0,
     "node": {"tls": False},
-    "listen": {"public": [{"host": "0.0.0.0", "port": 8080}]},
+    "listen": {"public": ["0.0.0.0:8080"]},
     "sites": [
         {"id": "1", "hosts": ["*"], "profile": "index"},
         {"id": "2", "hosts": ["files.example"], "profile": "plain"},
@@ -79,7 +79,7 @@ class VerdictTests(SynchronousTestCase):
 class PublicURLTests(SynchronousTestCase):
     def test_a_node_that_listens_everywhere_is_where_its_admin_is(self) -> None:
         self.assertEqual(["http://edge.example:8080"], public_urls(STATUS, "http://edge.example:8081"))
-        secure = {**STATUS, "node": {"tls": True}, "listen": {"public": [{"host": "::1", "port": 443}]}}
+        secure = {**STATUS, "node": {"tls": True}, "listen": {"public": ["[::1]:443"]}}
         self.assertEqual(["https://[::1]:443"], public_urls(secure, "http://x:1"))
         self.assertEqual([], public_urls({**STATUS, "listen": {"public": []}}, "http://x:1"))
 
