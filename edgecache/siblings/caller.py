@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -210,8 +210,16 @@ class Caller:
                     raise
                 # The other side closed a connection that we kept, or just restarted: once more, on another one.
                 status, answer = await self._exchange(sibling, call, content)
-        except (*_SENT, ConnectError, ConnectionClosed, DNSLookupError, OSError, SSL.Error) as error:
-            if any(isinstance(cause, CancelledError) for cause in _causes(error)):
+        except (
+            *_SENT,
+            ConnectError,
+            ConnectingCancelledError,
+            ConnectionClosed,
+            DNSLookupError,
+            OSError,
+            SSL.Error,
+        ) as error:
+            if any(isinstance(cause, CancelledError | ConnectingCancelledError) for cause in _causes(error)):
                 raise CancelledError from error
             raise _translated(sibling, error) from error
         finally:

@@ -15,7 +15,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from edgecache.siblings.identity import BadCertificate, named_id
-from edgecache.siblings.tls import problem_of, said
+from edgecache.siblings.tls import Verdict, said, verdict_of
 
 HANDSHAKE_SECONDS = 10.0
 REQUEST_SECONDS = 30.0
@@ -102,6 +102,7 @@ class SiblingChannel(HTTPChannel):
     site: Listening
     peer: Peer | None = None
     _deadline: IDelayedCall | None = None
+    _verdict: Verdict | None = None
 
     @property
     def host(self) -> str:
@@ -112,6 +113,8 @@ class SiblingChannel(HTTPChannel):
     def connectionMade(self) -> None:
         """The handshake begins."""
         super().connectionMade()  # type: ignore[no-untyped-call]  # Twisted has no types here
+        # Asked now, for after a failed handshake there is no connection to ask.
+        self._verdict = verdict_of(self.transport)
         self._until(HANDSHAKE_SECONDS)
         self.site.arrived(self)
 
@@ -141,7 +144,7 @@ class SiblingChannel(HTTPChannel):
         self._forget()
         problem = None
         if self.peer is None:
-            problem = problem_of(cast(Any, self.transport).getHandle()) or _ended(reason)
+            problem = (self._verdict and self._verdict.problem) or _ended(reason)
         self.site.left(self, problem)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted has no types here
 

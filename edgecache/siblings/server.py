@@ -136,6 +136,8 @@ def _send(request: Any, status: int, answer: Message, last: bool) -> None:
     request.setHeader(b"Content-Length", b"%d" % len(content))
     if last:
         request.setHeader(b"Connection", b"close")
+        # The field alone only tells the other side.
+        request.channel.persistent = False
     request.write(content)
     request.finish()
 

@@ -31,6 +31,8 @@ _PROBLEMS = {
     SSL.X509VerificationCodes.ERR_INVALID_PURPOSE: "the certificate is not for this use",
 }
 
+_VERDICT = "edgecache_verdict"
+
 
 @define(eq=False)
 class Verdict:
@@ -120,15 +122,16 @@ class ListenerTLS:
 
 def _connection(context: SSL.Context, protocol: Any, verdict: Verdict, verify: Any) -> SSL.Connection:
     connection = SSL.Connection(context, None)
-    connection.set_app_data(verdict)
+    # The connection's own place for such things is taken by Twisted.
+    setattr(protocol, _VERDICT, verdict)
     connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
     return connection
 
 
-def problem_of(connection: SSL.Connection | None) -> str | None:
-    """:return: what was wrong with the peer's certificate."""
-    verdict = None if connection is None else connection.get_app_data()
-    return verdict.problem if isinstance(verdict, Verdict) else None
+def verdict_of(transport: Any) -> Verdict | None:
+    """:return: what is being found out about the peer of a connection made here; ``None`` of any other."""
+    verdict = getattr(transport, _VERDICT, None)
+    return verdict if isinstance(verdict, Verdict) else None
 
 
 def said(error: SSL.Error) -> str:

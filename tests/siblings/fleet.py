@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from attrs import define, evolve, field
 from cryptography import x509
@@ -69,6 +69,13 @@ def trusting(identity: Identity, *others: Identity) -> Identity:
     )
 
 
+class Somewhere(Protocol):
+    """Where a node is, and who it should be."""
+
+    port: int
+    identity: Identity
+
+
 @define(eq=False)
 class Node:
     """
@@ -108,7 +115,7 @@ class Node:
         self.caller = Caller(reactor, self.clock, CALL_SECONDS, MESSAGE_OCTETS)
         return self
 
-    async def know(self, *others: Node, host: str = "127.0.0.1", as_id: str | None = None) -> None:
+    async def know(self, *others: Somewhere, host: str = "127.0.0.1", as_id: str | None = None) -> None:
         """Call these from now on."""
         await self.caller.follow(
             self.identity,
@@ -122,13 +129,3 @@ class Node:
         """Leave nothing open."""
         await self.caller.close()
         await self.listener.stop()
-
-
-@define(eq=False)
-class Lines:
-    """What was logged, as text."""
-
-    events: list[Any] = field(factory=list)
-
-    def __call__(self, event: Any) -> None:
-        self.events.append(event)

@@ -151,7 +151,7 @@ class Contract:
 class TLSTransportTests(Contract, TestCase):
     """HTTP over TLS, on loopback."""
 
-    timeout = 20
+    timeout = 120
 
     async def between(self, **handlers: Any) -> Transport:
         directory = Path(self.mktemp())
