@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import signal
 import sys
 import tempfile
 import threading
@@ -28,7 +27,7 @@ from attrs import define, field, frozen
 
 from benchmarks.characters import Cast, Dropping, Part, Role
 from benchmarks.fetching import Got, fetch
-from benchmarks.peers import SHORT, Deadlines, OurPeer, Peer, Start, installed
+from benchmarks.peers import SHORT, Deadlines, OurPeer, Peer, Start, installed, leave_at_termination
 from benchmarks.tables import table
 
 PATIENCE_SECONDS = 70.0
@@ -329,9 +328,10 @@ class Run:
             self._ends.append(end)
 
     def stop(self) -> None:
+        # First whoever still starts something, lest it is left behind.
+        self._starters.shutdown(cancel_futures=True)
         for end in reversed(self._ends):
             end()
-        self._starters.shutdown()
 
 
 def main() -> int:
@@ -347,9 +347,8 @@ def main() -> int:
     own = [Column(name, start, None) for name, start in peers.items()]
     short = [Column(name, start, SHORT) for name, start in peers.items()]
 
-    # As at an interrupt: leave through the finally below.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    root = Path(tempfile.mkdtemp(prefix="edgecache-failover-"))
+    leave_at_termination()
+    root = Path(tempfile.mkdtemp(prefix="edgecache-benchmark-"))
     # A server that changes its user, as squid does, needs the way to its own directory.
     root.chmod(0o755)
     began = time.monotonic()

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -31,7 +30,7 @@ import uvloop
 
 from benchmarks.characters import Cast, Part, Role
 from benchmarks.flow import Flow, percentile
-from benchmarks.peers import SHORT, Deadlines, OurPeer, Peer, Start, installed
+from benchmarks.peers import SHORT, Deadlines, OurPeer, Peer, Start, installed, leave_at_termination
 from benchmarks.tables import table
 
 HANGING = 500
@@ -167,9 +166,8 @@ def main() -> int:
         peers = installed()
         starts |= {name: peers[name] for name in options.peers or peers}
 
-    # As at an interrupt: leave through the finally below.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    root = Path(tempfile.mkdtemp(prefix="edgecache-outage-"))
+    leave_at_termination()
+    root = Path(tempfile.mkdtemp(prefix="edgecache-benchmark-"))
     # A server that changes its user, as squid does, needs the way to its own directory.
     root.chmod(0o755)
     try:

@@ -22,8 +22,10 @@ stand in); :data:`SHORT` gives it ours, as far as it has settings for them.
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -309,7 +311,12 @@ class OurPeer:
         self.node = Node(root, workers=2, arguments=("--config", str(configuration)))
         self.url = self.node.url
         try:
-            self.node.start()
+            self.node.launch()
+            try:
+                self.node.wait_ready()
+            except processes.NeverHappened:
+                # On a machine that is busy with something else, nine nodes that start take their time.
+                self.node.wait_ready()
         except BaseException:
             self.stop()
             raise
@@ -346,6 +353,17 @@ PEERS: dict[str, tuple[str, Start]] = {
 def installed() -> dict[str, Start]:
     """The peers that this machine has; daemons may be outside of a user's PATH."""
     return {name: start for name, (command, start) in PEERS.items() if shutil.which(command, path=_PATH)}
+
+
+def leave_at_termination() -> None:
+    """SIGTERM ends the benchmark as an interrupt does, through every ``finally``; peers would outlive it otherwise."""
+
+    def leave(*_: object) -> None:
+        # Only once: the servers are being stopped.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(1)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
