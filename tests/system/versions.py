@@ -31,11 +31,13 @@ class VersionedOrigin:
     """
     Serves each page as version ``version``, with an ETag that says so, fresh for a day.
 
+    :ivar age: seconds that each reply says it has lain elsewhere.
     :ivar hold: applies to the replies of the version that it was set at.
     """
 
     pages: dict[str, Page]
     version: int = 1
+    age: int = 0
     hold: Hold | None = None
     origin: Origin = field(init=False)
     _lock: threading.Lock = field(factory=threading.Lock)
@@ -55,6 +57,7 @@ class VersionedOrigin:
                 ("Content-Type", "text/plain"),
                 ("Cache-Control", page.cache_control),
                 ("Surrogate-Key", page.tags),
+                *([("Age", str(self.age))] if self.age else ()),
             ),
             etag=f'"v{version}"',
             hold=hold,
