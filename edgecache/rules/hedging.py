@@ -40,9 +40,9 @@ class Latencies:
     def p95(self, now: float) -> float | None:
         """:return: seconds within which 95 % of the heads came; ``None`` while there were too few."""
         self._advance(now)
-        # It changes slowly; a hundred requests a second need not add the buckets up each time.
+        # It changes slowly, once it is known; a hundred requests a second need not add the buckets up each time.
         second = int(now)
-        if self._cached[0] != second:
+        if self._cached[0] != second or self._cached[1] is None:
             self._cached = second, self._percentile()
         return self._cached[1]
 

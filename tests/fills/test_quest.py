@@ -417,6 +417,14 @@ class LatencyTests(SynchronousTestCase):
         latencies.record(0.1, 1001.0)
         self.assertIsNotNone(latencies.p95(1001.0))
 
+    def test_enough_say_something_at_once(self) -> None:
+        """A burst may fill the history within the second in which it was asked for before."""
+        latencies = Latencies(300.0)
+        for _ in range(LEAST_SAMPLES):
+            self.assertIsNone(latencies.p95(1000.0))
+            latencies.record(0.1, 1000.0)
+        self.assertIsNotNone(latencies.p95(1000.0))
+
     def test_p95_is_met_within_a_ninth(self) -> None:
         for scale in (0.002, 0.05, 1.0, 20.0):
             latencies = Latencies(300.0)
