@@ -112,7 +112,7 @@ def make_node(
 
 
 def _host(text: str) -> x509.GeneralName:
-    bare = text.removeprefix("[").removesuffix("]") if text.startswith("[") else text
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     try:
         return x509.IPAddress(ipaddress.ip_address(bare))
     except ValueError:
