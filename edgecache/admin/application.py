@@ -46,6 +46,8 @@ class Admin:
     def application(self) -> Klein:
         """:return: all routes."""
         app = Klein()
+        # Two slashes are not one: they can be in a key, or in the id of a purge.
+        app.url_map.merge_slashes = False
         self._route(app, "/healthz", "GET", self.healthz, Scope.STATUS, open_here=True)
         self._route(app, "/readyz", "GET", self.readyz, Scope.STATUS, open_here=True)
         self._route(app, "/metrics", "GET", self.metrics, Scope.STATUS, open_here=True)

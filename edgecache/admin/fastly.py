@@ -7,6 +7,7 @@ one of ours, in ``Fastly-Key``.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -18,6 +19,8 @@ from edgecache.admin.purges import Purges, json_document, no_content
 from edgecache.admin.requests import AdminRequest
 from edgecache.siblings.purger import PurgeAnswer
 from edgecache.words.purging import STATES, PurgeState, Token
+
+_KEY = re.compile(rb"/service/[^/]+/purge/(.+)", re.DOTALL)
 
 MOST_KEYS = 256
 """Of one bulk purge, as there."""
@@ -36,8 +39,10 @@ class Fastly:
         """``POST /service/<id>/purge/<key>``"""
         no_content(request)
         # Not the router's word for it: that resolves escaped slashes, and drops the last one.
-        raw = request.path.split(b"/", 4)[4]
-        answer = await self._purge(request, token, {"tags": [_text(unquote_to_bytes(raw))]})
+        raw = _KEY.fullmatch(request.path)
+        if raw is None:
+            raise Problem(404, "not-found", f"Nothing is at {request.path.decode('utf-8', 'backslashreplace')}.")
+        answer = await self._purge(request, token, {"tags": [_text(unquote_to_bytes(raw[1]))]})
         return _told(answer)
 
     async def bulk(self, request: AdminRequest, token: Token, service: str) -> Answer:

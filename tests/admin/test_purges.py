@@ -118,6 +118,12 @@ class FastlyTests(AdminCase):
             self.assertEqual(200, self.fastly(f"/service/s/purge/{path}").status, path)
             self.assertEqual({key}, self.tags())
 
+    def test_a_path_that_is_not_quite_right_does_nothing(self) -> None:
+        for path in ("//service/s/purge/k", "/service//s/purge/k", "/service/s//purge/k", "/service/a%2Fb/purge/k"):
+            self.assertEqual(404, self.fastly(path).status, path)
+        self.assertEqual(415, self.fastly("/service/s/purge/").status)
+        self.assertEqual(0, self.control.head().sequence)
+
     def test_what_others_call_soft_asks_upstream_first_and_hard_is_gone(self) -> None:
         for fields, mode in (
             ({"fastly_soft_purge": "1"}, "revalidate"),
