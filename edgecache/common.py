@@ -23,11 +23,13 @@ from edgecache.admin.parts import AdminParts, UpstreamCounts, UpstreamState, Wor
 from edgecache.admin.publicpurges import PublicPurges
 from edgecache.admin.site import admin_site
 from edgecache.admin.tokens import ADMIN_FILE, Tokens
+from edgecache.fleet import Fleet
 from edgecache.processes.background import background
 from edgecache.processes.channel import Channel, Payload
+from edgecache.processes.timers import boot_clock
 from edgecache.rules.health import State
 from edgecache.rules.sites import Sites
-from edgecache.siblings.purger import Purger
+from edgecache.siblings.purger import LoneNode, Purger
 from edgecache.store.collecting import Collector
 from edgecache.store.control import Control
 from edgecache.store.environments import Environments
@@ -70,6 +72,7 @@ class Common:
     _reactor: Any
     _threads: list[OneThread]
     _purger: Purger
+    _fleet: Fleet | None
     _watch: Watch
     _workers: Callable[[], list[WorkerState]]
     _pool: ThreadPool = field(factory=lambda: ThreadPool(0, _RESOLVING_THREADS, "resolver"))
@@ -104,7 +107,9 @@ class Common:
             environments.control, page, committing, node_id=config.node.id, incarnation=environments.incarnation
         )
         collector = Collector(environments, page, config.store, spawns, timers, collecting)
-        purger = Purger(control, Sites(config), config.purge, timers, time.time)
+        fleet = None if config.siblings is None else Fleet.open(config, control, page, reactor, timers, boot_clock)
+        spread = LoneNode(config.node.id) if fleet is None else fleet.mesh
+        purger = Purger(control, Sites(config), config.purge, timers, time.time, spread=spread)
         watch = Watch(
             Roster(config.sites, config.upstream),
             Client(dialer, timers, config.upstream),
@@ -116,7 +121,9 @@ class Common:
             lambda: random.uniform(-1.0, 1.0),
         )
         threads = [committing, collecting]
-        common = cls(config, environments, page, control, collector, timers, reactor, threads, purger, watch, workers)
+        common = cls(
+            config, environments, page, control, collector, timers, reactor, threads, purger, fleet, watch, workers
+        )
 
         def named(document: dict[str, Any]) -> None:
             # In this order: a worker that hears of an address finds its own word in the page.
@@ -133,20 +140,25 @@ class Common:
         )
         return common
 
-    async def start(self, sockets: list[socket.socket]) -> None:
+    async def start(self, sockets: list[socket.socket], siblings: list[socket.socket]) -> None:
         """
-        Begin to collect, to resolve and to answer operators.
+        Begin to collect, to resolve, to speak to siblings and to answer operators.
 
         :param sockets: of the admin listener; they are closed here, the reactor has its own copies.
+        :param siblings: of the listener for siblings' calls, likewise.
         """
         for thread in self._threads:
             thread.start()
         self._pool.start()
-        # A lone node's purges are all its own: whatever it published holds.
-        self.page.publish_fresh_until(FREE)
+        if self._fleet is None:
+            # A lone node's purges are all its own: whatever it published holds, also once it has siblings.
+            await self.control.admit()
+            self.page.publish_fresh_until(FREE)
         tokens = Tokens(self.control, os.path.join(self.config.node.data, ADMIN_FILE))
         await tokens.load()
         self.collector.start()
+        if self._fleet is not None:
+            await self._fleet.start(siblings)
         parts = AdminParts(
             config=self.config,
             control=self.control,
@@ -159,6 +171,8 @@ class Common:
             workers=self._workers,
             upstreams=self._upstreams,
             upstream_counts=self._upstream_counts,
+            lease=lambda: self.page.fresh_until - boot_clock(),
+            siblings=list if self._fleet is None else self._fleet.siblings,
             ready=lambda: self._unready,
         )
         self._public_purges = PublicPurges.of(parts)
@@ -187,6 +201,8 @@ class Common:
         self._watch.stop()
         for port in self._ports:
             await _done(port.stopListening())
+        if self._fleet is not None:
+            await self._fleet.stop()
         await self.collector.stop()
         await self.control.close()
         for thread in self._threads:

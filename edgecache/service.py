@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 
 from edgecache.admin.parts import WorkerState
 from edgecache.common import RUN, Common
+from edgecache.fleet import membership
 from edgecache.processes.background import background
 from edgecache.processes.channel import Channel, Payload, pair
 from edgecache.processes.datalock import DataLock, lock_data, make_data
@@ -32,6 +33,7 @@ from edgecache.processes.loop import reap_children
 from edgecache.processes.sockets import OwnerSockets, PublicSockets, bind_once
 from edgecache.processes.supervising import Supervisor
 from edgecache.processes.timers import LoopTimers
+from edgecache.siblings.identity import Identity
 from edgecache.store import disk
 from edgecache.store.page import Page
 from edgecache.upstream.dialing import LoopDialer
@@ -60,6 +62,7 @@ class Prepared:
     lock: DataLock
     public: PublicSockets
     admin: list[Any]
+    siblings: list[Any]
     owners: OwnerSockets
 
     @property
@@ -77,6 +80,9 @@ def check(config: Config) -> None:
     """
     if config.tls is not None:
         tls_context(config.tls)
+    if config.siblings is not None:
+        membership(config)
+        Identity.load(config.siblings, config.node.id)
     if config.upstream.ca is not None or config.upstream.client_certificate is not None:
         client_context(config.upstream)
 
@@ -100,10 +106,11 @@ def prepare(
     lock = lock_data(data, config.node.lease_seconds, on_wait=on_wait)
     public = PublicSockets.bind([endpoint(text) for text in config.listen.public], config.node.workers)
     admin = bind_once([endpoint(text) for text in config.listen.admin])
+    siblings = bind_once([endpoint(text) for text in config.listen.siblings])
     make_data(os.path.join(data, RUN))
     owners = OwnerSockets.bind(os.path.join(data, RUN), config.node.workers)
     _raise_file_limit(config)
-    return Prepared(config, lock, public, admin, owners)
+    return Prepared(config, lock, public, admin, siblings, owners)
 
 
 def _raise_file_limit(config: Config) -> None:
@@ -186,7 +193,7 @@ class NodeService(Service):
         reap_children(self.loop)
         signal.signal(signal.SIGHUP, self._reload)
         try:
-            await self.common.start(self.prepared.admin)
+            await self.common.start(self.prepared.admin, self.prepared.siblings)
             if self.config.node.workers:
                 self._supervisor = self._supervise()
                 await self._supervisor.start()

@@ -19,11 +19,12 @@ from twisted.logger import Logger
 
 from edgecache.fills.attempts import Attempts
 from edgecache.fills.fills import Fills
+from edgecache.fills.keeping import Keep, kept_octets
 from edgecache.fills.owners import UNCOUNTED, Owners
 from edgecache.fills.sending import Sender
 from edgecache.node import Node
 from edgecache.processes.channel import Channel
-from edgecache.processes.timers import LoopTimers
+from edgecache.processes.timers import LoopTimers, boot_clock
 from edgecache.rules import status_fields
 from edgecache.rules.decisions import Refuse
 from edgecache.rules.purges import PurgeTable
@@ -89,6 +90,7 @@ class Worker:
     _writer: StoreWriter
     _client: Client
     _standing: Standing
+    _keep: Keep
     _public: Listener
     _owned: Listener
     _access: AccessLog | None
@@ -107,14 +109,10 @@ class Worker:
         await gatherResults([self._public.stop(), self._owned.stop()])
         self._client.stop()
         self._standing.close()
+        self._keep.close()
         await self._writer.close()
         if self._access is not None:
             self._access.close()
-
-
-def boot_clock() -> float:
-    """Seconds that no step of the wall clock moves and that count while the machine sleeps (DESIGN 9)."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 async def start_worker(parts: WorkerParts) -> Worker:
@@ -143,11 +141,13 @@ async def start_worker(parts: WorkerParts) -> Worker:
         rows = rows_of((selector.canonical for selector in selectors), PurgeMode.DELETE)
         await parts.channel.call("invalidate", rows=[(canonical.hex(), key, mode) for canonical, key, mode in rows])
 
+    keep = Keep(epochs, timers, kept_octets(config.store.size, parts.count))
     fills = Fills(
         reader,
         writer,
         Attempts.of(client, book, standing, config.upstream, timers, page),
         epochs,
+        keep,
         sender,
         page,
         time.time,
@@ -198,7 +198,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
     # Everything made so far lives as long as the worker: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    return Worker(writer, client, standing, public, owned, access, servers)
+    return Worker(writer, client, standing, keep, public, owned, access, servers)
 
 
 def _follow_addresses(parts: WorkerParts) -> AddressBook:

@@ -82,8 +82,7 @@ def status_document(parts: AdminParts) -> dict[str, Any]:
             {"name": token.name, "scopes": sorted(scope.value for scope in token.scopes)}
             for token in parts.tokens.known
         ],
-        # One per sibling, once there are any.
-        "siblings": [],
+        "siblings": [asdict(sibling) for sibling in parts.siblings()],
     }
 
 
@@ -146,6 +145,7 @@ def _purges(parts: AdminParts) -> dict[str, Any]:
         "epoch": purges.epoch,
         "trimmed": purges.trimmed,
         "published_epoch": parts.page.epoch,
+        "fenced": parts.lease() < 0,
         "logs": [
             {"node": head.log.id, "incarnation": head.log.incarnation.hex(), "position": head.sequence}
             for head in parts.control.read.heads()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from math import inf
 
 from attrs import field, frozen
 
@@ -79,9 +80,31 @@ class UpstreamCounts:
     ejections: dict[tuple[str, str], int] = field(factory=dict)
 
 
+@frozen
+class SiblingView:
+    """
+    One sibling, for people.
+
+    :ivar heard_at: wall time of its last message; ``None`` before the first.
+    :ivar lacking: purges that are here and, as far as known, not there.
+    :ivar problem: why it cannot be spoken to; ``""`` when all is well.
+    """
+
+    id: str
+    region: str
+    control_url: str
+    voter: bool
+    heard_at: float | None
+    joining: bool
+    lacking: int
+    problem: str
+
+
 @frozen(eq=False)
 class AdminParts:
     """
+    :ivar lease: seconds for which this node may still serve what is purgeable as fresh; below 0 it is fenced,
+        infinite without siblings.
     :ivar ready: why the node does not serve now; ``None`` when it does.
     :ivar wall: seconds since the epoch.
     :ivar timers: on monotonic time.
@@ -98,6 +121,8 @@ class AdminParts:
     workers: Callable[[], list[WorkerState]]
     upstreams: Callable[[], list[UpstreamState]] = list
     upstream_counts: Callable[[], UpstreamCounts] = UpstreamCounts
+    siblings: Callable[[], list[SiblingView]] = list
+    lease: Callable[[], float] = field(default=lambda: inf)
     ready: Callable[[], str | None] = field(default=lambda: None)
     started_at: float = field(init=False)
     audit: Audit = field(init=False)

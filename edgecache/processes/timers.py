@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from attrs import frozen
@@ -27,3 +28,8 @@ class LoopTimers:
     def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> Timer:
         """Call ``callable(*args)`` once; it must not raise."""
         return self.loop.call_later(delay, callable, *args)
+
+
+def boot_clock() -> float:
+    """Seconds that no step of the wall clock moves and that count while the machine sleeps (DESIGN 9)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
