@@ -91,6 +91,7 @@ class Quest:
     """
     See the module.
 
+    :ivar better: those that others may not be asked beside, only after (a fallback is no equal); none: all are equals.
     :ivar result: fires with the response, or with the origin's own 502, 503 or 504 if nothing better was to be had;
         fails with the last :class:`~edgecache.words.errors.UpstreamFailed`, or with what the content of the request
         failed with. Cancelling ends it.
@@ -102,6 +103,7 @@ class Quest:
     _left: deque[Address]
     _ticket: Ticket
     _latencies: Latencies
+    _better: frozenset[Address] = frozenset()
     _until: float = field(init=False)
     result: Deferred[Response] = field(init=False)
     _attempts: list[Attempt] = field(factory=list)
@@ -139,6 +141,10 @@ class Quest:
     def _choice(self) -> bool:
         """Is there another address in service that was not asked yet?"""
         return any(not self._outlet.standing.ejected(address) for address in self._left)
+
+    def _choice_beside(self, attempt: Attempt) -> bool:
+        """Is the next one an equal of this one, so that both may be asked at the same time?"""
+        return self._choice and (attempt.address not in self._better or self._following() in self._better)
 
     @property
     def _hopeful(self) -> bool:
@@ -194,22 +200,25 @@ class Quest:
     def _slow(self, attempt: Attempt) -> None:
         """It has not connected yet: see Note [races]."""
         attempt.timer = None
-        if self._choice:
+        if self._choice_beside(attempt):
             self._outlet.standing.slow_to_connect(attempt.address)
             self._ask(self._next())
 
     def _hedge(self, attempt: Attempt) -> None:
         attempt.timer = None
-        if self._choice and self._ticket.hedge():
+        if self._choice_beside(attempt) and self._ticket.hedge():
             self._outlet.counts.add(Counter.HEDGES)
             self._ask(self._next())
 
     def _next(self) -> Address:
-        """The next candidate; health may have changed since they were put in order."""
-        ejected = self._outlet.standing.ejected
-        address = next((one for one in self._left if not ejected(one)), self._left[0])
+        address = self._following()
         self._left.remove(address)
         return address
+
+    def _following(self) -> Address:
+        """The next candidate; health may have changed since they were put in order."""
+        ejected = self._outlet.standing.ejected
+        return next((one for one in self._left if not ejected(one)), self._left[0])
 
     # Answers
 

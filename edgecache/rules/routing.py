@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 from edgecache.words.config import Policy
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Hashable)
 
 _GOLDEN = 0.6180339887498949
 
@@ -42,6 +42,10 @@ def candidates(
             return 0
         return 3 if ejected(address) else 2 if wanted <= 0.0 else 1
 
+    if policy is Policy.FALLBACK and origins:
+        # Others than the first origin are for when that fails, not for when it is slow.
+        first = set(origins[0])
+        return sorted(ordered, key=lambda address: (ejected(address), address not in first, rank(address)))
     return sorted(ordered, key=rank)
 
 

@@ -32,9 +32,17 @@ class CandidateTests(SynchronousTestCase):
         pairs = {tuple(candidates((("a1", "a2"), ("b1", "b2")), Policy.ROUND_ROBIN, turn)[:2]) for turn in range(4)}
         self.assertEqual({("a1", "a2"), ("a2", "a1"), ("b1", "b2"), ("b2", "b1")}, pairs)
 
+    def test_a_fallback_comes_after_the_first_origin_unless_that_is_ejected(self) -> None:
+        origins = (("a1", "a2"), ("b",))
+        for turn in range(9):
+            slow = candidates(origins, Policy.FALLBACK, turn, {"a1": 0.0, "a2": 0.1, "b": 1.0}.__getitem__)
+            self.assertEqual("b", slow[2])
+            shares = {"a1": 0.0, "a2": 0.0, "b": 1.0}.__getitem__
+            self.assertEqual("b", candidates(origins, Policy.FALLBACK, turn, shares, lambda one: one != "b")[0])
+
     def test_the_ejected_come_last_and_those_slow_to_connect_before_them(self) -> None:
         share = {"a1": 0.0, "b1": 0.0}.get
-        for policy in Policy:
+        for policy in (Policy.ROUND_ROBIN, Policy.ORDERED):
             for turn in range(6):
                 found = candidates(self.ORIGINS, policy, turn, lambda one: share(one, 1.0), "b1".__eq__)
                 self.assertEqual(["a1", "b1"], found[-2:])

@@ -79,10 +79,11 @@ class Rig:
             self.characters.append(character or Refusing())
             self.addresses.append(evolve(self.stage.play(host, self.characters[slot]), slot=slot))
 
-    def ask(self, outbound: Outbound = GET, ticket: Ticket | None = None, *, first: int = 0) -> Asked:
-        """A quest that begins with address number ``first``; the network settles."""
-        left = deque(self.addresses[first:] + self.addresses[:first])
-        quest = Quest(self.outlet, outbound, None, left, ticket or self.allowance.ticket(), self.latencies)
+    def ask(self, outbound: Outbound = GET, ticket: Ticket | None = None, *, better: int = 0) -> Asked:
+        """A quest in which the first ``better`` addresses are no equals of the others; the network settles."""
+        left = deque(self.addresses)
+        above = frozenset(self.addresses[:better])
+        quest = Quest(self.outlet, outbound, None, left, ticket or self.allowance.ticket(), self.latencies, above)
         asked = Asked(quest, self.now)
 
         def good(response: Response) -> None:
@@ -365,6 +366,27 @@ class MovingTests(QuestTests):
         self.assertEqual(([], []), (rig.characters[0].playing, rig.characters[1].playing))
         self.assertEqual([], rig.told)
         self.quiet(rig)
+
+
+class FallbackTests(QuestTests):
+    """A fallback is asked after a failure, never because a better one is slow."""
+
+    def test_it_is_not_hedged_with_nor_connected_to_meanwhile(self) -> None:
+        for slow in (Silent(), None):
+            rig = self.rig(slow, Good())
+            rig.history(0.1)
+            asked = rig.ask(better=1)
+            rig.seconds(1)
+            self.assertEqual((0, None), (rig.requests(1), asked.response))
+            rig.seconds(5)
+            self.answered(asked, 1, 2.0 if slow is None else 5.0, within=COARSE)
+
+    def test_equals_of_the_better_one_are(self) -> None:
+        rig = self.rig(Silent(), Good(), Good())
+        rig.history(0.1)
+        asked = rig.ask(better=2)
+        rig.seconds(1, FINE)
+        self.answered(asked, 1, 0.125, within=FINE)
 
 
 class Cutting(Character):
