@@ -66,6 +66,8 @@ class _Secured:
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
         """Connect; the handshake goes on while the request is being written."""
         factory = TLSMemoryBIOFactory(self._tls, True, protocolFactory, self._reactor)
+        # A line for each connection says nothing that an operator can use.
+        factory.noisy = protocolFactory.noisy = False
         # As long as a connection is there, its factory is.
         self._factories.add(factory)
         connecting: Deferred[Any] = self._plain.connect(factory)
