@@ -13,16 +13,22 @@ from edgecache.fills.continuing import Continuing
 from edgecache.fills.quest import Outlet, Quest
 from edgecache.rules.allowance import Allowance, Ticket
 from edgecache.rules.hedging import Latencies
+from edgecache.rules.resuming import Broken, Rest, on_answer, rest_of
 from edgecache.rules.routing import candidates
 from edgecache.rules.sites import Site
 from edgecache.upstream.addresses import Address, AddressBook, Origin, parse_origin
 from edgecache.upstream.client import Client
 from edgecache.upstream.responses import Response
 from edgecache.upstream.standing import Standing
-from edgecache.words.config import UpstreamSettings
+from edgecache.words.config import Policy, UpstreamSettings
+from edgecache.words.counters import Counter
 from edgecache.words.errors import ResolveFailed
 from edgecache.words.messages import Head, Outbound
 from edgecache.words.ports import Counts, Timers
+from edgecache.words.reasons import Outcome
+
+_ABOUT_A_RANGE = (206, 416)
+"""Statuses that answer nobody who did not ask for a range."""
 
 
 @define(eq=False)
@@ -62,9 +68,12 @@ class Attempts:
         outbound: Outbound,
         interim: Callable[[Head], None] | None,
         avoid: frozenset[Address] = frozenset(),
-    ) -> Response:
+        broken: Broken | None = None,
+    ) -> Continuing:
         """
         :param avoid: asked only when all others have failed.
+        :param broken: what came of an earlier response to ``outbound``. Its rest is asked for;
+            :attr:`~edgecache.fills.continuing.Continuing.begun` tells whether it comes, or another response.
         :return: the first usable response, or an origin's own 502, 503 or 504; if its content breaks off, the rest
             comes from another address wherever that is possible.
         :raises UpstreamFailed: of the last address tried.
@@ -74,13 +83,29 @@ class Attempts:
             addresses.sort(key=avoid.__contains__)
         if not addresses:
             raise ResolveFailed(self._names(site), 0.0, "no address of it is known")
+        asking = outbound if broken is None else rest_of(outbound, broken.known, broken.received)
         ticket = self._allowance.ticket()
         try:
-            response = await self._quest(site, outbound, interim, addresses, ticket).start()
+            response = await self._quest(site, asking, interim, addresses, ticket).start()
         except BaseException:
             ticket.close()
             raise
-        return self._continuing(site, outbound, response, ticket)
+        if broken is None:
+            return self._continuing(site, outbound, response, ticket)
+        by_close = response.delimited_by_close
+        fitting = on_answer(broken.known, broken.received, response.head, response.length, delimited_by_close=by_close)
+        if not isinstance(fitting, Rest) and response.head.status in _ABOUT_A_RANGE:
+            response.cancel()
+            ticket.close()
+            if fitting.wrong:
+                self._outlet.counts.add(Counter.UPSTREAM_FAILURES)
+                self._outlet.standing.failed(response.address, Outcome.WRONG_RANGE, outbound.probe_target)
+                avoid |= {response.address}
+            return await self.ask(site, outbound, interim, avoid)
+        continuing = self._continuing(site, outbound, response, ticket)
+        if isinstance(fitting, Rest):
+            continuing.go_on_from(broken, fitting)
+        return continuing
 
     def continued(self, site: Site, outbound: Outbound, response: Response) -> Response:
         """
@@ -89,7 +114,7 @@ class Attempts:
         """
         return self._continuing(site, outbound, response, self._allowance.ticket())
 
-    def _continuing(self, site: Site, outbound: Outbound, response: Response, ticket: Ticket) -> Response:
+    def _continuing(self, site: Site, outbound: Outbound, response: Response, ticket: Ticket) -> Continuing:
         outlet = self._outlet
         return Continuing(
             response,
@@ -137,7 +162,10 @@ class Attempts:
         latencies = self._latencies.get(site.id)
         if latencies is None:
             latencies = self._latencies[site.id] = Latencies(self._outlet.settings.hedge_window_seconds)
-        return Quest(self._outlet, outbound, interim, deque(addresses), ticket, latencies)
+        better: frozenset[Address] = frozenset()
+        if site.settings.policy is Policy.FALLBACK:
+            better = frozenset(self._book.of(self._origins_of(site)[0]))
+        return Quest(self._outlet, outbound, interim, deque(addresses), ticket, latencies, better)
 
     def _candidates(self, site: Site) -> list[Address]:
         self._turn += 1

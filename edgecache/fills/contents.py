@@ -49,7 +49,7 @@ class Filling:
     A fill belongs to no client. Its pace is the store's; only where the store takes nothing does the
     slowest client set it.
 
-    :ivar response: whence it comes.
+    :ivar response: whence it comes; what it leaves out at the begin, the writer has already.
     :ivar length: octets in all; ``None`` until the end where the upstream announced none.
     :ivar complete: everything has come, and as much as was announced.
     :ivar withheld: nothing may be shown yet, see Note [content with a digest]; ``shown`` is called once
@@ -70,7 +70,7 @@ class Filling:
     _at_last: Callable[[], None] | None = None
 
     def __attrs_post_init__(self) -> None:
-        self.withheld = self.response.digest is not None
+        self.withheld = self.response.digest is not None and self._visible <= 0
 
     @property
     def written(self) -> int:

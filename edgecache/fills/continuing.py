@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 
 from edgecache.processes.background import background
 from edgecache.rules.digests import Check, Digest, repr_digest
-from edgecache.rules.resuming import OVERLAP, NotTheRest, known_of, on_answer, rest_of
+from edgecache.rules.resuming import OVERLAP, Broken, NotTheRest, Rest, combined_head, known_of, on_answer, rest_of
 from edgecache.upstream.addresses import Address
 from edgecache.upstream.delivery import Delivery
 from edgecache.upstream.responses import Response, Sink
@@ -75,10 +75,12 @@ class Continuing(Delivery):
     What it tells about itself is the first one's. A content that no rest would fit to
     (:func:`~edgecache.rules.resuming.known_of`) is watched all the same: its end is told, its digest checked.
 
+    :ivar begun: so many octets of the content came with an earlier try. Its sink has them, and gets the others.
     :ivar received: octets of the content so far, each counted once.
     :ivar resumed: some of them came with a rest.
     """
 
+    begun = 0
     received = 0
     resumed = False
 
@@ -128,6 +130,8 @@ class Continuing(Delivery):
             digest=self.digest,
         )
         self._tail = b""
+        # What came of it is wrong, or another address says so: no next try should go on with it.
+        self._doubtful = False
         # The response of now: how much of it came, how much that repeats, and was it called good?
         self._response: Response | None = response
         self._octets = 0
@@ -143,6 +147,31 @@ class Continuing(Delivery):
         self._timer: Timer | None = None
         self._looks: deque[int] = deque(maxlen=_LOOKS + 1)
         self._read_throughout = True
+
+    # From one try to the next
+
+    @property
+    def broken(self) -> Broken | None:
+        """Once it has failed: what the next try can go on with; ``None``: it should start over."""
+        # Of fewer octets all are asked for again anyway.
+        if self._known is None or self._doubtful or not self._settings.resumes or self.received <= OVERLAP:
+            return None
+        return Broken(self._known, self.head, self.received, self._tail, self._check)
+
+    def go_on_from(self, broken: Broken, rest: Rest) -> None:
+        """The response brings the ``rest`` of ``broken``, of which the sink to come has all there is."""
+        self.head = combined_head(broken.head, self.head)
+        self.length = self._complete = rest.length
+        self.delimited_by_close = False
+        self.digest, self._check = broken.known.digest, broken.check
+        self._known = evolve(broken.known, length=rest.length)
+        self.begun = self.received = broken.received
+        self._repeated = broken.received - rest.start
+        self._tail = broken.tail
+        self.resumed = True
+        self._gave_rest.add(self.address)
+        self._resumes = 1
+        self._counts.add(Counter.RESUMES)
 
     # Response
 
@@ -192,6 +221,7 @@ class Continuing(Delivery):
         if self._complete is not None and self.received + len(data) > self._complete:
             # What came of it before is no better: nothing is to be mended.
             response.cancel()
+            self._doubtful = True
             detail = f"more than the {self._complete} octets of the content"
             self._fail_with(WrongRange(response.address.name, self._since(response), detail), response, blamed=True)
             return
@@ -215,7 +245,8 @@ class Continuing(Delivery):
             return
         if self._check is not None and not self._check.right:
             # Which of several sent what is wrong, nobody can tell.
-            mixed = len(self._sources) > 1
+            mixed = len(self._sources) > 1 or self.begun > 0
+            self._doubtful = True
             wrong = WrongDigest(
                 response.address.name,
                 self._since(response),
@@ -318,6 +349,7 @@ class Continuing(Delivery):
         self._repeated -= repeated
         if data[max(0, -first) : repeated] != self._tail[max(0, first) : max(0, first + repeated)]:
             assert self._known is not None
+            self._doubtful = True
             # With entity tags that may differ, nobody has said that they are the same.
             self._refuse(response, "other octets where both should agree", wrong=not self._known.by_digest)
             return b""

@@ -10,6 +10,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from edgecache.fills.contents import Filling
+from edgecache.fills.continuing import Continuing
+from edgecache.fills.keeping import Kept
 from edgecache.fills.waiting import Waiters
 from edgecache.processes.background import background
 from edgecache.rules.asking import Asked
@@ -26,7 +28,7 @@ from edgecache.words.config import Policy
 from edgecache.words.counters import Counter
 from edgecache.words.errors import ClientGone, UpstreamFailed, WrongDigest
 from edgecache.words.messages import Head
-from edgecache.words.stored import Variants
+from edgecache.words.stored import Flag, Variants
 
 if TYPE_CHECKING:
     from edgecache.fills.fills import Fills
@@ -53,7 +55,7 @@ class Fill:
     """
     One exchange. It belongs to no client and goes on without any.
 
-    :ivar floor: the epoch taken before anybody was asked.
+    :ivar floor: the epoch taken before anybody was asked, for the first octets too if an earlier fill has brought them.
     :ivar registered: under which key others find it; ``None``: nobody may join.
     :ivar waiters: who is to be sent what comes of it.
     :ivar restarts: how often it was asked before, and answered with wrong content ...
@@ -73,7 +75,11 @@ class Fill:
     _plan: Store | Freshen | None = None
     _filling: Filling | None = None
     _writer: ContentWriter = field(init=False)
-    _asking: Deferred[Response] | None = None
+    _response: Continuing = field(init=False)
+    _asking: Deferred[Continuing] | None = None
+    # What an earlier fill has brought: yet to be used; used.
+    _kept: Kept | None = None
+    _used: Kept | None = None
 
     # Joining
 
@@ -102,6 +108,8 @@ class Fill:
             await self._exchange()
         finally:
             counts.add(Counter.FILLS_RUNNING, -1)
+            if self._kept is not None and self.registered is not None:
+                self._fills.keep.put_back(self.registered, self._kept)
             if self._filling is None:
                 self.leave()
             if self._filling is None or not self._filling.withheld:
@@ -113,8 +121,11 @@ class Fill:
             content = first.downstream.request_content()
         asking = outbound(self.leader, self.forward, content=content)
         requested_at = self._fills.clock()
+        if self.registered is not None:
+            self._kept = self._fills.keep.take(self.registered, self.leader)
+        broken = None if self._kept is None else self._kept.broken
         self._asking = Deferred.fromCoroutine(
-            self._fills.attempts.ask(self.leader.site, asking, self._interim, self.avoid)
+            self._fills.attempts.ask(self.leader.site, asking, self._interim, self.avoid, broken)
         )
         if self.registered is None and first is not None:
             first.downstream.on_gone(self)
@@ -126,6 +137,9 @@ class Fill:
         except (CancelledError, ClientGone):
             self.leave()
             return  # nobody waits for an answer any longer
+        if self._kept is not None and response.begun:
+            # The safe side: a purge since then may have meant the first octets.
+            self.floor = self._kept.plan.stored.floor
         if self.leader.unsafe:
             selectors = invalidated(self.leader, response.head)
             if selectors:
@@ -152,6 +166,11 @@ class Fill:
             case Again():
                 response.cancel()
                 self._again(decision)
+            case Pass() if response.begun:
+                # The store has its first octets, and may not have it any longer.
+                response.cancel()
+                self._give_up_kept()
+                self._fills.ask_anew(self, self.avoid)
             case Pass():
                 await self._pass(decision, response)
 
@@ -168,11 +187,21 @@ class Fill:
 
     # What may become of the response
 
-    def _store(self, plan: Store, response: Response) -> None:
+    def _store(self, plan: Store, response: Continuing) -> None:
         size = plan.stored.size
-        self._plan = plan
+        self._plan, self._response = plan, response
         self.phase = Phase.STREAMING
-        self._writer = self._fills.writer.begin()
+        if self._kept is not None and response.begun:
+            self._used, self._kept = self._kept, None
+            self._writer = self._used.writer
+            _log.info(
+                "{target}: goes on after the {octets} octets that an earlier try brought",
+                target=self.leader.request.target.decode("latin-1"),
+                octets=response.begun,
+            )
+        else:
+            self._give_up_kept()
+            self._writer = self._fills.writer.begin()
         length = None if size < 0 else size
         filling = Filling(self._writer, response, self._fills.counts, self._filled, self.waiters.shown, length)
         self._filling = filling
@@ -190,11 +219,34 @@ class Fill:
                 octets=filling.written,
                 why=filling.failed,
             )
-            filling.when_unread(self._writer.abandon)
+            # Before the clients hear of it: their next request may go on with it.
+            if not self._keep(plan, filling.failed):
+                filling.when_unread(self._writer.abandon)
             if self.waiters.first is not None:
                 self._unshown(filling, filling.failed)
             return
         background(self._commit(filling, plan), "store a response")
+
+    def _keep(self, plan: Store, failure: Exception) -> bool:
+        """:return: what came is kept for the next try (rule 8 of FIELD 1); nobody reads it meanwhile."""
+        if self.registered is None or not isinstance(failure, UpstreamFailed) or self._writer.failed is not None:
+            return False
+        # What is the leader's alone in its head must not become the next one's; a fallback's lives seconds anyway.
+        if plan.own is not plan.stored or plan.stored.flags & Flag.FALLBACK:
+            return False
+        broken, used = self._response.broken, self._used
+        if broken is None or broken.received != self._writer.written:
+            return False
+        if used is not None and broken.received == used.broken.received:
+            self._fills.keep.put_back(self.registered, used)
+        else:
+            self._fills.keep.put(self.registered, Kept(plan, broken, self._writer))
+        return True
+
+    def _give_up_kept(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.writer.abandon()
 
     def _unshown(self, filling: Filling, failure: Exception) -> None:
         """The content broke off, or is wrong, and nobody was sent any of it."""

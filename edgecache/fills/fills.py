@@ -9,6 +9,7 @@ from attrs import define, evolve, field
 
 from edgecache.fills.attempts import Attempts
 from edgecache.fills.fill import Fill
+from edgecache.fills.keeping import Keep
 from edgecache.fills.sending import Sender
 from edgecache.fills.waiting import Waiter, Waiters
 from edgecache.processes.background import background
@@ -48,6 +49,7 @@ class Fills:
     writer: StoreWriter
     attempts: Attempts
     epochs: Epochs
+    keep: Keep
     sender: Sender
     counts: Counts
     clock: Callable[[], float]

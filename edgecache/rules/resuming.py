@@ -1,5 +1,5 @@
 """
-How a content that broke off goes on elsewhere (RFC 9110 §13.1.5, §14, §15.3.7; FIELD 1).
+How a content that broke off goes on elsewhere, or with the next try (RFC 9110 §13.1.5, §14, §15.3.7; FIELD 1).
 
 Two ways to know that both parts are of one representation: the strong entity tag, demanded by If-Range; or the
 digest of the whole, which is checked at the end, so that servers whose entity tags differ can help out.
@@ -11,7 +11,7 @@ import re
 
 from attrs import evolve, frozen
 
-from edgecache.rules.digests import Digest, repr_digests
+from edgecache.rules.digests import Check, Digest, repr_digests
 from edgecache.rules.fields import is_strong
 from edgecache.words.messages import Head, Outbound, without
 
@@ -20,6 +20,18 @@ OVERLAP = 4096
 
 _CONDITIONS = frozenset(
     (b"range", b"if-range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
+)
+# What a part says of itself, or leaves out: the first response has said it of the whole.
+_OF_THE_PART = frozenset(
+    (
+        b"content-digest",
+        b"content-encoding",
+        b"content-length",
+        b"content-md5",
+        b"content-range",
+        b"etag",
+        b"transfer-encoding",
+    )
 )
 # More digits than these are no length.
 _CONTENT_RANGE = re.compile(rb"bytes +([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
@@ -45,6 +57,24 @@ class Known:
     def by_digest(self) -> bool:
         """Does the digest decide, whatever the entity tag (rule 6)? Only where the length is known to agree."""
         return self.digest is not None and self.length is not None
+
+
+@frozen(eq=False)
+class Broken:
+    """
+    A content that broke off for good: what its next try goes on with (rule 8).
+
+    :ivar head: of the response that it began with.
+    :ivar received: octets that came of it.
+    :ivar tail: the last of these, no fewer than :func:`overlap` says.
+    :ivar check: it has had all of these; ``None`` without a digest.
+    """
+
+    known: Known
+    head: Head
+    received: int
+    tail: bytes
+    check: Check | None
 
 
 @frozen
@@ -169,6 +199,20 @@ def _same(known: Known, head: Head) -> NotTheRest | None:
     if known.digest is not None and known.digest.contradicts(repr_digests(head.fields)):
         return NotTheRest("another digest", wrong=False)
     return None
+
+
+def combined_head(first: Head, answer: Head) -> Head:
+    """
+    :param first: of the 200 that broke off, some time ago.
+    :param answer: with which the rest comes, or all of it once more.
+    :return: what is to be said of the whole now (RFC 9111 §3.4): age, lifetime and all else that has changed
+        are those of ``answer``.
+    """
+    if answer.status == 200:
+        return answer
+    newer = without(answer.fields, _OF_THE_PART)
+    replaced = frozenset(name for name, _ in newer) | {b"age", b"date"}
+    return Head(first.status, first.reason, without(first.fields, replaced) + newer)
 
 
 def _coding(head: Head) -> bytes:

@@ -1,0 +1,117 @@
+"""Contents that broke off for good: what came of them is kept for the next try (FIELD 1, rule 8)."""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from edgecache.rules.asking import Asked
+from edgecache.rules.decisions import Store
+from edgecache.rules.resuming import Broken
+from edgecache.rules.varying import variant_hash, variant_of
+from edgecache.store.epochs import Epochs
+from edgecache.store.writing import ContentWriter
+from edgecache.words.ports import Timer, Timers
+
+KEPT_SECONDS = 60.0
+"""So long a next try may go on with what came. Installers try again within seconds; after a minute, hardly ever."""
+
+KEPT_CONTENTS = 64
+"""Kept at most by one worker. Each holds up to one chunk in memory."""
+
+KEPT_OCTETS = 256 << 20
+"""Kept at most by one worker, where the store is not small: on disk, out of the collector's reach."""
+
+_SHARE = 32
+"""Of the store, at most one part in so many is kept by all workers together."""
+
+
+def kept_octets(size: int, workers: int) -> int:
+    """:return: octets that each of ``workers`` may keep in a store of ``size`` octets."""
+    return min(KEPT_OCTETS, size // (_SHARE * workers))
+
+
+@define(eq=False)
+class Kept:
+    """
+    What came of one content.
+
+    :ivar plan: how it was to be stored; its floor is that of the octets that came.
+    :ivar writer: has exactly these. Whoever has the whole either goes on with it or abandons it.
+    :ivar until: monotonic seconds; then it is of no more use.
+    """
+
+    plan: Store
+    broken: Broken
+    writer: ContentWriter
+    until: float = 0.0
+
+
+@define(eq=False)
+class Keep:
+    """
+    What one worker keeps, by the key under which its fills are found.
+
+    :ivar limit: octets in all.
+    :ivar octets: kept at present.
+    """
+
+    _epochs: Epochs
+    _timers: Timers
+    limit: int = KEPT_OCTETS
+    octets: int = 0
+    _kept: dict[bytes, tuple[Kept, Timer]] = field(factory=dict)
+    _closed: bool = False
+
+    def put(self, key: bytes, kept: Kept) -> None:
+        """Keep it from now on, instead of what is kept under ``key``; others make room, the oldest first."""
+        kept.until = self._timers.seconds() + KEPT_SECONDS
+        self.put_back(key, kept)
+
+    def put_back(self, key: bytes, kept: Kept) -> None:
+        """Like :meth:`put`, but only for what is left of its time."""
+        left = kept.until - self._timers.seconds()
+        if left <= 0 or self._closed or kept.broken.received > self.limit:
+            kept.writer.abandon()
+            return
+        self._abandon(key)
+        self._kept[key] = kept, self._timers.callLater(left, self._expired, key)
+        self.octets += kept.broken.received
+        while len(self._kept) > KEPT_CONTENTS or self.octets > self.limit:
+            self._abandon(min(self._kept, key=lambda other: self._kept[other][0].until))
+
+    def take(self, key: bytes, asked: Asked) -> Kept | None:
+        """
+        :return: what came of the response that ``asked`` would have as well: the caller's from now on. ``None``
+            if nothing did, or a purge has named it since.
+        """
+        if key not in self._kept:
+            return None
+        kept, timer = self._kept[key]
+        plan = kept.plan
+        purged = self._epochs.matching(plan.stored.selectors, plan.stored.floor) is not None
+        if purged or kept.writer.failed is not None:
+            self._abandon(key)
+            return None
+        if variant_hash(asked.key_hash, variant_of(asked, plan.nominated or ())) != plan.record_hash:
+            return None
+        timer.cancel()
+        return self._removed(key)
+
+    def close(self) -> None:
+        """Abandon everything, and what comes later at once."""
+        self._closed = True
+        for key in list(self._kept):
+            self._abandon(key)
+
+    def _abandon(self, key: bytes) -> None:
+        if key in self._kept:
+            self._kept[key][1].cancel()
+            self._expired(key)
+
+    def _expired(self, key: bytes) -> None:
+        self._removed(key).writer.abandon()
+
+    def _removed(self, key: bytes) -> Kept:
+        kept, _ = self._kept.pop(key)
+        self.octets -= kept.broken.received
+        return kept
