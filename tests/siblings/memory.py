@@ -18,6 +18,7 @@ class MemoryFleet:
     Everyone's handlers.
 
     :ivar cut: pairs (from, to) over which nothing goes.
+    :ivar calls: who called, and what for, in order.
     """
 
     timers: Timers
@@ -25,6 +26,7 @@ class MemoryFleet:
     message_octets: int
     handlers: dict[str, Mapping[Call, Handler]] = field(factory=dict)
     cut: set[tuple[str, str]] = field(factory=set)
+    calls: list[tuple[str, Call]] = field(factory=list)
 
     def of(self, node_id: str) -> MemoryTransport:
         """:return: how ``node_id`` calls the others."""
@@ -41,6 +43,7 @@ class MemoryTransport:
     async def call(self, sibling: str, call: Call, message: Message) -> Message:
         """Messages go through JSON, so that both sides share nothing."""
         fleet = self._fleet
+        fleet.calls.append((self._id, call))
         if sibling not in fleet.handlers:
             raise CallFailed(sibling, "is no sibling of this node")
         work = Deferred.fromCoroutine(self._call(sibling, call, orjson.dumps(message)))

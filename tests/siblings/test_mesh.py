@@ -143,7 +143,9 @@ class MeshCase(SynchronousTestCase):
         self.fleet.cut |= {pair for other in self.ids for pair in ((name, other), (other, name))}
 
     def purge(self, name: str, url: str = "/one", **more: Any) -> Deferred[PurgeAnswer]:
-        return Deferred.fromCoroutine(self.nodes[name].purger.accept({"urls": [url], **more}, "token"))
+        answer = Deferred.fromCoroutine(self.nodes[name].purger.accept({"urls": [url], **more}, "token"))
+        self.clock.advance(0)
+        return answer
 
     def state(self, name: str, purge_id: str) -> Any:
         answer = self.nodes[name].purger.state(purge_id)
@@ -164,7 +166,17 @@ class SpreadingTests(MeshCase):
         self.assertEqual(("a", "b", "c"), self.state("a", "p").applied)
         self.seconds(2)
         self.assertEqual(PurgeState.COMPLETE, self.state("b", "p").state, "and so do the others, a round later")
-        self.assertIs(PurgeState.COMPLETE, answer.state)
+        self.assertIs(PurgeState.LOCAL, answer.state, "when it was answered, nobody else had been told")
+
+    def test_a_storm_goes_together(self) -> None:
+        self.fleet.calls.clear()
+        accept = self.nodes["a"].purger.accept
+        answers = [Deferred.fromCoroutine(accept({"urls": [f"/{n}"], "id": f"{n}"}, "token")) for n in range(50)]
+        self.clock.advance(0)
+        self.assertEqual(2, self.fleet.calls.count(("a", Call.PUSH)), "one for each sibling")
+        for number, answer in enumerate(answers):
+            self.successResultOf(answer)
+            self.assertEqual(PurgeState.COMPLETE, self.state("a", f"{number}").state)
 
     def test_whoever_waits_is_told(self) -> None:
         self.cut("c")
