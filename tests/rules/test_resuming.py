@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.digests import Digest, repr_digest
-from edgecache.rules.resuming import Known, NotTheRest, Rest, known_of, on_answer, rest_of
+from edgecache.rules.resuming import Known, NotTheRest, Rest, combined_head, known_of, on_answer, rest_of
 from edgecache.words.messages import Fields, Head, Outbound
 from tests.upstream.rig import GET, HEAD
 
@@ -238,6 +238,33 @@ class Rule6Tests(SynchronousTestCase):
         chunked = evolve(BY_DIGEST, length=None)
         self.assertIn((b"if-range", b'"one"'), rest_of(GET, chunked, N).fields)
         self.assertIsInstance(partial(chunked, etag=b'"two"'), NotTheRest)
+
+
+class CombinedHeadTests(SynchronousTestCase):
+    """RFC 9111 §3.4: what is said of a whole whose rest came with a later try"""
+
+    FIRST = head(200, age=b"3", date=b"then", etag=b'"one"', cache_control=b"max-age=1", content_length=b"9", x_a=b"a")
+
+    def combined(self, status: int, **fields: bytes) -> dict[bytes, bytes]:
+        found = combined_head(self.FIRST, head(status, **fields))
+        self.assertEqual(200, found.status)
+        self.assertEqual(len(found.fields), len(dict(found.fields)))
+        return {name: value for name, value in found.fields if value != dict(self.FIRST.fields).get(name)}
+
+    def test_what_the_rest_says_is_so_now_and_what_it_does_not_say_stays(self) -> None:
+        now = {b"date": b"now", b"cache-control": b"max-age=2", b"x-b": b"b"}
+        self.assertEqual(now, self.combined(206, date=b"now", cache_control=b"max-age=2", x_b=b"b"))
+        fields = dict(combined_head(self.FIRST, head(206)).fields)
+        expected = {b"etag": b'"one"', b"cache-control": b"max-age=1", b"content-length": b"9", b"x-a": b"a"}
+        self.assertEqual(expected, fields)
+
+    def test_what_is_about_the_part_alone_is_not_taken(self) -> None:
+        rest = {"content_range": b"bytes 4-8/9", "content_length": b"5", "content_digest": b"of it", "etag": b'"two"'}
+        self.assertEqual({b"age": b"1"}, self.combined(206, age=b"1", **rest))
+
+    def test_a_whole_says_all_itself(self) -> None:
+        whole = head(200, etag=b'"one"', x_b=b"b")
+        self.assertIs(whole, combined_head(self.FIRST, whole))
 
 
 class AnyAnswerTests(SynchronousTestCase):
