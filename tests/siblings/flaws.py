@@ -8,11 +8,11 @@ from attrs import evolve
 
 from edgecache.rules.evidence import Evidence
 from edgecache.rules.lease import Lease
-from edgecache.rules.membership import Group, Membership
+from edgecache.rules.membership import Membership
 from edgecache.rules.rounds import Rounds
 from edgecache.rules.spreading import Member
 from edgecache.words.purging import Entry, LogName
-from edgecache.words.spreading import Adopt, Changed, Copy, Effect, Message, Positions, Pull, Pulled, Push, Sender
+from edgecache.words.spreading import Adopt, Changed, Copy, Effect, Message, Positions, Pulled, Push, Sender
 
 from .host import Host
 from .simulation import Flaw
@@ -64,6 +64,16 @@ class _NewSetOnly(Membership):
         )
 
 
+class _NewLease(Membership):
+    """While lease_seconds changes, the new length is used at once."""
+
+    __slots__ = ()
+
+    @property
+    def lease_seconds(self) -> float:
+        return self.groups[0].lease_seconds
+
+
 class _EasilyAdmitted(Membership):
     __slots__ = ()
 
@@ -99,7 +109,7 @@ class _FromTheAnswer(Member):
 
 class _CountedUnapplied(Rounds):
     def answered(self, name: str, peer: str, positions: Positions, joining: bool) -> None:
-        super().answered(name, peer, {log: 0 for log in positions}, joining)
+        super().answered(name, peer, dict.fromkeys(positions, 0), joining)
 
 
 class _FirstPageSuffices(Member):
@@ -107,7 +117,7 @@ class _FirstPageSuffices(Member):
 
     def _pulled_came(self, message: Pulled, now: float) -> list[Effect]:
         if message.more:
-            reached = {log: self._here.get(log, 0) for log in message.positions}
+            reached = {log: min(at, self._here.get(log, 0)) for log, at in message.positions.items()}
             reached.update({entry.log: entry.sequence for entry in message.entries})
             message = evolve(message, positions=reached)
         return super()._pulled_came(message, now)
@@ -243,6 +253,7 @@ _ALL = [
     Flaw("a lease needs one sibling", _quorum(_membership("leased"))),
     Flaw("a purge is durable on one disk", _quorum(_membership("durable"))),
     Flaw("only the new members' majority counts", _quorum(_NewSetOnly)),
+    Flaw("a longer lease is used at once", _quorum(_NewLease)),
     Flaw("the first answer admits", _quorum(_EasilyAdmitted)),
     Flaw("a new log under quorum any changes nothing", _quorum(_NobodyNew)),
     Flaw("any configuration is understood", _AnyConfiguration),

@@ -41,6 +41,8 @@ class Oracle:
     def applied(self, host: Host, entry: Entry) -> None:
         """``host`` has it on disk and published."""
         key, version = said(entry)
+        if entry.log.id in self.world.strangers and host.id not in self.world.strangers:
+            raise Violation(f"{host.id} applied an entry of {entry.log.id}, which is no member")
         known = self.entries.setdefault((entry.log, entry.sequence), entry)
         if known.purge_id != entry.purge_id:
             raise Violation(f"{entry.log.id} {entry.sequence} is both {known.purge_id} and {entry.purge_id}")
@@ -66,7 +68,7 @@ class Oracle:
         self.lost.pop(host.id, None)
 
     def renounced(self, host: Host) -> None:
-        if "control is restored from a backup" not in self.world.flaw.flaws:
+        if not self.world.backups:
             raise Violation(f"{host.id} renounces a control that is not old")
 
     def claimed(self, host: Host, claim: Changed) -> None:
@@ -81,7 +83,7 @@ class Oracle:
         match claim.state:
             case PurgeState.DURABLE:
                 for group in membership.groups:
-                    if sum(self._has(each, claim.log, claim.sequence) for each in group.members) < group.writes:
+                    if sum(self._keeps(each, claim.log, claim.sequence) for each in group.members) < group.writes:
                         raise Violation(f"{host.id} says durable of {claim.log.id} {claim.sequence}: too few have it")
             case PurgeState.COMPLETE:
                 for each in membership.everyone:
@@ -96,6 +98,15 @@ class Oracle:
                         )
         for sequence in range(first, claim.sequence + 1):
             self._holds(claim.log, sequence, everywhere=claim.state is not PurgeState.DURABLE)
+
+    def _keeps(self, member: str, log: LogName, sequence: int) -> bool:
+        """Will ``member`` tell it to others, as far as one lost control goes?"""
+        host = self.world.hosts.get(member) or self.world.gone.get(member)
+        if host is None:
+            return False
+        # A lost control counts until it is replaced: who joins asks those that still have the entry.
+        positions = host.disk.positions if host.disk.admitted else self.lost.get(member, {})
+        return positions.get(log, 0) >= sequence
 
     def _has(self, member: str, log: LogName, sequence: int) -> bool:
         host = self.world.hosts.get(member) or self.world.gone.get(member)

@@ -20,7 +20,7 @@ from edgecache.rules.spreading import Member
 from edgecache.siblings.messages import from_document, to_document
 from edgecache.words.config import Quorum
 from edgecache.words.purging import LogName
-from edgecache.words.spreading import FENCED, Message, Send
+from edgecache.words.spreading import Message, Send
 
 from .host import Disk, Host
 from .oracle import Oracle, Violation
@@ -55,7 +55,16 @@ SOUND = Flaw()
 
 @define(eq=False)
 class World:
-    """:ivar time: true time; every host's clock gains or loses against it."""
+    """
+    :ivar time: true time; every host's clock gains or loses against it.
+    :ivar cut: pairs of which the first does not reach the second.
+    :ivar loss: share of messages that are lost; delayed, failing: of those that are late, of commits that fail.
+    :ivar one_disk: a purge may be durable on one disk that is lost.
+    :ivar documents: messages go through their documents.
+    :ivar strangers: ids that are members in nobody's configuration but their own.
+    :ivar backups: an older control may come back.
+    :ivar slow: seconds that the origin takes for each of two steps, when nothing is delayed by chance.
+    """
 
     random: random.Random
     flaw: Flaw = SOUND
@@ -66,6 +75,10 @@ class World:
     page_octets: int = 1 << 20
     oracle: Oracle = field(init=False)
     cut: set[tuple[str, str]] = field(factory=set)
+    held: dict[tuple[str, str], list[tuple[Any, ...]]] = field(factory=dict)
+    strangers: frozenset[str] = frozenset()
+    backups: bool = False
+    slow: float = 0.01
     loss: float = 0.0
     delayed: float = 0.0
     failing: float = 0.0
@@ -104,7 +117,7 @@ class World:
         return self.random.choice((0.001, 0.001, 0.01, 0.1)) if self.delayed else 0.001
 
     def origin_seconds(self) -> float:
-        return self.random.choice((0.01, 0.05, 0.3, 1.5)) if self.delayed else 0.01
+        return self.random.choice((0.01, 0.05, 0.3, 1.5)) if self.delayed else self.slow
 
     def disk_fails(self) -> bool:
         return self.failing > 0.0 and self.random.random() < self.failing
@@ -123,6 +136,9 @@ class World:
     def call(self, host: Host, to: Host, act: Callable[..., None], *arguments: Any) -> None:
         """Over the network: lost, late, twice, to whichever life of ``to`` there is then."""
         chance = self.random.random
+        if (host.id, to.id) in self.held:
+            self.held[host.id, to.id].append((host, to, act, arguments))
+            return
         if (host.id, to.id) in self.cut or (self.loss and chance() < self.loss):
             return
         copies = 2 if self.delayed and chance() < 0.03 else 1
@@ -135,6 +151,10 @@ class World:
             self.after(to.resumes - self.time, self._arrive, None, host, to, act, arguments)
         elif to.up and (host.id, to.id) not in self.cut:
             act(*arguments)
+
+    def hold(self, a: str, b: str) -> None:
+        """What ``a`` sends to ``b`` from now on waits in :attr:`held`."""
+        self.held[a, b] = []
 
     # Hosts.
 
@@ -359,8 +379,6 @@ def play(seed: int, flaw: Flaw = SOUND) -> World:
 
 
 def main() -> None:
-    from .flaws import FLAWS
-
     from .flaws import FLAWS
 
     name = sys.argv[1] if len(sys.argv) > 1 else "-"
