@@ -95,8 +95,12 @@ class Download:
     ``read_all`` or ``read_slowly`` are run by the caller's thread; the attributes say how far it is.
     """
 
-    def __init__(self, url: str, target: str, due: Content, *, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self, url: str, target: str, due: Content, *, receive_buffer: int | None = None, host: str | None = None
+    ) -> None:
+        """:param host: value of the Host field; by default the node's address."""
         parts = urlsplit(url)
+        self._host = host or str(parts.hostname)
         self._due = due
         self._target = target
         self.position = 0
@@ -112,7 +116,7 @@ class Download:
         self._response: http.client.HTTPResponse | None = None
 
     def _open(self) -> None:
-        self._socket.sendall(f"GET {self._target} HTTP/1.1\r\nHost: {self._socket.getpeername()[0]}\r\n\r\n".encode())
+        self._socket.sendall(f"GET {self._target} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode())
         self._response = http.client.HTTPResponse(self._socket)
         self._response.begin()
         self.status = self._response.status
