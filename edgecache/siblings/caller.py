@@ -11,8 +11,9 @@ import orjson
 import treq
 from attrs import define, field, frozen
 from OpenSSL import SSL
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
@@ -20,6 +21,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.client import (
     Agent,
     HTTPConnectionPool,
+    RequestGenerationFailed,
     RequestTransmissionFailed,
     ResponseFailed,
     ResponseNeverReceived,
@@ -49,7 +51,7 @@ AT_ONCE = 8
 # Closed by us a little before the other side closes it.
 _KEPT_SECONDS = IDLE_SECONDS - 30
 
-_SENT = (ResponseNeverReceived, ResponseFailed, RequestTransmissionFailed)
+_SENT = (ResponseNeverReceived, ResponseFailed, RequestTransmissionFailed, RequestGenerationFailed)
 _HEADERS = Headers({"Content-Type": ["application/json"], "Accept": ["application/json"]})
 
 
@@ -115,7 +117,13 @@ class Sibling:
 
     def endpointForURI(self, uri: Any) -> Any:
         """:return: where to connect: TLS, and that node behind it."""
-        plain = HostnameEndpoint(self._reactor, self.tls.host, urlsplit(self.url).port or 443, timeout=self._seconds)
+        # An address needs no resolver, which answers from a thread.
+        kind: Any = HostnameEndpoint
+        if isIPAddress(self.tls.host):
+            kind = TCP4ClientEndpoint
+        elif isIPv6Address(self.tls.host):
+            kind = TCP6ClientEndpoint
+        plain = kind(self._reactor, self.tls.host, urlsplit(self.url).port or 443, timeout=self._seconds)
         return _Secured(plain, self.tls, self._reactor, self._factories)
 
     def cut(self) -> None:
@@ -180,15 +188,15 @@ class Caller:
         timer = self._timers.callLater(self._call_seconds, enough)
         try:
             answer = await work
-        except CancelledError:
-            if not late:
-                raise
-            known.cut()
-            problem = f"no answer to {call.value} within {self._call_seconds:g} s"
-            self._tell(known, problem)
-            raise CallTimedOut(sibling, problem) from None
-        except CallFailed as error:
-            self._tell(known, error.problem)
+        except (CancelledError, CallFailed) as error:
+            # While a name is looked up, a call that is cancelled says that there is no such name.
+            if late:
+                known.cut()
+                problem = f"no answer to {call.value} within {self._call_seconds:g} s"
+                self._tell(known, problem)
+                raise CallTimedOut(sibling, problem) from None
+            if isinstance(error, CallFailed):
+                self._tell(known, error.problem)
             raise
         finally:
             if not late:

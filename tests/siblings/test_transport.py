@@ -152,14 +152,17 @@ class TLSTransportTests(Contract, TestCase):
     """HTTP over TLS, on loopback."""
 
     timeout = 120
+    host = "127.0.0.1"
 
     async def between(self, **handlers: Any) -> Transport:
         directory = Path(self.mktemp())
         certificates = Certificates(directory)
-        home = Node(certificates.issue("home"), {Call[name]: handler for name, handler in handlers.items()}).start()
+        home = Node(
+            certificates.issue("home", self.host), {Call[name]: handler for name, handler in handlers.items()}
+        ).start()
         asker = Node(certificates.issue("asker"), {}, clock=self.clock).start()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.stop(asker, home)))
-        await asker.know(home)
+        await asker.know(home, host=self.host)
         return asker.caller
 
     async def stop(self, *nodes: Node) -> None:
@@ -168,6 +171,36 @@ class TLSTransportTests(Contract, TestCase):
 
     def setUp(self) -> None:
         self.clock, self.character = Clock(), Character()
+
+    async def late(self, transport: Transport) -> None:
+        """A call whose time is over before anything has happened fails as any that takes too long."""
+        calling = Deferred.fromCoroutine(transport.call("home", Call.PULL, {}))
+        self.clock.advance(CALL_SECONDS)
+        error = await self.assertFailure(calling, CallTimedOut)
+        self.assertIn("no answer to pull within", error.problem)
+        self.assertEqual({"echo": {}}, await transport.call("home", Call.PULL, {}))
+
+    def test_a_deadline_that_passes_while_the_request_is_written_is_one(self) -> Deferred[None]:
+        async def body() -> None:
+            transport = await self.between(PULL=self.character.good)
+            # The next one is written at once, on the same connection.
+            await transport.call("home", Call.PULL, {})
+            await self.late(transport)
+
+        return self.run_async(body())
+
+    def test_a_deadline_that_passes_while_a_connection_is_made_is_one(self) -> Deferred[None]:
+        async def body() -> None:
+            await self.late(await self.between(PULL=self.character.good))
+
+        return self.run_async(body())
+
+    def test_a_deadline_that_passes_while_a_name_is_looked_up_is_one(self) -> Deferred[None]:
+        async def body() -> None:
+            self.host = "localhost"
+            await self.late(await self.between(PULL=self.character.good))
+
+        return self.run_async(body())
 
 
 class MemoryTransportTests(Contract, TestCase):
