@@ -22,12 +22,24 @@ class _Round:
     """
     :ivar started: CLOCK_BOOTTIME seconds.
     :ivar offset: of wall time against that, at the start.
+    :ivar answers: first answer of each sibling, and whether it was joining.
+    :ivar applied: siblings of whose answers all is here; that stays so.
     """
 
     started: float
     offset: float
-    admitted: dict[str, Positions] = field(factory=dict)
-    joining: dict[str, Positions] = field(factory=dict)
+    answers: dict[str, tuple[Positions, bool]] = field(factory=dict)
+    applied: set[str] = field(factory=set)
+
+    def settle(self, have: Positions) -> None:
+        """See who has become one of :attr:`applied`."""
+        for peer, (positions, _) in self.answers.items():
+            if peer not in self.applied and covers(have, positions):
+                self.applied.add(peer)
+
+    def of(self, *, joining: bool) -> set[str]:
+        """:return: of those that are applied, the ones that were joining, or were not."""
+        return {peer for peer in self.applied if self.answers[peer][1] is joining}
 
 
 @define(eq=False)
@@ -52,8 +64,8 @@ class Rounds:
     def answered(self, name: str, peer: str, positions: Positions, joining: bool) -> None:
         """A sibling has answered; only its first answer counts. See Note [what a round proves]."""
         found = self._running.get(name)
-        if found is not None and peer not in found.admitted and peer not in found.joining:
-            (found.joining if joining else found.admitted)[peer] = positions
+        if found is not None:
+            found.answers.setdefault(peer, (positions, joining))
 
     def forget(self, before: float | None = None) -> None:
         """:param before: rounds that began earlier are dropped; ``None``: all."""
@@ -66,25 +78,20 @@ class Rounds:
         :return: start and offset of the latest round that gives a lease.
         """
         for each in reversed(self._running.values()):
-            if membership.leased(_applied(each.admitted, have)):
+            each.settle(have)
+            if membership.leased(each.of(joining=False)):
                 return each.started, each.offset
         return None
 
     def admits(self, own: LogName, have: Positions, membership: Membership) -> bool:
         """Does some round prove that we know all that was durable before our control was made?"""
-        return any(
-            membership.admits(_knowing(own, each.admitted, have), _knowing(own, each.joining, have))
-            for each in self._running.values()
-        )
-
-
-def _applied(answers: dict[str, Positions], have: Positions) -> set[str]:
-    return {peer for peer, positions in answers.items() if covers(have, positions)}
-
-
-def _knowing(own: LogName, answers: dict[str, Positions], have: Positions) -> set[str]:
-    """Of :func:`_applied`, those that had our own log written down: see Note [lost controls] in rules.evidence."""
-    return {peer for peer in _applied(answers, have) if own in answers[peer]}
+        for each in self._running.values():
+            each.settle(have)
+            # Only those that had our log written down: see Note [lost controls] in rules.evidence.
+            knowing = {peer for peer in each.applied if own in each.answers[peer][0]}
+            if membership.admits(knowing & each.of(joining=False), knowing & each.of(joining=True)):
+                return True
+        return False
 
 
 def covers(have: Positions, wanted: Positions) -> bool:

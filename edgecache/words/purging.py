@@ -12,7 +12,8 @@ Row = tuple[bytes, int, int]
 """One invalidation: canonical selector, its 64-bit hash, number of its :class:`~edgecache.words.reasons.PurgeMode`."""
 
 
-@frozen
+# Hashed on its own in every step of the protocol.
+@frozen(cache_hash=True)
 class LogName:
     """
     Whose log it is. A node whose control was lost begins another log, so that no position means two things.

@@ -235,6 +235,8 @@ class Host:
                             failed = True
                 case Adopt():
                     self.disk.adopt(change.positions, change.everything)
+                    if change.everything:
+                        self.world.oracle.revalidated(self)
                 case Admit():
                     self.disk.admitted = admitted = True
                 case Entry():

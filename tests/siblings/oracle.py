@@ -36,6 +36,7 @@ class Oracle:
     _claimed: dict[tuple[str, LogName, PurgeState], int] = field(factory=dict)
     _applied: dict[tuple[str, int], int] = field(factory=dict)
     _everywhere: dict[int, int] = field(factory=dict)
+    _revalidated: dict[str, dict[LogName, int]] = field(factory=dict)
     _bounds: list[tuple[float, int, int]] = field(factory=list)
 
     def applied(self, host: Host, entry: Entry) -> None:
@@ -47,6 +48,12 @@ class Oracle:
         if known.purge_id != entry.purge_id:
             raise Violation(f"{entry.log.id} {entry.sequence} is both {known.purge_id} and {entry.purge_id}")
         self._applied[host.id, key] = max(version, self._applied.get((host.id, key), 0))
+
+    def revalidated(self, host: Host) -> None:
+        """``host`` has invalidated everything: that does what any purge until now would have done."""
+        done = self._revalidated.setdefault(host.id, {})
+        for log, sequence in self.entries:
+            done[log] = max(sequence, done.get(log, 0))
 
     def moved(self, host: Host, before: dict[LogName, int]) -> None:
         for log, sequence in before.items():
@@ -113,8 +120,8 @@ class Oracle:
         if host is None:
             return False
         # Without control it has no content either, and it must learn all before it vouches again.
-        positions = self.lost.get(member, {})
-        return max(host.disk.positions.get(log, 0), positions.get(log, 0)) >= sequence
+        known = (host.disk.positions, self.lost.get(member, {}), self._revalidated.get(member, {}))
+        return any(each.get(log, 0) >= sequence for each in known)
 
     def _holds(self, log: LogName, sequence: int, everywhere: bool) -> None:
         entry = self.entries.get((log, sequence))
