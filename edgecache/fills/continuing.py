@@ -277,8 +277,10 @@ class Continuing(Delivery):
         response = self._response
         assert response is not None
         known = self._known
-        if known is None or self._resumes >= self._settings.resumes:
-            self._fail_with(failure, response, blamed=blamed)
+        # What the owner of the key did not find, each of its askers need not look for.
+        given_up = isinstance(failure, ConnectionLost) and failure.given_up
+        if known is None or given_up or self._resumes >= self._settings.resumes:
+            self._fail_with(failure, response, blamed=blamed and not given_up)
             return
         self._response = None
         self._broken.add(response.address)

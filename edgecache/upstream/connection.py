@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable
 from math import inf
 from typing import Protocol, cast
@@ -112,6 +113,16 @@ class Connection(asyncio.Protocol):
     def open(self) -> bool:
         """Connected and not closing."""
         return not self._gone and self.transport is not None and not self.transport.is_closing()
+
+    @property
+    def hung_up(self) -> bool:
+        """Is nobody there any more who could read? Asked when a Unix socket's other side has ended in order."""
+        sock = None if self.transport is None else self.transport.get_extra_info("socket")
+        if sock is None or sock.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(sock.fileno(), 0)
+        return bool(poll.poll(0))
 
     def expect(self, deadline: float) -> None:
         """

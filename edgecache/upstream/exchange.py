@@ -171,7 +171,10 @@ class Exchange(Delivery):
         if self._stage is _CONTENT and self.delimited_by_close:
             self._complete(reusable=False)
         else:
-            self._lost("closed")
+            # A worker that ends its side only lives, and breaks off on purpose; one that dies takes both with it.
+            connection = self._connection
+            hop = self._stage is _CONTENT and self.address.path is not None
+            self._lost("closed", given_up=hop and connection is not None and not connection.hung_up)
 
     def lost(self, error: Exception | None) -> None:
         """See :meth:`edgecache.upstream.connection.User.lost`."""
@@ -366,9 +369,9 @@ class Exchange(Delivery):
         """Did not one octet of an answer come?"""
         return self._stage is _AWAITING and self._heard is None and not self._interims
 
-    def _lost(self, detail: str) -> None:
+    def _lost(self, detail: str, *, given_up: bool = False) -> None:
         reused = self._unheard and self._connection is not None and self._connection.used > 1
-        self.failed(ConnectionLost(self.address.name, self.since(), detail, reused))
+        self.failed(ConnectionLost(self.address.name, self.since(), detail, reused, given_up))
 
     def _over(self, *, reusable: bool) -> None:
         """Give the connection back, or up; from here on only what is held is handed over."""

@@ -115,10 +115,12 @@ class ConnectionLost(UpstreamFailed):
 
     :ivar reused: the connection came from the pool and not one octet of an answer was seen:
         the origin may just have closed an idle connection.
+    :ivar given_up: another worker of this node broke its content off on purpose, for it knew no way on.
     """
 
     detail: str = ""
     reused: bool = False
+    given_up: bool = False
     proxy_error = "connection_terminated"
     outcome = Outcome.LOST
 

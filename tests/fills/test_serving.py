@@ -429,6 +429,33 @@ class DyingOwnerTests(RigCase):
 
         return self.run_async(test())
 
+    def test_what_the_owner_gives_up_is_given_up(self):
+        """Each client of the asker would otherwise ask the origins for what the owner has found out already."""
+
+        async def test():
+            async def changing(exchange: Exchange):
+                if "range" in exchange.fields:
+                    await exchange.answer(b"another one", 'ETag: "b"')
+                else:
+                    head = b'HTTP/1.1 200 OK\r\nETag: "a"\r\nContent-Length: 1000000\r\n\r\n'
+                    await exchange.send(head + bytes(300_000))
+                    exchange.cut()
+
+            for number in range(20):
+                target = f"/given-up-{number}"
+                self.origin.scripts[target] = changing
+                hops = self.counter(Counter.OWNER_HOPS, 0)
+                client = await self.client(0)
+                client.send(target)
+                answer = await client.head()
+                self.assertEqual((200, bytes(300_000)), (answer.status, await client.reader.read(-1)))
+                self.assertEqual(2, self.origin.count(target), target)
+                if self.counter(Counter.OWNER_HOPS, 0) > hops:
+                    return
+            raise AssertionError("worker 0 owned every key")
+
+        return self.run_async(test())
+
 
 class StaleFirstTests(RigCase):
     """DESIGN 8: an index serves stale first while the only address fails."""
