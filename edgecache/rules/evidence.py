@@ -150,13 +150,12 @@ class Evidence:
             self._everyone = self._membership.everyone.union(*(told.members for told in self._told.values()))
         return self._everyone
 
-    def position(self, member: str, log: LogName) -> int:
-        """:return: the sequence up to which ``member`` has said that it has ``log``; 0 without a word of it."""
-        told = self._told.get(member)
-        return 0 if told is None else told.positions.get(log, 0)
+    def lacking(self, member: str, here: Positions) -> int:
+        """:return: how many entries of ``here`` it has not said that it has."""
+        return sum(max(0, sequence - self._has(member, log)) for log, sequence in here.items())
 
     def _has(self, member: str, log: LogName) -> int:
-        """:return: as :meth:`position`, if it can be believed."""
+        """:return: the sequence up to which ``member`` has ``log``; 0 unless it can be believed."""
         told = self._told.get(member)
         if told is None or not self._named.get(member, set()) <= told.positions.keys():
             return 0

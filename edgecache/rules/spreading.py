@@ -18,6 +18,7 @@ from typing import assert_never
 
 from attrs import define, evolve, field
 
+from edgecache.rules.acquaintance import Acquaintance, objection
 from edgecache.rules.evidence import Evidence
 from edgecache.rules.lease import Lease
 from edgecache.rules.membership import Membership
@@ -27,7 +28,6 @@ from edgecache.rules.rounds import Rounds, covers
 from edgecache.words.purging import Entry, LogName, Spreading
 from edgecache.words.spreading import (
     FREE,
-    VERSION,
     Admit,
     Adopt,
     Copy,
@@ -72,7 +72,7 @@ class Member:
     _receiving: Receiving = field(factory=Receiving)
     _more: dict[str, str] = field(factory=dict)
     _catching_up: set[str] = field(factory=set)
-    _siblings: dict[str, SiblingState] = field(factory=dict)
+    _acquaintance: Acquaintance = field(factory=Acquaintance)
 
     @_evidence.default
     def _no_evidence(self) -> Evidence:
@@ -141,18 +141,17 @@ class Member:
         :param peer: id in the certificate of whoever sent it.
         :param request: with a request: what :attr:`~edgecache.words.spreading.Send.answering` is to be.
         """
-        problem = self._problem(peer, message)
+        sender = message.sender
+        problem = self._objection(peer, sender)
         if problem:
-            if peer in self.membership.others:
-                self._siblings[peer] = evolve(self._sibling(peer), problem=problem)
+            self.unreachable(peer, problem)
             if isinstance(message, Pull | Push):
                 return [Send(peer, Refused(self._sender, problem), request)]
             return []
-        sender = message.sender
         if isinstance(message, Refused):
-            self._siblings[peer] = evolve(self._sibling(peer), problem=f"refuses us: {message.problem}")
+            self.unreachable(peer, f"refuses us: {message.problem}")
             return []
-        self._siblings[peer] = SiblingState(peer, now, sender.joining)
+        self._acquaintance.heard(peer, now, sender.joining)
         match message:
             case Pull():
                 return self._pull_came(message, now, request)
@@ -201,7 +200,7 @@ class Member:
     def unreachable(self, peer: str, problem: str) -> None:
         """A message to ``peer`` was not answered. :param problem: for people."""
         if peer in self.membership.others:
-            self._siblings[peer] = evolve(self._sibling(peer), problem=problem)
+            self._acquaintance.trouble(peer, problem)
 
     def configured(self, membership: Membership, now: float) -> list[Effect]:
         """
@@ -217,8 +216,7 @@ class Member:
             effects += self._lease.shorten(now + membership.lease_seconds)
         self.membership = membership
         self._rounds.forget()
-        for gone in self._siblings.keys() - membership.others:
-            del self._siblings[gone]
+        self._acquaintance.keep(membership)
         effects += self._evidence.configured(membership, now)
         return effects + self._progress(now)
 
@@ -269,7 +267,10 @@ class Member:
 
     def siblings(self) -> list[SiblingState]:
         """:return: what is known of each, in order of their ids."""
-        return [self._sibling(peer) for peer in sorted(self.membership.others)]
+        return [
+            evolve(self._acquaintance.state(peer), lacking=self._evidence.lacking(peer, self._here))
+            for peer in sorted(self.membership.others)
+        ]
 
     # Inside.
 
@@ -278,26 +279,8 @@ class Member:
         joining = not self.admitted or bool(self.renounced)
         return Sender(self.own, self.membership.hashes, self.membership.everyone, joining)
 
-    def _sibling(self, peer: str) -> SiblingState:
-        known = self._siblings.get(peer, SiblingState(peer))
-        lacking = sum(max(0, here - self._evidence.position(peer, log)) for log, here in self._here.items())
-        return evolve(known, lacking=lacking)
-
-    def _problem(self, peer: str, message: Message) -> str:
-        sender = message.sender
-        if sender.log.id != peer:
-            return f"The message is from {sender.log.id!r}, the certificate from {peer!r}."
-        if peer not in self.membership.others:
-            return f"{peer!r} is no sibling of {self.own.id!r}."
-        if abs(sender.version - VERSION) > 1:
-            return f"Version {sender.version} of the protocol and version {VERSION} do not understand each other."
-        if not self.membership.understands(sender.hashes):
-            return (
-                f"{peer!r} is configured otherwise than {self.own.id!r}: members, quorum or lease_seconds differ; "
-                f"they are {', '.join(sorted(sender.members))} there and "
-                f"{', '.join(sorted(self.membership.everyone))} here."
-            )
-        return ""
+    def _objection(self, peer: str, sender: Sender) -> str:
+        return objection(self.membership, peer, sender)
 
     def _pull(self, peer: str, name: str) -> Send:
         return Send(peer, Pull(self._sender, name, dict(self._here)))

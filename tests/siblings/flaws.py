@@ -12,7 +12,7 @@ from edgecache.rules.membership import Membership
 from edgecache.rules.rounds import Rounds
 from edgecache.rules.spreading import Member
 from edgecache.words.purging import Entry, LogName
-from edgecache.words.spreading import Adopt, Changed, Copy, Effect, Message, Positions, Pulled, Push, Sender
+from edgecache.words.spreading import Adopt, Changed, Copy, Effect, Positions, Pulled, Push, Sender
 
 from .host import Host
 from .simulation import Flaw
@@ -90,7 +90,7 @@ class _NobodyNew(Membership):
 
 
 class _AnyConfiguration(Member):
-    def _problem(self, peer: str, message: Message) -> str:
+    def _objection(self, peer: str, sender: Sender) -> str:
         return ""
 
 
@@ -194,7 +194,7 @@ class _BackupUnnoticed(Member):
 class _AnyonesEntries(Member):
     """Entries of any log are taken from a push, from anybody."""
 
-    def _problem(self, peer: str, message: Message) -> str:
+    def _objection(self, peer: str, sender: Sender) -> str:
         return ""
 
     def _push_came(self, message: Push, now: float, request: Hashable | None) -> list[Effect]:
@@ -206,7 +206,8 @@ class _AnyonesEntries(Member):
 
 class _OldLivesBelieved(Evidence):
     def _has(self, member: str, log: LogName) -> int:
-        return self.position(member, log)
+        told = self._told.get(member)
+        return 0 if told is None else told.positions.get(log, 0)
 
 
 class _JoiningBelieved(Member):
