@@ -11,6 +11,7 @@ from edgecache.rules.varying import variant_hash, variant_of
 from edgecache.store.epochs import Epochs
 from edgecache.store.writing import ContentWriter
 from edgecache.words.ports import Timer, Timers
+from edgecache.words.stored import Flag
 
 KEPT_SECONDS = 60.0
 """So long a next try may go on with what came. Installers try again within seconds; after a minute, hardly ever."""
@@ -93,6 +94,9 @@ class Keep:
             self._abandon(key)
             return None
         if variant_hash(asked.key_hash, variant_of(asked, plan.nominated or ())) != plan.record_hash:
+            return None
+        if asked.directives.no_store or (asked.authorized and not plan.stored.flags & Flag.AUTHORIZED):
+            # Its response is likely its own, and then it would be asked for twice.
             return None
         timer.cancel()
         return self._removed(key)
