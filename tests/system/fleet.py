@@ -19,6 +19,7 @@ class Fleet:
     Nodes ``n1``, ``n2`` and so on, all siblings.
 
     :ivar nodes: by id.
+    :ivar certificates: where they lie, with their keys and the CA's.
     """
 
     def __init__(
@@ -30,15 +31,20 @@ class Fleet:
         host: Callable[[str], str] = lambda name: "127.0.0.1",
         site: str = "",
         siblings: str = "",
+        more: str = "",
+        of: Callable[[str], dict[str, Any]] = lambda name: {},
         **options: Any,
     ) -> None:
         """
         :param host: where each node is reached by the others.
         :param site: more lines of ``[[site]]``.
         :param siblings: more lines of ``[siblings]``.
+        :param more: more lines of the file: tables.
+        :param of: more options of each node.
         """
+        self._root = root
         self.ids = [f"n{number + 1}" for number in range(count)]
-        certificates = root / "certificates"
+        self.certificates = certificates = root / "certificates"
         now = datetime.datetime.now(datetime.UTC)
         make_ca(certificates, now)
         ports = {name: (processes.free_port(), processes.free_port()) for name in self.ids}
@@ -47,6 +53,7 @@ class Fleet:
         self.nodes: dict[str, Node] = {}
         for name in self.ids:
             text = [
+                more,
                 f'[listen]\nsiblings = ["{host(name)}:{ports[name][0]}"]\ncontent = ["{host(name)}:{ports[name][1]}"]',
                 f"[[site]]\n{site}" if site else "",
                 "[siblings]",
@@ -66,9 +73,13 @@ class Fleet:
                     ]
             own = root / name
             own.mkdir(parents=True)
-            (own / "edgecache.toml").write_text("\n".join(text) + "\n")
-            arguments = ("--config", str(own / "edgecache.toml"), "--node", name)
-            self.nodes[name] = Node(own, *origins, workers=workers, arguments=arguments, **options)
+            self.configuration(name).write_text("\n".join(text) + "\n")
+            arguments = ("--config", str(self.configuration(name)), "--node", name)
+            self.nodes[name] = Node(own, *origins, workers=workers, arguments=arguments, **options, **of(name))
+
+    def configuration(self, name: str) -> Path:
+        """The file of one node."""
+        return self._root / name / "edgecache.toml"
 
     def start(self) -> Fleet:
         """All of them; returns when each has a lease."""
@@ -90,6 +101,19 @@ class Fleet:
         assert answer.status == 200, answer
         document: dict[str, Any] = orjson.loads(answer.content)
         return document
+
+    def positions(self, node: Node) -> dict[str, int]:
+        """How much of each log it has, by ``id/incarnation``."""
+        logs = self.status(node)["purges"]["logs"]
+        return {f"{log['node']}/{log['incarnation']}": log["position"] for log in logs}
+
+    def wait_agreed(self) -> None:
+        """Until all have the same."""
+        processes.until(lambda: self._agree(), "the same positions on every node")
+
+    def _agree(self) -> bool:
+        first, *others = (self.positions(node) for node in self.nodes.values())
+        return all(first == other for other in others)
 
     def end(self) -> None:
         for node in self.nodes.values():

@@ -21,6 +21,7 @@ from tests.system.processes import until
 IMPORT_ROOT = Path(edgecache.__file__).resolve().parent.parent
 
 _WORKER = "edgecache.worker_main"
+_LOOPBACK = "127.0.0.1"
 
 
 # twistd ends by the signal that stopped it, once everything is done; as PID 1 it cannot, and unshare says 128 + 15.
@@ -53,17 +54,20 @@ class Node:
         size: str = "1GiB",
         arguments: tuple[str, ...] = (),
         prefix: tuple[str, ...] = (),
+        host: str = _LOOPBACK,
     ) -> None:
+        """:param host: where it listens for clients and operators."""
         self.root = root
         self.data = root / "data"
         self.log_path = root / "node.log"
         self.prefix = prefix
         self.workers = workers
+        self._host = host
         self._port = processes.free_port()
         self._admin_port = processes.free_port()
         self._arguments = [
             *(word for origin in origins for word in ("--origin", origin)),
-            *("--profile", profile, "--listen", f"127.0.0.1:{self._port}", "--admin", f"127.0.0.1:{self._admin_port}"),
+            *("--profile", profile, "--listen", f"{host}:{self._port}", "--admin", f"{host}:{self._admin_port}"),
             *("--data", str(self.data), "--workers", str(workers), "--size", size),
             *arguments,
         ]
@@ -71,11 +75,11 @@ class Node:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{self._host}:{self._port}"
 
     @property
     def admin_url(self) -> str:
-        return f"http://127.0.0.1:{self._admin_port}"
+        return f"http://{self._host}:{self._admin_port}"
 
     @property
     def log(self) -> str:
@@ -113,8 +117,12 @@ class Node:
 
     def _ready(self) -> bool:
         self.require_alive()
+        # Only on loopback it is everybody's.
+        token = self._host != _LOOPBACK
+        if token and not self._token_path.exists():
+            return False
         try:
-            return ask(f"{self.admin_url}/readyz", seconds=5).status == 200
+            return self.admin("GET", "/readyz", token=token, seconds=5).status == 200
         except OSError:
             return False
 
@@ -186,18 +194,24 @@ class Node:
         """:func:`tests.system.clients.ask` on the public listener."""
         return ask(self.url, target, **options)
 
-    def admin(self, method: str, target: str, document: Any = None, *, token: bool = True) -> Answer:
+    def admin(
+        self, method: str, target: str, document: Any = None, *, token: bool = True, seconds: float = 30.0
+    ) -> Answer:
         """The admin listener, with the token of the first start."""
         fields = {"Authorization": f"Bearer {self.token}"} if token else {}
         content = None
         if document is not None:
             content = json.dumps(document).encode()
             fields["Content-Type"] = "application/json"
-        return ask(self.admin_url, target, method=method, fields=fields, content=content)
+        return ask(self.admin_url, target, method=method, fields=fields, content=content, seconds=seconds)
 
     @property
     def token(self) -> str:
-        return (self.data / "admin.token").read_text().strip()
+        return self._token_path.read_text().strip()
+
+    @property
+    def _token_path(self) -> Path:
+        return self.data / "admin.token"
 
     def purge(self, **document: Any) -> Answer:
         """
