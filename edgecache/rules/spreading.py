@@ -326,7 +326,7 @@ class Member:
         return effects
 
     def _pushed(self, log: LogName) -> list[Entry]:
-        return self._receiving.following(log, self._asked.get(log, 0))
+        return self._receiving.following(log, self._asked.get(log, 0)) if self._takes(log) else []
 
     def _copy(self, entries: Iterable[Entry]) -> list[Effect]:
         """:return: what has control take over those that follow what it was asked for."""

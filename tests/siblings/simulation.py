@@ -391,12 +391,9 @@ def main() -> None:
             play(seed, flaw)
         except Violation as violation:
             found.append((seed, str(violation)))
-    seconds = time.process_time() - began
-    print(
-        f"{flaw.name}: {seeds} seeds, {1000 * seconds / seeds:.1f} ms each, {len(found)} violations",
-        *found[:5],
-        sep="\n  ",
-    )
+    milliseconds = 1000 * (time.process_time() - began) / seeds
+    told = [f"{flaw.name}: {seeds} seeds, {milliseconds:.1f} ms each, {len(found)} violations", *map(str, found[:5])]
+    sys.stdout.write("\n".join(told) + "\n")
 
 
 if __name__ == "__main__":
