@@ -32,8 +32,7 @@ from edgecache.words.spreading import (
     Sender,
     Stands,
 )
-
-from ..siblings.host import Disk
+from tests.siblings.host import Disk
 
 T = TypeVar("T", bound=Effect)
 
@@ -302,11 +301,12 @@ class PushTests(SynchronousTestCase):
         rig = Rig()
         rig.tick()
         copied: list[Entry] = []
-        for sequence in sequences:
-            if data.draw(st.booleans()):
+        # Whatever came before, a round has all of it at last.
+        for sequence in [*sequences, 0]:
+            if sequence and data.draw(st.booleans()):
                 effects = rig.pushed("b", sequence)
             else:
-                effects = rig.pulled("b", *(entry(B, number) for number in range(sequence, 7)), b=6)
+                effects = rig.pulled("b", *(entry(B, number) for number in range(sequence or 1, 7)), b=6)
             copied += (each for copy in of_kind(Copy, effects) for each in copy.entries)
         self.assertEqual([entry(B, number) for number in range(1, 7)], copied)
 
