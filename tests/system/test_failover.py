@@ -36,9 +36,9 @@ HANGING = """
 [upstream]
 connect_seconds = 30.0
 next_address_seconds = 30.0
-head_seconds = 1.5
-stall_seconds = 1.5
-first_byte_seconds = 30.0
+head_seconds = 2.0
+stall_seconds = 2.0
+first_byte_seconds = 20.0
 eject_seconds = 300.0
 """
 
@@ -155,9 +155,9 @@ class HangingTests(FailoverCase):
         download = troupe.download("/wheel")
         download.read_all()
         self.assertEqual((200, None, 100_000), (download.status, download.wrong_at, download.position))
-        # The other one is asked first, then once more the one that broke off.
+        # The other one is asked first, then once more the one that broke off; by one worker, whichever the client has.
         rest = "bytes=95904-"
-        self.assertEqual([(0, "/wheel", ""), (1, "/wheel", rest), (0, "/wheel", rest)], troupe.asked[:3])
+        self.assertEqual([(0, "/wheel", ""), (1, "/wheel", rest), (0, "/wheel", rest)], troupe.asked)
         self.assertEqual(Counter(), of_workers(self.node, "stored_total") - stored)
         answer = troupe.ask("/wheel")
         self.require_whole(answer, other)
@@ -285,7 +285,7 @@ class HangingTests(FailoverCase):
         self.assertEqual(("ejected", "healthy"), (bad["state"], good["state"]))
 
 
-STREAM_OCTETS = 200_000
+STREAM_OCTETS = 100_000
 
 
 class ReturningTests(FailoverCase):
