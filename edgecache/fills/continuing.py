@@ -17,7 +17,6 @@ Whoever takes the content sees one, without a seam; :mod:`edgecache.rules.resumi
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Literal, Protocol
 
@@ -26,6 +25,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from edgecache.fills.rate import RateWatch
 from edgecache.processes.background import background
 from edgecache.rules.digests import Check, Digest, repr_digest
 from edgecache.rules.resuming import OVERLAP, Broken, NotTheRest, Rest, combined_head, known_of, on_answer, rest_of
@@ -42,13 +42,10 @@ from edgecache.words.errors import (
     WrongRange,
 )
 from edgecache.words.messages import Outbound
-from edgecache.words.ports import Counts, Timer, Timers
+from edgecache.words.ports import Counts, Timers
 from edgecache.words.reasons import Outcome
 
 _log = Logger()
-
-_LOOKS = 10
-"""Looks at the rate within ``slow_window_seconds``; the window slides by one of them."""
 
 AskRest = Callable[[Outbound, frozenset[Address]], Deferred[Response]]
 """
@@ -143,10 +140,9 @@ class Continuing(Delivery):
         self._broken: set[Address] = set()
         self._gave_rest: set[Address] = set()
         self._resumes = 0
-        # Octets at each look at the rate, the oldest first, while it was read all the time.
-        self._timer: Timer | None = None
-        self._looks: deque[int] = deque(maxlen=_LOOKS + 1)
-        self._read_throughout = True
+        self._rate = RateWatch(
+            timers, settings, lambda: self._octets, lambda: self.flowing and self._response is not None, self._slow
+        )
 
     # From one try to the next
 
@@ -180,13 +176,12 @@ class Continuing(Delivery):
         self._sink = sink
         if self._response is not None:
             self._listen(self._response)
-        if self._over is not None and self._known is not None and self._settings.slow_octets_per_second:
-            self._looks.append(self._octets)
-            self._timer = self._timers.callLater(self._settings.slow_window_seconds / _LOOKS, self._look)
+        if self._over is not None and self._known is not None:
+            self._rate.start()
 
     def reading(self, may: bool) -> None:
         """The sink takes more, or has enough for now."""
-        self._read_throughout = False
+        self._rate.interrupted()
         if self._response is not None:
             if may:
                 self._response.resume()
@@ -337,7 +332,7 @@ class Continuing(Delivery):
         self._octets = 0
         self._repeated = self.received - fitting.start
         self._praised = False
-        self._read_throughout = False
+        self._rate.interrupted()
         self.resumed = True
         if self._complete is None:
             self._complete = fitting.length
@@ -363,21 +358,10 @@ class Continuing(Delivery):
 
     # Too slow
 
-    def _look(self) -> None:
-        """A tenth of the window is over."""
-        settings, response = self._settings, self._response
-        self._timer = self._timers.callLater(settings.slow_window_seconds / _LOOKS, self._look)
-        if not self._read_throughout:
-            self._looks.clear()
-            self._read_throughout = self.flowing and response is not None
-        self._looks.append(self._octets)
-        if response is None or len(self._looks) <= _LOOKS or self._resumes >= settings.resumes:
-            return
-        come = self._octets - self._looks[0]
-        if come < settings.slow_octets_per_second * settings.slow_window_seconds and self._others_healthy(
-            response.address
-        ):
-            self._read_throughout = False
+    def _slow(self) -> None:
+        response = self._response
+        if response is not None and self._resumes < self._settings.resumes and self._others_healthy(response.address):
+            self._rate.interrupted()
             response.cancel()
             self._break(ContentTooSlow(response.address.name, self._since(response)), blamed=True)
 
@@ -409,9 +393,7 @@ class Continuing(Delivery):
 
     def _settle(self) -> Callable[[], None]:
         """:return: what is to be called now that all is over; nothing the second time."""
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+        self._rate.stop()
         over, self._over = self._over, None
         return over or _nothing
 
