@@ -47,6 +47,12 @@ def _age(stored: Stored, now: float) -> int:
     return age if age > 0 else 0
 
 
+def _left(against: ForwardReason, stored: Stored, now: float) -> int:
+    """:return: seconds of freshness that are left: none, whatever its time says, of what was purged or is fenced."""
+    left = int(stored.fresh_until - now)
+    return min(left, 0) if against is ForwardReason.STALE else left
+
+
 def _considered(
     asked: Asked, stored: Stored | None, purged: PurgeMode | None, fenced: bool, now: float, vary_miss: bool
 ) -> OnRequest:
@@ -76,7 +82,7 @@ def _considered(
     )
     if against is ForwardReason.STALE and not fenced and _is_within_window(asked, stored, purged, now):
         behind = Forward(against, stored, no_cache=forward.no_cache, stale_allowed=forward.stale_allowed)
-        return Reuse(_age(stored, now), int(stored.fresh_until - now), True, behind)
+        return Reuse(_age(stored, now), _left(against, stored, now), True, behind)
     if against is ForwardReason.STALE and not suspect and _is_accepted_stale(asked, stored, now):
         return Reuse(_age(stored, now), int(stored.fresh_until - now), True)
     return _only_cached() if asked.directives.only_if_cached else forward
@@ -150,7 +156,7 @@ def stale_reuse(forward: Forward, now: float) -> Reuse | None:
     stored = forward.stored
     if stored is None or not forward.stale_allowed or now >= stored.stale_if_error_until:
         return None
-    return Reuse(_age(stored, now), int(stored.fresh_until - now), True)
+    return Reuse(_age(stored, now), _left(forward.reason, stored, now), True)
 
 
 def stale_first(asked: Asked, forward: Forward, now: float) -> Reuse | None:

@@ -164,6 +164,17 @@ class PurgedTests(SynchronousTestCase):
             (ForwardReason.STALE, one, True, True), (found.reason, found.stored, found.no_cache, found.stale_allowed)
         )
 
+    def test_what_is_served_all_the_same_is_never_said_to_be_fresh(self) -> None:
+        windowed = stored("Cache-Control: max-age=60, stale-while-revalidate=60", 'ETag: "a"')
+        soft = consider(asked(), windowed, purged=PurgeMode.SOFT)
+        found = [soft]
+        for suspicion in ({"purged": PurgeMode.REVALIDATE}, {"purged": PurgeMode.SOFT}, {"fenced": True}):
+            forward = forwarded(consider(asked(), stored(FRESH), **suspicion))
+            found.append(on_failure(asked(), forward, NOW, ConnectFailed("o", 0.1)))
+        for reuse in found:
+            assert isinstance(reuse, Reuse)
+            self.assertEqual((0, True), (reuse.ttl, reuse.stale))
+
     def test_delete_forgets_it(self) -> None:
         found = forwarded(consider(asked(), stored(FRESH), purged=PurgeMode.DELETE))
         self.assertEqual(
