@@ -42,6 +42,10 @@ class Answer:
         """Did the node say that it asked nobody (RFC 9211 §2.1)?"""
         return "hit" in self._parameters()
 
+    def parameter(self, name: str) -> str:
+        """A parameter of Cache-Status, empty when it has none."""
+        return next((part.partition("=")[2] for part in self._parameters() if part.startswith(f"{name}=")), "")
+
     @property
     def stored(self) -> bool:
         """Did it say that it stores this response (RFC 9211 §2.5)?"""

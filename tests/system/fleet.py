@@ -103,17 +103,22 @@ class Fleet:
         return document
 
     def positions(self, node: Node) -> dict[str, int]:
-        """How much of each log it has, by ``id/incarnation``."""
+        """How much of each log it has, by ``id/incarnation``; nothing of those that are empty."""
         logs = self.status(node)["purges"]["logs"]
-        return {f"{log['node']}/{log['incarnation']}": log["position"] for log in logs}
+        return {f"{log['node']}/{log['incarnation']}": log["position"] for log in logs if log["position"]}
 
     def wait_agreed(self) -> None:
         """Until all have the same."""
-        processes.until(lambda: self._agree(), "the same positions on every node")
+        found: list[dict[str, int]] = []
 
-    def _agree(self) -> bool:
-        first, *others = (self.positions(node) for node in self.nodes.values())
-        return all(first == other for other in others)
+        def agree() -> bool:
+            found[:] = [self.positions(node) for node in self.nodes.values()]
+            return all(each == found[0] for each in found)
+
+        try:
+            processes.until(agree, "the same positions on every node")
+        except processes.NeverHappened as failure:
+            raise AssertionError(f"{failure}: {found}") from failure
 
     def end(self) -> None:
         for node in self.nodes.values():

@@ -167,8 +167,9 @@ class Origin:
     starts again on the same port.
     """
 
-    def __init__(self, default: Callable[[Seen], Reply | None] = lambda seen: None) -> None:
+    def __init__(self, default: Callable[[Seen], Reply | None] = lambda seen: None, *, host: str = "127.0.0.1") -> None:
         self._default = default
+        self._host = host
         self._replies: dict[str, Reply] = {}
         self._lock = threading.Lock()
         self._seen: list[Seen] = []
@@ -178,13 +179,13 @@ class Origin:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{self._host}:{self._port}"
 
     def start(self) -> Origin:
         """Once, however often it is called."""
         if self._server is not None:
             return self
-        self._server = _Server(("127.0.0.1", self._port), _Handler)
+        self._server = _Server((self._host, self._port), _Handler)
         self._server.origin = self
         self._port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

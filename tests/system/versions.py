@@ -33,17 +33,19 @@ class VersionedOrigin:
 
     :ivar age: seconds that each reply says it has lain elsewhere.
     :ivar hold: applies to the replies of the version that it was set at.
+    :ivar host: address at which the origin is.
     """
 
     pages: dict[str, Page]
     version: int = 1
     age: int = 0
     hold: Hold | None = None
+    host: str = "127.0.0.1"
     origin: Origin = field(init=False)
     _lock: threading.Lock = field(factory=threading.Lock)
 
     def __attrs_post_init__(self) -> None:
-        self.origin = Origin(self._reply)
+        self.origin = Origin(self._reply, host=self.host)
 
     def _reply(self, seen: Seen) -> Reply | None:
         page = self.pages.get(seen.target)
