@@ -272,6 +272,10 @@ class Member:
             for peer in sorted(self.membership.others)
         ]
 
+    def problem(self, peer: str) -> str:
+        """:return: why ``peer`` cannot be spoken to, or is not listened to; ``""`` when all is well."""
+        return self._siblings.get(peer, SiblingState(peer)).problem
+
     # Inside.
 
     @property

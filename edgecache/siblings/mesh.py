@@ -90,6 +90,7 @@ class Mesh:
     _pushes: int = 0
     _fresh: list[Entry] = field(factory=list)
     _pushing: Timer | None = None
+    _problems: dict[str, str] = field(factory=dict)
     _timer: Timer | None = None
     _stopped: bool = False
 
@@ -119,6 +120,10 @@ class Mesh:
     def configured(self, membership: Membership) -> None:
         """The members are others now."""
         self._do(self._member.configured(membership, self._boot()))
+
+    def catch_up(self, sibling: str) -> None:
+        """``sibling`` has applied what is not here yet: it was seen in a look-up of content."""
+        self._do(self._member.catch_up(sibling, self._boot()))
 
     def siblings(self) -> list[SiblingState]:
         """:return: what is known of each."""
@@ -191,7 +196,7 @@ class Mesh:
         answer: Deferred[spreading.Message] = Deferred()
         self._answers[number] = answer
         try:
-            self._do(self._member.came(sibling, message, self._boot(), number))
+            self._do(self._came(sibling, message, number))
             answered = await answer
         except CancelledError:
             raise Refused("going-down", "this node is going down") from None
@@ -201,6 +206,18 @@ class Mesh:
 
     async def _state(self, sibling: str, document: Message) -> Message:
         return to_document(self._member.stands())
+
+    def _came(self, sibling: str, message: spreading.Message, request: int | None = None) -> list[Effect]:
+        effects = self._member.came(sibling, message, self._boot(), request)
+        problem = self._member.problem(sibling)
+        if problem != self._problems.get(sibling, ""):
+            # Once, though they speak every second.
+            self._problems[sibling] = problem
+            if problem:
+                _log.warn("siblings: {id} is not listened to: {problem}", id=sibling, problem=problem)
+            else:
+                _log.info("siblings: {id} is listened to again", id=sibling)
+        return effects
 
     # What is to be done
 
@@ -254,7 +271,7 @@ class Mesh:
         finally:
             self._pushes -= push
         if isinstance(answer, Pulled | Stands | spreading.Refused):
-            self._do(self._member.came(sibling, answer, self._boot()))
+            self._do(self._came(sibling, answer))
 
     def _kept(self, work: Coroutine[Deferred[Any], Any, list[Effect]]) -> None:
         """Control does things in the order in which it was asked, so nothing here waits for what is before it."""

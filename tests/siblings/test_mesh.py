@@ -9,6 +9,7 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
+from twisted.logger import eventAsText, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.membership import Membership
@@ -294,3 +295,22 @@ class BadMessageTests(MeshCase):
         problems = {state.id: state.problem for state in self.nodes["a"].mesh.siblings()}
         self.assertIn("a, b, c, d", problems["c"])
         self.assertEqual("", problems["b"])
+
+    def test_the_log_says_so_once_and_when_it_is_over(self) -> None:
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        node = self.nodes["c"]
+        for ids in (("a", "b", "c", "d"), ("a", "b", "c")):
+            node.stop()
+            node.ids = ids
+            node.start()
+            self.seconds(5)
+        said = [eventAsText(event, includeTimestamp=False) for event in events]
+        heard = [line for line in said if "siblings: c is" in line]
+        self.assertEqual(4, len(heard), said)
+        # Of a and of b.
+        for line in heard[:2]:
+            self.assertIn("not listened to: 'c' is configured otherwise than", line)
+        for line in heard[2:]:
+            self.assertIn("listened to again", line)
