@@ -274,7 +274,7 @@ class Member:
 
     def problem(self, peer: str) -> str:
         """:return: why ``peer`` cannot be spoken to, or is not listened to; ``""`` when all is well."""
-        return self._siblings.get(peer, SiblingState(peer)).problem
+        return self._acquaintance.state(peer).problem
 
     # Inside.
 
