@@ -13,6 +13,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_given: set[int] = set()
+
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -39,17 +41,20 @@ def until(look: Callable[[], T | None], what: str, *, looks: int = 400, pause_se
 
 def free_port() -> int:
     """
-    A loopback port that nobody listens on.
+    A loopback port that nobody listens on, and that this run has not given away yet: its server may be still to start.
 
-    Below the ephemeral range, so that no outgoing connection takes it before its server starts.
+    Below the ephemeral range, so that no outgoing connection takes it before.
     """
     for _ in range(200):
         port = random.randrange(20_000, 32_000)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _given.add(port)
             return port
     raise NeverHappened("a free port: 200 were taken")
 
