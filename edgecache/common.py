@@ -23,7 +23,7 @@ from edgecache.admin.parts import AdminParts, UpstreamCounts, UpstreamState, Wor
 from edgecache.admin.publicpurges import PublicPurges
 from edgecache.admin.site import admin_site
 from edgecache.admin.tokens import ADMIN_FILE, Tokens
-from edgecache.fleet import Fleet
+from edgecache.fleet import Fleet, content_origins
 from edgecache.processes.background import background
 from edgecache.processes.channel import Channel, Payload
 from edgecache.processes.timers import boot_clock
@@ -111,8 +111,8 @@ class Common:
         spread = LoneNode(config.node.id) if fleet is None else fleet.mesh
         purger = Purger(control, Sites(config), config.purge, timers, time.time, spread=spread)
         watch = Watch(
-            Roster(config.sites, config.upstream),
-            Client(dialer, timers, config.upstream),
+            Roster(config.sites, config.upstream, content_origins(config)),
+            Client(dialer, timers, config.upstream, siblings=None if fleet is None else fleet.trust),
             timers,
             time.time,
             config.upstream,
@@ -130,7 +130,7 @@ class Common:
             watch.follow(document)
             tell("addresses", **document)
 
-        origins = [parse_origin(url) for site in config.sites for url in site.origins]
+        origins = [parse_origin(url) for site in config.sites for url in site.origins] + content_origins(config)
         common._resolver = Resolver(
             origins,
             timers,
@@ -191,6 +191,8 @@ class Common:
         """Answer a new worker, and tell it what it must know."""
         channel.on("invalidate", self._invalidate)
         channel.on("outcomes", self._watch.outcomes)
+        if self._fleet is not None:
+            channel.on("behind", self._fleet.mesh.catch_up)
         if self._public_purges is not None:
             channel.on("purge", self._public_purges.purge)
         channel.notify("addresses", **self._resolver.document)
@@ -231,7 +233,8 @@ class Common:
 
     def _upstreams(self) -> list[UpstreamState]:
         found = self._resolver.document["origins"]
-        origins = (parse_origin(url).name for site in self.config.sites for url in site.origins)
+        origins = [parse_origin(url).name for site in self.config.sites for url in site.origins]
+        origins += (origin.name for origin in content_origins(self.config))
         return [
             self._upstream(origin, host, port, slot)
             for origin in dict.fromkeys(origins)

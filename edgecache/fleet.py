@@ -12,17 +12,20 @@ from attrs import define
 from twisted.logger import Logger
 
 from edgecache.admin.parts import SiblingView
+from edgecache.rules.homes import HomeNode, Homes
 from edgecache.rules.membership import BadMembership, Membership
 from edgecache.rules.selectors import Selector, rows_of
 from edgecache.rules.sites import Sites
 from edgecache.rules.spreading import Member
 from edgecache.siblings.caller import Caller
+from edgecache.siblings.content import SiblingTrust
 from edgecache.siblings.identity import Identity
 from edgecache.siblings.mesh import Mesh
 from edgecache.siblings.server import ControlListener
 from edgecache.store.control import Control
 from edgecache.store.page import PageWriter
-from edgecache.words.config import Config
+from edgecache.upstream.addresses import Origin, sibling_origin
+from edgecache.words.config import Config, SiblingSettings
 from edgecache.words.errors import ConfigError
 from edgecache.words.ports import Timers
 from edgecache.words.reasons import PurgeMode
@@ -53,13 +56,33 @@ def membership(config: Config) -> Membership:
         raise ConfigError("[siblings]", error.problem) from error
 
 
+def homes_of(config: Config) -> Homes:
+    """:return: the nodes that have content, as this one is told of them."""
+    settings = config.siblings
+    assert settings is not None
+    nodes = [] if settings.voter else [HomeNode(config.node.id, settings.weight, config.node.region)]
+    nodes += [HomeNode(other.id, other.weight, other.region) for other in _with_content(config)]
+    return Homes(tuple(nodes), config.node.region if settings.region_homes else None)
+
+
+def content_origins(config: Config) -> list[Origin]:
+    """:return: where the siblings answer look-ups of content."""
+    return [sibling_origin(other.id, other.content_url) for other in _with_content(config)]
+
+
+def _with_content(config: Config) -> list[SiblingSettings]:
+    return [other for other in config.others if other.content_url and not other.leaving]
+
+
 @define(eq=False)
 class Fleet:
     """
     :ivar mesh: this node among the others.
+    :ivar trust: how they are known where content is asked of them.
     """
 
     mesh: Mesh
+    trust: SiblingTrust
     _config: Config
     _identity: Identity
     _caller: Caller
@@ -118,7 +141,7 @@ class Fleet:
             timers=timers,
             wall=time.time,
         )
-        return cls(mesh, config, identity, caller, listener, boot)
+        return cls(mesh, SiblingTrust.of(settings), config, identity, caller, listener, boot)
 
     async def start(self, sockets: list[socket.socket]) -> None:
         """:param sockets: of ``[listen] siblings``; they are closed here, the reactor has its own copies."""

@@ -19,8 +19,10 @@ from edgecache.rules.asking import Asked, ask
 from edgecache.rules.decisions import Forward, Refuse, Reuse
 from edgecache.rules.policy import on_request
 from edgecache.rules.purgerequests import purge_request
+from edgecache.rules.siblinghood import for_sibling, marked
 from edgecache.rules.sites import Sites
 from edgecache.rules.varying import variant_hash, variant_of
+from edgecache.siblings.content import Applied, Processing, SiblingConnection
 from edgecache.store.epochs import Epochs
 from edgecache.store.page import FREE, Page
 from edgecache.store.reading import StoreReader
@@ -29,12 +31,13 @@ from edgecache.upstream.addresses import Address
 from edgecache.wire.purging import PublicPurging
 from edgecache.words.counters import Counter
 from edgecache.words.messages import Request
-from edgecache.words.ports import Downstream
-from edgecache.words.reasons import ForwardReason
+from edgecache.words.ports import Downstream, Timers
+from edgecache.words.reasons import ForwardReason, PurgeMode
 from edgecache.words.stored import Stored, Variants
 
 # A member of an enum costs a tenth of a microsecond each time it is named.
 HITS, STALE_HITS = int(Counter.HITS), int(Counter.STALE_HITS)
+SIBLING_HITS, SIBLING_LOOK_UPS = int(Counter.SIBLING_HITS), int(Counter.SIBLING_LOOK_UPS)
 
 
 @define(eq=False)
@@ -44,6 +47,7 @@ class Node:
 
     :ivar clock: wall time, seconds since the epoch; read once per request.
     :ivar boot_clock: CLOCK_BOOTTIME, seconds: what leases are measured by.
+    :ivar behind: called with the id of a sibling who has applied what this node has not.
     """
 
     _sites: Sites
@@ -57,6 +61,9 @@ class Node:
     _node_id: bytes
     _clock: Callable[[], float]
     _boot_clock: Callable[[], float]
+    _timers: Timers
+    _applied: Applied
+    _behind: Callable[[str], None]
     _purging: PublicPurging | None = None
 
     def answer(self, request: Request, downstream: Downstream) -> None:
@@ -66,6 +73,31 @@ class Node:
     def answer_worker(self, request: Request, downstream: Downstream) -> None:
         """Answer a request that another worker forwards because this one owns its key."""
         self._answer(request, downstream, True)
+
+    def answer_sibling(self, request: Request, downstream: Downstream) -> None:
+        """
+        Answer a sibling's look-up, unless it knows of purges that this node does not have yet.
+
+        What it may be filled from is the origin alone (:func:`edgecache.rules.siblinghood.may_ask_siblings`).
+        """
+        assert isinstance(downstream, SiblingConnection)
+        self._page.add(SIBLING_LOOK_UPS)
+        asked = request.asked
+        if asked is None:
+            asked = request.asked = ask(request, self._sites)
+        if downstream.not_after <= self._clock():
+            refuse = Refuse(403, "The certificate has expired.", close=True)
+        elif type(asked) is Refuse:
+            refuse = asked
+        elif asked.sibling is None or not asked.joinable:
+            refuse = Refuse(400, "A look-up is a GET that names its positions.")
+        elif not self._applied.cover(asked.sibling.positions):
+            self._behind(downstream.sibling)
+            refuse = Refuse(409, "This node has not applied yet what the asker has.")
+        else:
+            self._answer(request, downstream, False)
+            return
+        self._say(request, marked(refuse), downstream)
 
     def _answer(self, request: Request, downstream: Downstream, owned: bool) -> None:
         asked = request.asked
@@ -87,11 +119,16 @@ class Node:
             # Of most records it is known at a glance: nothing at all was purged since.
             purged = None if stored is None or stored.floor >= epoch else self._epochs.since(stored)
             decision = on_request(asked, stored, purged, fenced, now, vary_miss=vary_miss)
+            if asked.sibling is not None:
+                decision = for_sibling(asked, decision, stored)
             if isinstance(decision, Reuse):
                 assert stored is not None
                 status = status_fields.hit(asked.site, decision)
                 if self._sender.send(downstream, asked, stored, record_hash, decision.age, status):
-                    self._page.add(STALE_HITS if decision.stale else HITS)
+                    if asked.sibling is not None:
+                        self._page.add(SIBLING_HITS)
+                    else:
+                        self._page.add(STALE_HITS if decision.stale else HITS)
                     if decision.behind is not None:
                         self._refresh(asked, decision.behind, record_hash, owned)
                     elif stored.floor < epoch and self._epochs.is_old(stored):
@@ -103,6 +140,8 @@ class Node:
         if isinstance(decision, Refuse):
             self._refuse(request, decision, downstream)
         else:
+            # Whatever siblings have may be what was deleted: local invalidations never reach them.
+            decision.at_origin = purged is PurgeMode.DELETE
             self._forward(asked, decision, record_hash, downstream, owned)
 
     def _select(self, asked: Asked) -> tuple[Stored | None, bytes, bool]:
@@ -122,7 +161,10 @@ class Node:
 
     def _forward(self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream, owned: bool) -> None:
         """Of a request that the store might have answered."""
-        self._page.add(Counter.FORWARDED)
+        if asked.sibling is None:
+            self._page.add(Counter.FORWARDED)
+        elif not owned:
+            downstream = Processing(downstream, self._timers).begin()
         # A HEAD starts no fill, but the owner may be filling.
         at_owner = not asked.bypass if asked.head else asked.fills and not forward.alone
         owner = self._owners.elsewhere(asked.key_hash) if at_owner and not owned else None
@@ -152,7 +194,13 @@ class Node:
         return named is not None
 
     def _refuse(self, request: Request, refuse: Refuse, downstream: Downstream) -> None:
-        self._page.add(Counter.REFUSED)
+        if isinstance(request.asked, Asked) and request.asked.sibling is not None:
+            refuse = marked(refuse)
+        else:
+            self._page.add(Counter.REFUSED)
+        self._say(request, refuse, downstream)
+
+    def _say(self, request: Request, refuse: Refuse, downstream: Downstream) -> None:
         site = request.asked.site if isinstance(request.asked, Asked) else None
         head, content = status_fields.refusal(site, self._node_id, refuse)
         if refuse.close:

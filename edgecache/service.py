@@ -63,6 +63,7 @@ class Prepared:
     public: PublicSockets
     admin: list[Any]
     siblings: list[Any]
+    content: PublicSockets
     owners: OwnerSockets
 
     @property
@@ -107,10 +108,11 @@ def prepare(
     public = PublicSockets.bind([endpoint(text) for text in config.listen.public], config.node.workers)
     admin = bind_once([endpoint(text) for text in config.listen.admin])
     siblings = bind_once([endpoint(text) for text in config.listen.siblings])
+    content = PublicSockets.bind([endpoint(text) for text in config.listen.content], config.node.workers)
     make_data(os.path.join(data, RUN))
     owners = OwnerSockets.bind(os.path.join(data, RUN), config.node.workers)
     _raise_file_limit(config)
-    return Prepared(config, lock, public, admin, siblings, owners)
+    return Prepared(config, lock, public, admin, siblings, content, owners)
 
 
 def _raise_file_limit(config: Config) -> None:
@@ -214,7 +216,10 @@ class NodeService(Service):
             module=WORKER_MODULE,
             lock=prepared.lock.descriptor,
             sockets=[
-                [*own, *([owner] if owner else [])] for own, owner in zip(prepared.public.by_worker, owned, strict=True)
+                [*own, *content, *([owner] if owner else [])]
+                for own, content, owner in zip(
+                    prepared.public.by_worker, prepared.content.by_worker, owned, strict=True
+                )
             ],
             greeting=self._greeting,
             serve=self.common.serve,
@@ -231,6 +236,7 @@ class NodeService(Service):
             "data": self.config.node.data,
             "page": self.common.page.path,
             "owner_paths": self.prepared.owners.paths,
+            "content": len(self.prepared.content.addresses),
         }
 
     def _gone(self, index: int) -> None:
@@ -272,6 +278,7 @@ class NodeService(Service):
             owner_paths=[],
             reactor=self.reactor,
             loop=self.loop,
+            content=self.prepared.content.by_worker[0],
         )
         starting = Deferred.fromCoroutine(start_worker(parts))
         # After it has said what it listens to on the channel.
@@ -320,6 +327,7 @@ class NodeService(Service):
             await self._inside.drain(seconds)
             await self._inside.stop()
         self.prepared.public.close()
+        self.prepared.content.close()
         self.prepared.owners.close()
         await self.common.stop()
         _log.info("stopped")

@@ -88,11 +88,13 @@ class _Main:
         data: str,
         page: str,
         owner_paths: list[str],
+        content: int,
     ) -> Payload:
         settings = from_plain(config)
         self._page = Page.open(page, index)
         self._beat(self._page)
         owner_socket = self._sockets.pop() if owner_paths else None
+        public = len(self._sockets) - content
         assert self._stream is not None
         parts = WorkerParts(
             config=settings,
@@ -103,7 +105,8 @@ class _Main:
             page=self._page,
             environments=Environments.open(data, settings.store, node_process=False),
             channel=self._stream.channel,
-            sockets=self._sockets,
+            sockets=self._sockets[:public],
+            content=self._sockets[public:],
             owner_socket=owner_socket,
             owner_paths=owner_paths,
             reactor=self._reactor,

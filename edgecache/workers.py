@@ -19,9 +19,12 @@ from twisted.logger import Logger
 
 from edgecache.fills.attempts import Attempts
 from edgecache.fills.fills import Fills
+from edgecache.fills.homes import SiblingsAsked
 from edgecache.fills.keeping import Keep, kept_octets
 from edgecache.fills.owners import UNCOUNTED, Owners
+from edgecache.fills.quest import Outlet
 from edgecache.fills.sending import Sender
+from edgecache.fleet import content_origins, homes_of
 from edgecache.node import Node
 from edgecache.processes.channel import Channel
 from edgecache.processes.timers import LoopTimers, boot_clock
@@ -29,7 +32,11 @@ from edgecache.rules import status_fields
 from edgecache.rules.decisions import Refuse
 from edgecache.rules.purges import PurgeTable
 from edgecache.rules.selectors import Selector, rows_of
+from edgecache.rules.siblinghood import marked
 from edgecache.rules.sites import Sites, node_token
+from edgecache.siblings.content import Applied, Guests, SiblingTrust
+from edgecache.siblings.identity import server_context
+from edgecache.siblings.server import Problems
 from edgecache.store.controlrows import ControlReader
 from edgecache.store.environments import Environments
 from edgecache.store.epochs import WINDOW, Epochs
@@ -48,6 +55,8 @@ from edgecache.wire.tls import tls_context
 from edgecache.words.config import Config
 from edgecache.words.counters import Counter
 from edgecache.words.errors import StartError
+from edgecache.words.fleet import acquainted
+from edgecache.words.purging import LogName
 from edgecache.words.reasons import PurgeMode
 
 _log = Logger()
@@ -66,6 +75,7 @@ class WorkerParts:
     :ivar sockets: listening sockets of the public listener, one per address, this worker's own.
     :ivar owner_socket: listening Unix socket on which other workers ask this one, ``None`` for a lone worker.
     :ivar owner_paths: path of each worker's ``owner_socket``, by index; empty for a lone worker.
+    :ivar content: listening sockets for siblings' look-ups, one per address, this worker's own.
     """
 
     config: Config
@@ -81,6 +91,7 @@ class WorkerParts:
     owner_paths: list[str]
     reactor: Any
     loop: asyncio.AbstractEventLoop
+    content: list[socket.socket] = field(factory=list)
 
 
 @define(eq=False)
@@ -91,8 +102,7 @@ class Worker:
     _client: Client
     _standing: Standing
     _keep: Keep
-    _public: Listener
-    _owned: Listener
+    _listeners: list[Listener]
     _access: AccessLog | None
     _servers: list[Server] = field(factory=list)
 
@@ -100,13 +110,13 @@ class Worker:
         """Accept nothing more; done when the last response is out, or after ``seconds``."""
         for server in self._servers:
             server.close()
-        await gatherResults([self._public.drain(seconds), self._owned.drain(seconds)])
+        await gatherResults([listener.drain(seconds) for listener in self._listeners])
 
     async def stop(self) -> None:
         """Close everything at once; what is committed stays, fills in progress are lost."""
         for server in self._servers:
             server.close()
-        await gatherResults([self._public.stop(), self._owned.stop()])
+        await gatherResults([listener.stop() for listener in self._listeners])
         self._client.stop()
         self._standing.close()
         self._keep.close()
@@ -130,8 +140,10 @@ async def start_worker(parts: WorkerParts) -> Worker:
     epochs = Epochs(page, control, purges)
     writer = StoreWriter(parts.environments, page, parts.spawn, parts.reactor)
     reader = StoreReader(parts.environments, page, writer.damaged)
-    client = Client(LoopDialer(parts.loop), timers, config.upstream)
+    trust = None if config.siblings is None else SiblingTrust.of(config.siblings)
+    client = Client(LoopDialer(parts.loop), timers, config.upstream, siblings=trust)
     book = _follow_addresses(parts)
+    applied = Applied(LogName(config.node.id, parts.environments.incarnation), control.applied, lambda: page.epoch)
     standing = Standing(page.health, parts.channel.notify, timers, config.upstream)
     parts.channel.on("ejected", standing.told_ejected)
     sender = Sender(reader, page)
@@ -141,11 +153,24 @@ async def start_worker(parts: WorkerParts) -> Worker:
         rows = rows_of((selector.canonical for selector in selectors), PurgeMode.DELETE)
         await parts.channel.call("invalidate", rows=[(canonical.hex(), key, mode) for canonical, key, mode in rows])
 
+    def siblings(outlet: Outlet) -> SiblingsAsked:
+        return SiblingsAsked.of(
+            config.node.id,
+            homes_of(config),
+            {origin.sibling: origin for origin in content_origins(config)},
+            book,
+            outlet,
+            applied.positions,
+            lambda: page.fresh_until <= boot_clock(),
+        )
+
     keep = Keep(epochs, timers, kept_octets(config.store.size, parts.count))
     fills = Fills(
         reader,
         writer,
-        Attempts.of(client, book, standing, config.upstream, timers, page),
+        Attempts.of(
+            client, book, standing, config.upstream, timers, page, siblings if config.siblings is not None else None
+        ),
         epochs,
         keep,
         sender,
@@ -167,7 +192,23 @@ async def start_worker(parts: WorkerParts) -> Worker:
         b"1.1 " + node_token(config.node.id),
         lambda refuse: status_fields.refusal(None, node_id, refuse),
     )
-    node = Node(sites, reader, writer, page, epochs, sender, fills, owners, node_id, time.time, boot_clock, purging)
+    node = Node(
+        sites,
+        reader,
+        writer,
+        page,
+        epochs,
+        sender,
+        fills,
+        owners,
+        node_id,
+        time.time,
+        boot_clock,
+        timers,
+        applied,
+        lambda sibling: parts.channel.notify("behind", sibling=sibling),
+        purging,
+    )
     access = _access_log(parts)
 
     def refusal(status: int, detail: str) -> tuple[bytes, bytes]:
@@ -193,16 +234,36 @@ async def start_worker(parts: WorkerParts) -> Worker:
     servers = [await start_server(parts.loop, public, sock, tls) for sock in parts.sockets]
     if parts.owner_socket is not None:
         servers.append(await start_server(parts.loop, owned, parts.owner_socket))
-    public.start()
-    owned.start()
+    listeners = [public, owned]
+    if parts.content and config.siblings is not None:
+        content = Listener(
+            answer=node.answer_sibling,
+            limits=config.limits,
+            counters=UNCOUNTED,
+            timers=timers,
+            soon=parts.loop.call_soon,
+            secure=True,
+            trusted=True,
+            wall=time.time,
+            refusal=lambda status, detail: status_fields.refusal(
+                None, node_id, marked(Refuse(status, detail, close=True))
+            ),
+            make=Guests(acquainted(config), Problems(timers)).connection,
+        )
+        context = server_context(config.siblings)
+        servers += [await start_server(parts.loop, content, sock, context) for sock in parts.content]
+        listeners.append(content)
+    for each in listeners:
+        each.start()
     # Everything made so far lives as long as the worker: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    return Worker(writer, client, standing, keep, public, owned, access, servers)
+    return Worker(writer, client, standing, keep, listeners, access, servers)
 
 
 def _follow_addresses(parts: WorkerParts) -> AddressBook:
     origins: list[Origin] = [parse_origin(url) for site in parts.config.sites for url in site.origins]
+    origins += content_origins(parts.config)
     book = AddressBook()
     parts.channel.on("addresses", lambda **document: book.update(document, origins))
     return book

@@ -45,6 +45,10 @@ _WORKER: dict[Counter, tuple[str, str]] = {
     Counter.MOVES: ("moves", "Requests that went on to another address before anything was sent"),
     Counter.RESUMES: ("resumes", "Contents whose rest was asked for, after they broke off"),
     Counter.RESUMED: ("resumed_contents", "Contents that were complete after that"),
+    Counter.SIBLING_ASKS: ("sibling_asks", "Look-ups of content sent to siblings"),
+    Counter.SIBLING_ANSWERS: ("sibling_answers", "Look-ups that a sibling had an answer to"),
+    Counter.SIBLING_LOOK_UPS: ("sibling_look_ups", "Look-ups that siblings sent here"),
+    Counter.SIBLING_HITS: ("sibling_hits", "Siblings' look-ups answered from the store"),
 }
 
 

@@ -10,8 +10,11 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, fail
 
 from edgecache.fills.continuing import Continuing
-from edgecache.fills.quest import Outlet, Quest
+from edgecache.fills.homes import LookUp, SiblingsAsked
+from edgecache.fills.quest import ELSEWHERE, Outlet, Quest
 from edgecache.rules.allowance import Allowance, Ticket
+from edgecache.rules.asking import Asked
+from edgecache.rules.decisions import Forward
 from edgecache.rules.hedging import Latencies
 from edgecache.rules.resuming import Broken, Rest, on_answer, rest_of
 from edgecache.rules.routing import candidates
@@ -22,7 +25,7 @@ from edgecache.upstream.responses import Response
 from edgecache.upstream.standing import Standing
 from edgecache.words.config import Policy, UpstreamSettings
 from edgecache.words.counters import Counter
-from edgecache.words.errors import ResolveFailed
+from edgecache.words.errors import ResolveFailed, UpstreamFailed
 from edgecache.words.messages import Head, Outbound
 from edgecache.words.ports import Counts, Timers
 from edgecache.words.reasons import Outcome
@@ -45,6 +48,7 @@ class Attempts:
     _latencies: dict[int, Latencies] = field(factory=dict)
     _origins: dict[int, tuple[Origin, ...]] = field(factory=dict)
     _turn: int = 0
+    _siblings: SiblingsAsked | None = None
 
     @classmethod
     def of(
@@ -55,12 +59,22 @@ class Attempts:
         settings: UpstreamSettings,
         timers: Timers,
         counts: Counts,
+        siblings: Callable[[Outlet], SiblingsAsked] | None = None,
     ) -> Attempts:
-        """:param standing: tells it of ejections from now on."""
+        """
+        :param standing: tells it of ejections from now on.
+        :param siblings: makes them what can be asked besides the origins; ``None``: there are none.
+        """
         allowance = Allowance(settings.attempt_share, settings.attempt_least, settings.hedge_share)
         attempts = cls(book, Outlet(client, standing, settings, timers, counts), allowance)
+        if siblings is not None:
+            attempts._siblings = siblings(attempts._outlet)
         standing.on_ejected(attempts._ejected)
         return attempts
+
+    def look_up(self, asked: Asked, forward: Forward) -> LookUp | None:
+        """See :meth:`edgecache.fills.homes.SiblingsAsked.look_up`."""
+        return None if self._siblings is None else self._siblings.look_up(asked, forward)
 
     async def ask(
         self,
@@ -69,24 +83,27 @@ class Attempts:
         interim: Callable[[Head], None] | None,
         avoid: frozenset[Address] = frozenset(),
         broken: Broken | None = None,
+        look_up: LookUp | None = None,
+        seconds: float | None = None,
     ) -> Continuing:
         """
         :param avoid: asked only when all others have failed.
         :param broken: what came of an earlier response to ``outbound``. Its rest is asked for;
             :attr:`~edgecache.fills.continuing.Continuing.begun` tells whether it comes, or another response.
+        :param look_up: siblings may be asked as well: the home before the origin, others when that gives nothing.
+        :param seconds: to the head, instead of ``first_byte_seconds`` if that is more.
         :return: the first usable response, or an origin's own 502, 503 or 504; if its content breaks off, the rest
             comes from another address wherever that is possible.
         :raises UpstreamFailed: of the last address tried.
         """
-        addresses = self._candidates(site)
-        if avoid:
-            addresses.sort(key=avoid.__contains__)
-        if not addresses:
-            raise ResolveFailed(self._names(site), 0.0, "no address of it is known")
         asking = outbound if broken is None else rest_of(outbound, broken.known, broken.received)
+        if look_up is not None and broken is not None:
+            look_up = look_up.after(broken)
+        within = self._outlet.settings.first_byte_seconds
+        until = self._outlet.timers.seconds() + (within if seconds is None else min(within, seconds))
         ticket = self._allowance.ticket()
         try:
-            response = await self._quest(site, asking, interim, addresses, ticket).start()
+            response = await self._head(site, asking, interim, avoid, ticket, look_up, until)
         except BaseException:
             ticket.close()
             raise
@@ -106,6 +123,56 @@ class Attempts:
         if isinstance(fitting, Rest):
             continuing.go_on_from(broken, fitting)
         return continuing
+
+    async def _head(
+        self,
+        site: Site,
+        outbound: Outbound,
+        interim: Callable[[Head], None] | None,
+        avoid: frozenset[Address],
+        ticket: Ticket,
+        look_up: LookUp | None,
+        until: float,
+    ) -> Response:
+        """The home, the origin, what others have stored: the first that has something good."""
+        siblings = self._siblings
+        if siblings is None or look_up is None:
+            return await self._from_origin(site, outbound, interim, avoid, ticket, until)
+        if look_up.home:
+            response = await siblings.home(look_up, interim, until, avoid)
+            if response is not None:
+                return response
+        try:
+            response = await self._from_origin(site, outbound, interim, avoid, ticket, until)
+        except UpstreamFailed:
+            copy = await siblings.copy(look_up, avoid)
+            if copy is None:
+                raise
+            return copy
+        if response.head.status not in ELSEWHERE:
+            return response
+        copy = await siblings.copy(look_up, avoid)
+        if copy is None:
+            return response
+        response.cancel()
+        return copy
+
+    async def _from_origin(
+        self,
+        site: Site,
+        outbound: Outbound,
+        interim: Callable[[Head], None] | None,
+        avoid: frozenset[Address],
+        ticket: Ticket,
+        until: float,
+    ) -> Response:
+        addresses = self._candidates(site)
+        if avoid:
+            addresses.sort(key=avoid.__contains__)
+        if not addresses:
+            raise ResolveFailed(self._names(site), 0.0, "no address of it is known")
+        within = max(0.0, until - self._outlet.timers.seconds())
+        return await self._quest(site, outbound, interim, addresses, ticket, within).start()
 
     def continued(self, site: Site, outbound: Outbound, response: Response) -> Response:
         """
@@ -138,7 +205,8 @@ class Attempts:
         left = [address for address in self._candidates(site) if address not in tried]
         if not left:
             return fail(ResolveFailed(self._names(site), 0.0, "every address was asked for the rest"))
-        quest = self._quest(site, outbound, None, left, ticket)
+        # A client sits there with half a content: it should hear of the end in good time, if this is the end.
+        quest = self._quest(site, outbound, None, left, ticket, self._outlet.settings.head_seconds)
 
         def give_up(_: object) -> None:
             ticket.stay()
@@ -158,6 +226,7 @@ class Attempts:
         interim: Callable[[Head], None] | None,
         addresses: list[Address],
         ticket: Ticket,
+        within: float | None = None,
     ) -> Quest:
         latencies = self._latencies.get(site.id)
         if latencies is None:
@@ -165,7 +234,7 @@ class Attempts:
         better: frozenset[Address] = frozenset()
         if site.settings.policy is Policy.FALLBACK:
             better = frozenset(self._book.of(self._origins_of(site)[0]))
-        return Quest(self._outlet, outbound, interim, deque(addresses), ticket, latencies, better)
+        return Quest(self._outlet, outbound, interim, deque(addresses), ticket, latencies, better, within)
 
     def _candidates(self, site: Site) -> list[Address]:
         self._turn += 1

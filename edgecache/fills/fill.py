@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
@@ -16,6 +16,7 @@ from edgecache.fills.waiting import Waiters
 from edgecache.processes.background import background
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Again, Forward, Freshen, Pass, ServeStale, Store
+from edgecache.rules.lookups import Told, stripped, told_by
 from edgecache.rules.outbound import interim_head, outbound
 from edgecache.rules.policy import invalidated, may_share, on_response
 from edgecache.rules.presenting import complete
@@ -77,6 +78,7 @@ class Fill:
     _writer: ContentWriter = field(init=False)
     _response: Continuing = field(init=False)
     _asking: Deferred[Continuing] | None = None
+    _asks_home: bool = False
     # What an earlier fill has brought: yet to be used; used.
     _kept: Kept | None = None
     _used: Kept | None = None
@@ -86,6 +88,9 @@ class Fill:
     def joinable_by(self, asked: Asked, now: float) -> bool:
         """Does nothing that is known so far keep ``asked`` from having this response?"""
         if self.phase is Phase.ENDED:
+            return False
+        if asked.sibling is not None and self._asks_home and self.phase is Phase.ASKING:
+            # Whom we ask may in turn be waiting for whoever asks us.
             return False
         plan = self._plan
         if plan is not None:
@@ -124,8 +129,20 @@ class Fill:
         if self.registered is not None:
             self._kept = self._fills.keep.take(self.registered, self.leader)
         broken = None if self._kept is None else self._kept.broken
+        # After the floor was taken, which it has to cover.
+        look_up = self._fills.siblings(self.leader, self.forward) if self.registered is not None else None
+        self._asks_home = look_up is not None and look_up.home
+        sibling = self.leader.sibling
         self._asking = Deferred.fromCoroutine(
-            self._fills.attempts.ask(self.leader.site, asking, self._interim, self.avoid, broken)
+            self._fills.attempts.ask(
+                self.leader.site,
+                asking,
+                self._interim,
+                self.avoid,
+                broken,
+                look_up,
+                None if sibling is None else sibling.budget_seconds,
+            )
         )
         if self.registered is None and first is not None:
             first.downstream.on_gone(self)
@@ -145,6 +162,7 @@ class Fill:
             if selectors:
                 # Before the client hears of it: its next request must not be answered from before.
                 await self._fills.invalidate(selectors)
+        told = self._told(response)
         decision = on_response(
             self.leader,
             self.forward,
@@ -154,7 +172,8 @@ class Fill:
             requested_at=requested_at,
             responded_at=self._fills.clock(),
             floor=self.floor,
-            fallback=_is_fallback(self.leader.site, response),
+            fallback=_is_fallback(self.leader.site, response) if told is None else told.fallback,
+            told=told,
         )
         match decision:
             case Store():
@@ -174,6 +193,12 @@ class Fill:
             case Pass():
                 await self._pass(decision, response)
 
+    def _told(self, response: Continuing) -> Told | None:
+        """:return: what the sibling whose response it is says of it; from here on its head is like any other."""
+        told = told_by(response.head) if response.address.origin.sibling else None
+        response.head = stripped(response.head)
+        return told
+
     def wake(self) -> None:
         """The only client of a request that nobody can join has left before its answer: give it up."""
         if self._asking is not None:
@@ -188,6 +213,8 @@ class Fill:
     # What may become of the response
 
     def _store(self, plan: Store, response: Continuing) -> None:
+        if self._kept is not None and response.begun:
+            plan = _named_also(plan, self._kept.plan.stored.selectors)
         size = plan.stored.size
         self._plan, self._response = plan, response
         self.phase = Phase.STREAMING
@@ -323,6 +350,18 @@ class Fill:
         """Nobody joins any longer."""
         self.phase = Phase.ENDED
         self._fills.forget(self)
+
+
+def _named_also(plan: Store, selectors: tuple[int, ...]) -> Store:
+    """A sibling may have told more of it, when it began, than its head says."""
+    known = plan.stored.selectors
+    more = tuple(one for one in selectors if one not in known)
+    if not more:
+        return plan
+    stored = evolve(plan.stored, selectors=known + more)
+    return evolve(
+        plan, stored=stored, own=stored if plan.own is plan.stored else evolve(plan.own, selectors=known + more)
+    )
 
 
 def _is_fallback(site: Site, response: Response) -> bool:

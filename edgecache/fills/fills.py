@@ -9,6 +9,7 @@ from attrs import define, evolve, field
 
 from edgecache.fills.attempts import Attempts
 from edgecache.fills.fill import Fill
+from edgecache.fills.homes import LookUp
 from edgecache.fills.keeping import Keep
 from edgecache.fills.sending import Sender
 from edgecache.fills.waiting import Waiter, Waiters
@@ -19,6 +20,7 @@ from edgecache.rules.decisions import Forward, Refuse, Reuse
 from edgecache.rules.outbound import outbound
 from edgecache.rules.policy import stale_first
 from edgecache.rules.selectors import Selector
+from edgecache.rules.siblinghood import marked
 from edgecache.store.epochs import Epochs
 from edgecache.store.reading import StoreReader
 from edgecache.store.writing import StoreWriter
@@ -26,7 +28,7 @@ from edgecache.upstream.addresses import Address
 from edgecache.upstream.responses import Response
 from edgecache.words.counters import Counter
 from edgecache.words.ports import Counts, Downstream
-from edgecache.words.reasons import ForwardReason
+from edgecache.words.reasons import ForwardReason, PurgeMode
 from edgecache.words.stored import Stored, Variants
 
 UNSHAREABLE_SECONDS = 120.0
@@ -120,6 +122,14 @@ class Fills:
         """:return: what makes the owner's response to ``asked`` go on from an origin, should the owner die."""
         return partial(self.attempts.continued, asked.site, outbound(asked, forward))
 
+    def siblings(self, asked: Asked, forward: Forward) -> LookUp | None:
+        """:return: what siblings may be asked for a fill whose floor is taken."""
+        url = asked.selectors[1:2]
+        # Only ours were told of a local invalidation (RFC 9111 §4.4): a sibling may have what was there before.
+        if self.epochs.lately(url) is PurgeMode.DELETE:
+            return None
+        return self.attempts.look_up(asked, forward)
+
     def remember_unshareable(self, key_hash: bytes) -> None:
         """The response for this key may not be shared: let nobody queue for it for a while."""
         self._unshareable.pop(key_hash, None)
@@ -141,7 +151,10 @@ class Fills:
 
     def refuse(self, asked: Asked, refuse: Refuse, downstream: Downstream, reason: ForwardReason | None = None) -> None:
         """Answer with an error of ours."""
-        self.counts.add(Counter.REFUSED)
+        if asked.sibling is None:
+            self.counts.add(Counter.REFUSED)
+        else:
+            refuse = marked(refuse)
         cache_status = b"" if reason is None else status_fields.forwarded(asked.site, reason)
         head, content = status_fields.refusal(asked.site, self.node_id, refuse, cache_status)
         if refuse.close:

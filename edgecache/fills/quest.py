@@ -92,6 +92,7 @@ class Quest:
     See the module.
 
     :ivar better: those that others may not be asked beside, only after (a fallback is no equal); none: all are equals.
+    :ivar within: seconds for all of it; ``None``: ``first_byte_seconds``. With content there is no limit.
     :ivar result: fires with the response, or with the origin's own 502, 503 or 504 if nothing better was to be had;
         fails with the last :class:`~edgecache.words.errors.UpstreamFailed`, or with what the content of the request
         failed with. Cancelling ends it.
@@ -104,6 +105,7 @@ class Quest:
     _ticket: Ticket
     _latencies: Latencies
     _better: frozenset[Address] = frozenset()
+    _within: float | None = None
     _until: float = field(init=False)
     result: Deferred[Response] = field(init=False)
     _attempts: list[Attempt] = field(factory=list)
@@ -114,7 +116,9 @@ class Quest:
 
     def __attrs_post_init__(self) -> None:
         self.result = Deferred(lambda _: self._end())
-        seconds = inf if self._outbound.content is not None else self._outlet.settings.first_byte_seconds
+        seconds = self._outlet.settings.first_byte_seconds if self._within is None else self._within
+        if self._outbound.content is not None:
+            seconds = inf
         self._until = self._outlet.timers.seconds() + seconds
 
     def start(self) -> Deferred[Response]:

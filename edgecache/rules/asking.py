@@ -11,6 +11,7 @@ from edgecache.rules.decisions import Refuse
 from edgecache.rules.directives import NONE, RequestDirectives, request_directives
 from edgecache.rules.fields import members, named_by_connection
 from edgecache.rules.indexpaths import is_file, page_accept
+from edgecache.rules.lookups import INTERNAL, REFUSED, FromSibling, from_sibling
 from edgecache.rules.negotiation import accepts_gzip, ranked
 from edgecache.rules.selectors import selectors_of_target
 from edgecache.rules.sites import Site, Sites
@@ -37,6 +38,7 @@ class Asked:
     :ivar selectors: hashes of all, its URL, its path prefixes: what a purge can name before the head is known.
     :ivar upstream_fields: end-to-end fields to send for a fill: without conditions and Range.
     :ivar own_fields: likewise for a request that is forwarded on its own: with them.
+    :ivar sibling: set for a look-up by a sibling.
     :ivar variants: memo of :mod:`edgecache.rules.varying`.
     """
 
@@ -59,14 +61,12 @@ class Asked:
     selectors: tuple[int, ...]
     upstream_fields: Fields
     own_fields: Fields
+    sibling: FromSibling | None = None
     variants: dict[tuple[bytes, ...], bytes] = field(factory=dict)
 
 
 _NOT_SENT = frozenset((b"host", b"content-length", b"expect", b"http2-settings"))
 """Besides hop-by-hop fields: the upstream's own, or framing, or for us."""
-
-INTERNAL = b"edgecache-"
-"""Fields between our own workers and nodes begin so; nobody else gets or sends them."""
 
 _NOT_SHARED = CONDITION_FIELDS | {b"range"}
 
@@ -84,6 +84,10 @@ def ask(request: Request, sites: Sites) -> Asked | Refuse:
     refused = _refused(request, site)
     if refused is not None:
         return refused
+    try:
+        sibling = from_sibling(request.fields)
+    except ValueError as error:
+        return Refuse(400, str(error), fields=((REFUSED, b"malformed"),), close=True)
     method = request.method
     readable = method in (b"GET", b"HEAD")
     joinable = readable and not request.has_content
@@ -126,6 +130,7 @@ def ask(request: Request, sites: Sites) -> Asked | Refuse:
         selectors=selectors_of_target(site.id, request.target),
         upstream_fields=upstream,
         own_fields=own,
+        sibling=sibling,
     )
 
 

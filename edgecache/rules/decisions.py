@@ -43,6 +43,7 @@ class Forward:
     :ivar no_cache: the request carries ``Cache-Control: no-cache``, so that no cache on the way answers
         it from before a purge.
     :ivar stale_allowed: ``stored`` may be served stale if no upstream gives a good answer.
+    :ivar at_origin: no sibling is to be asked: it may not know why what it has is not good any more.
     """
 
     reason: ForwardReason
@@ -50,6 +51,7 @@ class Forward:
     alone: bool = False
     no_cache: bool = False
     stale_allowed: bool = False
+    at_origin: bool = False
 
 
 @define(eq=False)

@@ -24,7 +24,7 @@ def outbound(asked: Asked, forward: Forward, *, content: Source | None = None) -
     if forward.no_cache:
         fields = without(fields, (b"cache-control", b"pragma")) + _NO_CACHE
     if forward.stored is not None and not forward.alone:
-        fields = fields + _conditions(forward.stored)
+        fields = fields + conditions_for(forward.stored)
     request = asked.request
     return Outbound(
         method=request.method,
@@ -45,8 +45,8 @@ def _target(asked: Asked) -> bytes:
     return settings.simple_path.encode("ascii") + target.removeprefix(below) if target.startswith(below) else target
 
 
-def _conditions(stored: Stored) -> Fields:
-    """RFC 9111 §4.3.1: the validators exactly as they were received."""
+def conditions_for(stored: Stored) -> Fields:
+    """:return: what validates ``stored``: its validators exactly as they were received (RFC 9111 §4.3.1)."""
     found: Fields = []
     if stored.etag:
         found.append((b"if-none-match", stored.etag))

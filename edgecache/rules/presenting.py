@@ -17,6 +17,7 @@ from edgecache.rules.decisions import (
     Whole,
 )
 from edgecache.rules.fields import is_strong, opaque_tag, parsed, serialised
+from edgecache.rules.siblinghood import record_lines
 from edgecache.rules.storing import length_line
 from edgecache.words.messages import without
 from edgecache.words.stored import Stored
@@ -86,6 +87,8 @@ def head_of(asked: Asked, stored: Stored, presentation: Presentation, *, age: in
     else:
         assert type(presentation) is Unsatisfiable
         head = _unsatisfiable_head(asked, stored)
+    if asked.sibling is not None:
+        head += record_lines(asked, stored, max(age, 0))
     if age < 0:
         return b"%bcache-status: %b\r\n" % (head, cache_status)
     return b"%bage: %d\r\ncache-status: %b\r\n" % (head, age, cache_status)

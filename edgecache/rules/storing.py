@@ -11,6 +11,7 @@ from edgecache.rules.decisions import Again, Forward, Freshen, OnResponse, Pass,
 from edgecache.rules.directives import ResponseDirectives, response_directives
 from edgecache.rules.fields import named_by_connection, opaque_tag, parsed, serialised
 from edgecache.rules.freshness import HEURISTICALLY_CACHEABLE, Freshness, date_of, freshness_of
+from edgecache.rules.lookups import Told
 from edgecache.rules.reusing import RETRY_AFTER, stale_reuse
 from edgecache.rules.selectors import MAX_TAGS, tag_selector
 from edgecache.rules.tags import TAG_FIELDS, has_tags, tags_of, tags_of_path
@@ -44,6 +45,7 @@ def on_response(
     responded_at: float,
     floor: int,
     fallback: bool = False,
+    told: Told | None = None,
 ) -> OnResponse:
     """
     What becomes of an upstream's final response?
@@ -57,6 +59,7 @@ def on_response(
     :param responded_at: wall time when the head had come.
     :param floor: the epoch taken before the upstream was contacted.
     :param fallback: it comes from an origin that only stands in for a better one.
+    :param told: by the sibling whose response it is; ``None``: it is an origin's.
     """
     stored = forward.stored
     kept = stored is not None and fallback and fallbacks.is_better(stored)
@@ -77,16 +80,26 @@ def on_response(
     if not asked.joinable or forward.alone:
         return _passed(asked, head, length, responded_at)
     if head.status == 304 and stored is not None:
-        return _freshened(asked, forward, stored, head, requested_at, responded_at, floor, fallback)
+        return _freshened(asked, forward, stored, head, requested_at, responded_at, floor, fallback, told)
     directives = response_directives(head.fields)
     freshness = freshness_of(asked.site, asked.file, head, directives, requested_at, responded_at)
+    unknown = told is not None and told.selectors is None
+    if told is not None:
+        freshness = _as_told(freshness, told, responded_at)
     names = nominated(head)
     tags = _tags(asked, head)
     seconds = asked.site.settings.fallback_seconds
     worse = kept or (stored is not None and head.status >= 500 and fallbacks.is_good(stored))
     # Cut short, it would look just the same (DESIGN 8).
     unsure = delimited_by_close and length is None
-    if worse or unsure or names is None or len(tags) > MAX_TAGS or not storable(asked, head, directives, freshness):
+    if (
+        worse
+        or unsure
+        or unknown
+        or names is None
+        or len(tags) > MAX_TAGS
+        or not storable(asked, head, directives, freshness)
+    ):
         remember = head.status < 500 and head.status not in (206, 304) and not fallback
         superseded = None if stored is None or worse or not _supersedes(head.status) else _never_stale(stored)
         if fallback:
@@ -114,7 +127,7 @@ def on_response(
         etag=head.get(b"etag") or b"",
         size=size,
         content_id=b"",
-        selectors=asked.selectors + tuple(tag_selector(asked.site.id, tag) for tag in tags),
+        selectors=_selectors(asked, tags, told),
         head=_stored_head(asked, head, size, responded_at, frozenset()),
         variant=variant,
     )
@@ -126,6 +139,23 @@ def on_response(
         own = fallbacks.limited(own, responded_at, seconds)
         others = own if shared else fallbacks.limited(others, responded_at, seconds)
     return Store(others, variant_hash(asked.key_hash, variant), names or None, own)
+
+
+def _as_told(freshness: Freshness, told: Told, responded_at: float) -> Freshness:
+    """A page's lifetime counts from when we got it, and a fallback's is shorter: at the sibling it began earlier."""
+    until = responded_at + told.fresh_seconds
+    if freshness.fresh_until <= until:
+        return freshness
+    window = freshness.stale_while_revalidate_until - freshness.fresh_until
+    return evolve(freshness, fresh_until=until, stale_while_revalidate_until=until + window)
+
+
+def _selectors(asked: Asked, tags: list[bytes], told: Told | None) -> tuple[int, ...]:
+    """A sibling's response has its tags no more, but says by what else it can be named."""
+    own = asked.selectors + tuple(tag_selector(asked.site.id, tag) for tag in tags)
+    if told is None or not told.selectors:
+        return own
+    return tuple(dict.fromkeys(own + told.selectors))
 
 
 def storable(asked: Asked, head: Head, directives: ResponseDirectives, freshness: Freshness) -> bool:
@@ -271,6 +301,7 @@ def _freshened(
     responded_at: float,
     floor: int,
     fallback: bool,
+    told: Told | None,
 ) -> Freshen | Again:
     kept = fallback and fallbacks.is_better(stored)
     # A better origin's 304 may mean only that a date of the fallback's is later than its own.
@@ -282,7 +313,7 @@ def _freshened(
         # Of a purge since then it knows nothing: the floor stays, and so does all that the better origin said.
         fresh = evolve(stored, fresh_until=responded_at + seconds, stale_while_revalidate_until=responded_at + seconds)
     else:
-        fresh = updated(asked, stored, head, requested_at, responded_at, floor)
+        fresh = updated(asked, stored, head, requested_at, responded_at, floor, told)
         if fallback:
             fresh = fallbacks.limited(fresh, responded_at, seconds)
     return Freshen(fresh, variant_hash(asked.key_hash, stored.variant))
@@ -305,7 +336,15 @@ def _is_about(stored: Stored, head: Head) -> bool:
     return True
 
 
-def updated(asked: Asked, stored: Stored, head: Head, requested_at: float, responded_at: float, floor: int) -> Stored:
+def updated(
+    asked: Asked,
+    stored: Stored,
+    head: Head,
+    requested_at: float,
+    responded_at: float,
+    floor: int,
+    told: Told | None = None,
+) -> Stored:
     """:return: ``stored`` with the fields of a 304, or of a HEAD's 200, and fresh from now on (RFC 9111 §3.2)."""
     # What named_by_connection says of the stored fields was done when they were stored.
     ignored = named_by_connection(head.fields) | _NOT_UPDATED
@@ -325,6 +364,8 @@ def updated(asked: Asked, stored: Stored, head: Head, requested_at: float, respo
         whole.fields.append((b"via", via))
     directives = response_directives(whole.fields)
     freshness = freshness_of(site, asked.file, whole, directives, requested_at, responded_at)
+    if told is not None:
+        freshness = _as_told(freshness, told, responded_at)
     flags = freshness.flags | (stored.flags & (~_OF_FRESHNESS if says or not page else ~0))
     if (directives.no_store and not directives.must_understand) or directives.private:
         # It is good for this request; but it must not be used again.
@@ -333,6 +374,8 @@ def updated(asked: Asked, stored: Stored, head: Head, requested_at: float, respo
     if has_tags(head.fields):
         tags = _tags(asked, head)[:MAX_TAGS]
         selectors = asked.selectors + tuple(tag_selector(site.id, tag) for tag in tags)
+    if told is not None and told.selectors is not None:
+        selectors = _selectors(asked, [], told)
     return evolve(
         stored,
         flags=int(flags),

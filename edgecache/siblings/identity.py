@@ -95,7 +95,7 @@ def check_peer_der(octets: bytes | None, node_id: str, host: str) -> None:
 
     :raises BadCertificate: there is no certificate, or not that one.
     """
-    check_peer(_parsed(octets), node_id, host)
+    check_peer(certificate_of(octets), node_id, host)
 
 
 def named_id_der(octets: bytes | None) -> str:
@@ -104,10 +104,14 @@ def named_id_der(octets: bytes | None) -> str:
 
     :raises BadCertificate: there is no certificate, or it names no node.
     """
-    return named_id(_parsed(octets))
+    return named_id(certificate_of(octets))
 
 
-def _parsed(octets: bytes | None) -> x509.Certificate:
+def certificate_of(octets: bytes | None) -> x509.Certificate:
+    """
+    :param octets: ``ssl_object.getpeercert(True)``.
+    :raises BadCertificate: there is none, or it is malformed.
+    """
     if octets is None:
         raise BadCertificate("there is no certificate")
     try:

@@ -84,6 +84,10 @@ class Epochs:
             return table.since(selectors, floor)
         return self._control.since(selectors, floor)
 
+    def lately(self, selectors: tuple[int, ...]) -> PurgeMode | None:
+        """:return: the strictest purge of any of ``selectors`` among the epochs in memory."""
+        return self.matching(selectors, max(self._table.window_start, self._page.trimmed))
+
     def is_old(self, stored: Stored) -> bool:
         """Must ``stored`` be looked up in control on every hit, so that raising its floor pays?"""
         return stored.floor < self._table.window_start

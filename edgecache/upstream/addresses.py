@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from edgecache.words.endpoints import Endpoint
 from edgecache.words.errors import ConfigError
@@ -31,6 +31,8 @@ class Origin:
     :ivar prefix: path put before every target, ``b""`` or ``b"/path"`` without a final slash.
     :ivar authority: value of the Host field: the port only where it is not the scheme's own.
     :ivar authorization: value of an Authorization field made of the URL's credentials, never shown.
+    :ivar sibling: id of the node that this is; ``""`` for all others. A sibling is an upstream like any other, but is
+        known by its certificate, asked without a proxy, and not charged for what may be behind it.
     """
 
     scheme: str
@@ -39,6 +41,7 @@ class Origin:
     prefix: bytes = b""
     authority: bytes = b""
     authorization: bytes | None = field(default=None, repr=False)
+    sibling: str = ""
 
     @property
     def name(self) -> str:
@@ -83,6 +86,14 @@ def parse_origin(url: str) -> Origin:
         authority.encode("ascii"),
         authorization,
     )
+
+
+def sibling_origin(node_id: str, url: str) -> Origin:
+    """
+    :param url: its ``content_url``.
+    :raises ConfigError: it cannot be one.
+    """
+    return evolve(parse_origin(url), sibling=node_id)
 
 
 @frozen(cache_hash=True)

@@ -6,10 +6,11 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.python.failure import Failure
 
-from edgecache.upstream.addresses import Address
+from edgecache.upstream.addresses import Address, Origin
 from edgecache.upstream.connection import Connection
 from edgecache.upstream.dialing import Dialer
 from edgecache.upstream.exchange import Exchange
@@ -17,7 +18,7 @@ from edgecache.upstream.pool import Pool
 from edgecache.upstream.proxying import ProxyRefused, tunnel
 from edgecache.upstream.requests import serialise
 from edgecache.upstream.responses import Response
-from edgecache.upstream.tls import check_name, client_context, reason
+from edgecache.upstream.tls import Trust, check_name, client_context, reason
 from edgecache.words.config import UpstreamSettings
 from edgecache.words.endpoints import ProxyURL, proxy_url
 from edgecache.words.errors import (
@@ -32,6 +33,13 @@ from edgecache.words.errors import (
 from edgecache.words.messages import Head, Outbound
 from edgecache.words.ports import Timers
 
+_SIBLING_STALL = 1.0
+"""A sibling whose own upstream stalls goes on elsewhere; for that it has so much longer than an origin."""
+_SIBLING_INTERIMS = 64
+"""It says once a second that it is still at it, and passes its origin's interim responses on."""
+_SIBLING_IDLE_SECONDS = 30.0
+"""It keeps idle connections longer than strangers do."""
+
 
 class Client:
     """
@@ -42,6 +50,7 @@ class Client:
     :param settings: deadlines, caps, TLS, and the proxy if there is one.
     :param context: for ``https`` origins; made of ``settings`` when first needed
         (it takes megabytes), so call :func:`~edgecache.upstream.tls.client_context` to check at start.
+    :param siblings: how they are known; without it none is reached.
     """
 
     def __init__(
@@ -50,11 +59,19 @@ class Client:
         timers: Timers,
         settings: UpstreamSettings,
         context: ssl.SSLContext | None = None,
+        siblings: Trust | None = None,
     ) -> None:
         self._dialer = dialer
         self._timers = timers
         self._settings = settings
         self._context = context
+        self._siblings = siblings
+        self._towards_siblings = evolve(
+            settings,
+            stall_seconds=settings.stall_seconds + _SIBLING_STALL,
+            interim_responses=settings.interim_responses + _SIBLING_INTERIMS,
+            idle_seconds=_SIBLING_IDLE_SECONDS,
+        )
         self._proxy = None if settings.proxy is None else proxy_url(settings.proxy.value)
         self._pools: dict[Address, Pool] = {}
         self._dialing: dict[Exchange, Deferred[None]] = {}
@@ -96,7 +113,8 @@ class Client:
         if pool.awaited >= self._settings.awaited_heads and address.path is None:
             return fail(UpstreamBusy(address.name, 0.0))
         pool.awaited += 1
-        exchange = Exchange(self, address, outbound, self._settings, self._timers.seconds, interim, head_seconds)
+        settings = self._of(address)
+        exchange = Exchange(self, address, outbound, settings, self._timers.seconds, interim, head_seconds)
         self._running.add(exchange)
         connection = None if fresh else pool.take(exchange.requested_at)
         if connection is not None:
@@ -158,8 +176,15 @@ class Client:
     def _pool(self, address: Address) -> Pool:
         pool = self._pools.get(address)
         if pool is None:
-            pool = self._pools[address] = Pool(address, self._settings)
+            pool = self._pools[address] = Pool(address, self._of(address))
         return pool
+
+    def _of(self, address: Address) -> UpstreamSettings:
+        return self._towards_siblings if address.origin.sibling else self._settings
+
+    def _by_proxy(self, address: Address) -> ProxyURL | None:
+        """:return: the way to ``address``, ``None`` where it is reached straight."""
+        return None if address.path is not None or address.origin.sibling else self._proxy
 
     def _discard(self, connection: Connection) -> None:
         """An idle connection was lost, or has been idle long enough."""
@@ -188,8 +213,9 @@ class Client:
                     # It made its own asker leave.
                     connection.close()
                     return
-            if self._proxy is not None and address.path is None:
-                await self._tunnel(connection, exchange, self._proxy)
+            proxy = self._by_proxy(address)
+            if proxy is not None:
+                await self._tunnel(connection, exchange, proxy)
             if address.origin.scheme == "https" and address.path is None:
                 await self._secure(connection, exchange)
         except UpstreamFailed as failure:
@@ -221,9 +247,8 @@ class Client:
 
     def _blaming(self, problem: str, exchange: Exchange) -> str:
         """:return: ``problem``, and whose it is where that is not the origin's."""
-        if self._proxy is None or exchange.address.path is not None:
-            return problem
-        return f"proxy {self._proxy.name}: {problem}"
+        proxy = self._by_proxy(exchange.address)
+        return problem if proxy is None else f"proxy {proxy.name}: {problem}"
 
     async def _tunnel(self, connection: Connection, exchange: Exchange, proxy: ProxyURL) -> None:
         """Connecting goes on, from the proxy to the origin, within the same deadline."""
@@ -240,17 +265,19 @@ class Client:
 
     async def _secure(self, connection: Connection, exchange: Exchange) -> None:
         assert connection.transport is not None
-        name, host = exchange.address.name, exchange.address.origin.host
-        if self._context is None:
-            try:
-                self._context = client_context(self._settings)
-            except ConfigError as error:
-                # It could be read at start. One origin is out of reach, not the worker.
-                raise TLSFailed(name, exchange.since(), str(error)) from error
-        securing = self._dialer.secure(connection.transport, connection, self._context, host)
+        origin, name = exchange.address.origin, exchange.address.name
+        try:
+            context = self._context_for(origin)
+        except ConfigError as error:
+            # It could be read at start. One origin is out of reach, not the worker.
+            raise TLSFailed(name, exchange.since(), str(error)) from error
+        securing = self._dialer.secure(connection.transport, connection, context, origin.host)
         try:
             transport = await self._within(self._settings.tls_seconds, securing)
-            check_name(transport, host)
+            if origin.sibling and self._siblings is not None:
+                self._siblings.check(transport, origin)
+            else:
+                check_name(transport, origin.host)
         except TimeoutError:
             raise TLSFailed(name, exchange.since(), "no handshake in time") from None
         except ssl.CertificateError as error:
@@ -258,6 +285,15 @@ class Client:
         except OSError as error:
             raise TLSFailed(name, exchange.since(), reason(error)) from error
         connection.transport = transport
+
+    def _context_for(self, origin: Origin) -> ssl.SSLContext:
+        if origin.sibling:
+            if self._siblings is None:
+                raise ConfigError("[siblings]", "this node has no certificate of a fleet")
+            return self._siblings.context
+        if self._context is None:
+            self._context = client_context(self._settings)
+        return self._context
 
     async def _within(self, seconds: float, work: Deferred[asyncio.Transport]) -> asyncio.Transport:
         """:raises TimeoutError: ``work`` took longer, and was cancelled."""

@@ -146,7 +146,7 @@ class Resolver:
 
     def _where(self, origin: Origin) -> tuple[str, int]:
         """:return: host and port to connect to."""
-        way = origin if self._proxy is None else self._proxy
+        way = origin if self._proxy is None or origin.sibling else self._proxy
         return way.host, way.port
 
     def _tried(self) -> None:

@@ -67,12 +67,14 @@ class Group:
 
     :ivar members: those with a slot.
     :ivar unslotted: there are others, which nobody watches and which are taken for well.
+    :ivar sibling: it is no site: the origin stands in for a sibling that is asked first.
     """
 
     origins: tuple[Origin, ...]
     probe_path: str
     members: list[Member] = field(factory=list)
     unslotted: bool = False
+    sibling: bool = False
 
     def others(self, member: Member) -> list[Member]:
         """:return: all but ``member``."""
@@ -87,19 +89,21 @@ class Group:
 @define(eq=False)
 class Roster:
     """
-    All addresses of all sites.
+    All addresses of all sites, and of the siblings.
 
     :ivar members: by slot.
     """
 
     _sites: Iterable[SiteSettings]
     _settings: UpstreamSettings
+    _siblings: Iterable[Origin] = ()
     members: dict[int, Member] = field(factory=dict)
     groups: list[Group] = field(init=False)
 
     @groups.default
     def _grouped(self) -> list[Group]:
-        return [Group(tuple(parse_origin(url) for url in site.origins), site.probe_path) for site in self._sites]
+        sites = [Group(tuple(parse_origin(url) for url in site.origins), site.probe_path) for site in self._sites]
+        return sites + [Group((origin,), "", sibling=True) for origin in self._siblings]
 
     def follow(self, document: dict[str, Any], now: float) -> tuple[list[Member], list[Member]]:
         """
@@ -110,7 +114,7 @@ class Roster:
         """
         before, self.members = self.members, {}
         for group in self.groups:
-            group.members, group.unslotted = [], False
+            group.members, group.unslotted = [], group.sibling
             for name in dict.fromkeys(origin.name for origin in group.origins):
                 for host, port, slot in document["origins"].get(name, ()):
                     if slot < 0:

@@ -23,6 +23,9 @@ REPORT_SECONDS = 0.25
 BENCH_SECONDS = 1.0
 """What this worker saw counts here until the page says so: longer than the node process ever takes."""
 
+_BEHIND = frozenset((Outcome.TOO_SLOW, Outcome.ERROR_STATUS))
+"""Of a sibling, these may be its upstream's fault (DESIGN 9)."""
+
 _RUNS = 8
 """Alternations of one address in one report; beyond that their order is lost, not their number."""
 _TARGET_OCTETS = 2048
@@ -147,6 +150,8 @@ class Standing:
         """
         slot = address.slot
         if slot < 0 or outcome is None or not outcome.failure:
+            return
+        if address.origin.sibling and outcome in _BEHIND:
             return
         if target is not None:
             target = address.origin.prefix + target

@@ -6,14 +6,34 @@ import asyncio
 import ipaddress
 import re
 import ssl
-from typing import TypeGuard
+from typing import Protocol, TypeGuard
 
 from cryptography import x509
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 
+from edgecache.upstream.addresses import Origin
 from edgecache.words.config import UpstreamSettings
 from edgecache.words.errors import ConfigError
+
+
+class Trust(Protocol):
+    """
+    How siblings are known.
+
+    :ivar context: for connections to them.
+    """
+
+    @property
+    def context(self) -> ssl.SSLContext: ...
+
+    def check(self, transport: asyncio.BaseTransport, origin: Origin) -> None:
+        """
+        Is the peer the sibling that ``origin`` is? To be asked before the first octet of a request.
+
+        :raises ssl.CertificateError: it is not.
+        """
+
 
 _REFUSALS = re.compile(r"_ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
 

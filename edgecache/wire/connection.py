@@ -226,6 +226,12 @@ class Connection(Answering):
         """Close at once."""
         self._transport.abort()
 
+    def turn_away(self) -> None:
+        """Close at once, and read nothing of what is here already."""
+        self._state = CLOSING
+        self.gone = True
+        self._transport.abort()
+
     def check(self, now: float) -> None:
         """Once a second: is the client over one of its deadlines?"""
         limits, waited = self._listener.limits, now - self._since

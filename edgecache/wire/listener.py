@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
@@ -17,6 +17,9 @@ from edgecache.words.config import LimitSettings
 from edgecache.words.counters import Counter
 from edgecache.words.messages import Request
 from edgecache.words.ports import Counts, Downstream, Timer, Timers
+
+if TYPE_CHECKING:
+    from edgecache.wire.connection import Connection
 
 SWEEP_SECONDS = 1.0
 """Deadlines are kept to within so much; a timer per request would cost more than the request."""
@@ -56,14 +59,15 @@ class Swept(Protocol):
 @define(eq=False)
 class Listener:
     """
-    One way in: a public listener, or the Unix socket of another worker.
+    One way in: a public listener, that of siblings' look-ups, or the Unix socket of another worker.
 
     :ivar answer: the route; called once per request, in the order of requests of a connection.
     :ivar soon: ``loop.call_soon``.
     :ivar secure: TLS.
-    :ivar trusted: a worker of this node is at the other end: fields that begin with
+    :ivar trusted: a worker of this node, or a sibling, is at the other end: fields that begin with
         ``edgecache-`` are let in, and one client may make any number of connections.
     :ivar refusal: status and a short detail -> head and content of our own error responses.
+    :ivar make: connections that are more than a client's: listener, peer, what to call when it is closed.
     :ivar admitted: connections let in and not yet closed, those in their TLS handshake included.
     :ivar now: monotonic seconds at the last sweep: good enough for deadlines, and free.
     """
@@ -78,6 +82,7 @@ class Listener:
     on_done: OnDone | None = None
     wall: Callable[[], float] = time.time
     refusal: Callable[[int, str], tuple[bytes, bytes]] = refusal
+    make: Callable[[Listener, bytes, Callable[[], None]], Connection] | None = None
     memo: Memo[Framed] = field(factory=Memo, init=False)
     sections: Memo[Section] = field(factory=Memo, init=False)
     now: float = field(default=0.0, init=False)

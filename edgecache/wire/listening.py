@@ -103,7 +103,8 @@ class Server:
 
     def _make(self, sock: socket.socket, peer: bytes, client: bytes) -> None:
         listener = self._listener
-        connection = Connection(listener, peer, lambda: listener.release(client))
+        make = listener.make or Connection
+        connection = make(listener, peer, lambda: listener.release(client))
         deadlines: dict[str, float] = {}
         if self._tls is not None:
             deadlines["ssl_handshake_timeout"] = listener.limits.tls_handshake_seconds

@@ -52,6 +52,14 @@ class Counter(enum.IntEnum):
     """Contents whose rest was asked for, after they broke off."""
     RESUMED = 26
     """Contents that were complete after that."""
+    SIBLING_ASKS = 27
+    """Siblings that were asked for content."""
+    SIBLING_ANSWERS = 28
+    """Those that had an answer."""
+    SIBLING_LOOK_UPS = 29
+    """Look-ups by siblings; they are no clients' requests, and counted nowhere else."""
+    SIBLING_HITS = 30
+    """Those that the store answered."""
 
 
 SLOTS = 64

@@ -76,8 +76,11 @@ class Downstream(Protocol):
     :ivar peer: the client's address, without port; ``b""`` on a Unix socket.
     """
 
-    gone: bool
-    peer: bytes
+    @property
+    def gone(self) -> bool: ...
+
+    @property
+    def peer(self) -> bytes: ...
 
     def interim(self, status: int, head: bytes) -> None:
         """Pass a 1xx response on; ignored for HTTP/1.0."""
