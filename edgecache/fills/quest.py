@@ -195,11 +195,15 @@ class Quest:
                 self._outrun(other)
                 # If this one disappoints, it may be asked after all.
                 self._left.append(other.address)
-        if self._outbound.hedgeable and self._left:
-            p95 = self._latencies.p95(attempt.asked_at)
-            if p95 is not None:
-                delay = max(p95, outlet.settings.hedge_least_seconds)
-                attempt.timer = outlet.timers.callLater(delay, self._hedge, attempt)
+        if not self._outbound.hedgeable or not self._left:
+            return
+        if not self._choice:
+            attempt.timer = outlet.timers.callLater(outlet.settings.head_seconds, self._doubt, attempt)
+            return
+        p95 = self._latencies.p95(attempt.asked_at)
+        if p95 is not None:
+            delay = max(p95, outlet.settings.hedge_least_seconds)
+            attempt.timer = outlet.timers.callLater(delay, self._hedge, attempt)
 
     def _slow(self, attempt: Attempt) -> None:
         """It has not connected yet: see Note [races]."""
@@ -213,6 +217,12 @@ class Quest:
         if self._choice_beside(attempt) and self._ticket.hedge():
             self._outlet.counts.add(Counter.HEDGES)
             self._ask(self._next())
+
+    def _doubt(self, attempt: Attempt) -> None:
+        """The last one in service takes as long as one that hangs: who is ejected may be better by now."""
+        attempt.timer = None
+        if self._left:
+            self._ticket.move(self._proceed)
 
     def _next(self) -> Address:
         address = self._following()

@@ -228,6 +228,14 @@ class SilentTests(QuestTests):
         self.failed(asked, HeadTimedOut, 12.0)
         self.assertEqual([(0, Outcome.NO_HEAD)], rig.told)
 
+    def test_the_ejected_are_asked_as_well_when_the_last_one_takes_as_long_as_one_that_hangs(self) -> None:
+        rig = self.rig(Silent(), Good())
+        rig.words[1] = EJECTED_WORD
+        asked = rig.ask()
+        rig.seconds(6)
+        self.answered(asked, 1, 5.0, within=COARSE)
+        self.quiet(rig)
+
     def test_one_that_is_ejected_is_left_at_once(self) -> None:
         rig = self.rig(Silent(), Good())
         asked = rig.ask()
