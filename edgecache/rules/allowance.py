@@ -72,8 +72,14 @@ class Ticket:
         return True
 
     def move(self, proceed: Callable[[], None]) -> None:
-        """Call ``proceed`` once the fill may ask another address: at once, or when others are done."""
-        if self._free:
+        """
+        Call ``proceed`` once the fill may ask another address: at once, or when others are done.
+
+        It waits for one move at a time: asked again meanwhile, the last ``proceed`` counts.
+        """
+        if self._proceed is not None:
+            self._proceed = proceed
+        elif self._free:
             self._free = False
             proceed()
         elif self._allowance._take():

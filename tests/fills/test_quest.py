@@ -418,6 +418,21 @@ class AllowanceTests(QuestTests):
             self.assertIsNotNone(one.failure, "whoever waits in vain is told in time")
         self.quiet(rig)
 
+    def test_who_waits_for_a_move_waits_once(self) -> None:
+        allowance = Allowance(0.0, 1, 0.0)
+        taker, waiter = allowance.ticket(), allowance.ticket()
+        moved: list[int] = []
+        for ticket in (taker, waiter):
+            ticket.move(lambda: None)  # free
+        taker.move(lambda: None)
+        for number in (1, 2):
+            waiter.move(lambda number=number: moved.append(number))  # type: ignore[misc]  # bound at once
+        taker.settle()
+        self.assertEqual([2], moved)
+        waiter.close()
+        taker.close()
+        self.assertEqual((0, 0), (allowance.running, allowance.extra))
+
     def test_a_share_of_the_running_fills(self) -> None:
         allowance = Allowance(0.2, 3, 0.05)
         tickets = [allowance.ticket() for _ in range(100)]
