@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from attrs import define, field
 
@@ -97,13 +97,15 @@ class Evidence:
         # A name that was missing can make somebody believed, or not, for every log.
         yield from self._judge(self._marks.keys() | have.keys() if news else moved, now)
 
-    def named(self, logs: Iterable[LogName]) -> bool:
+    def named(self, logs: Collection[LogName]) -> bool:
         """Somebody has named these logs. See Note [lost controls]. :return: one of them was not known."""
+        if self._known.issuperset(logs):
+            return False
         new = set(logs) - self._known
         for log in new:
             self._named.setdefault(log.id, set()).add(log)
         self._known |= new
-        return bool(new)
+        return True
 
     def configured(self, membership: Membership, now: float) -> Iterator[Changed]:
         """The members are others now."""

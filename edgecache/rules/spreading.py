@@ -352,13 +352,14 @@ class Member:
         if positions.get(self.own, 0) > self._here[self.own]:
             return self._renounce(sender.log.id, positions[self.own])
         effects: list[Effect] = []
-        unknown = {log: 0 for log in (sender.log, *positions) if log not in self._asked}
-        if unknown and not self.renounced:
+        named = positions if sender.log in positions else {sender.log: 0, **positions}
+        if not self._asked.keys() >= named.keys() and not self.renounced:
+            unknown = {log: 0 for log in named if log not in self._asked}
             self._asked.update(unknown)
             # The one disk that had a purge may be the one that this log's node has lost.
             effects.append(Adopt(unknown, everything=self.membership.one_disk_suffices))
         if sender.joining:
-            self._evidence.named((sender.log, *positions))
+            self._evidence.named(named)
         else:
             effects += self._evidence.heard(sender, positions, now)
         return effects

@@ -261,6 +261,19 @@ def _standing_still(flaw: Flaw) -> None:
     stage["n3"].request(0)
 
 
+def _asleep(flaw: Flaw) -> None:
+    """The machine stands still while no process of the node is there to see it."""
+    stage = Stage(flaw, 3)
+    stage.store("n3")
+    stage.part(["n3"], "n1", "n2")
+    stage["n3"].stop()
+    stage.purge("n1")
+    stage.run(OVER)
+    stage["n3"].offset -= OVER
+    stage.world.restart(stage["n3"])
+    stage["n3"].request(0)
+
+
 def _trimmed(flaw: Flaw) -> None:
     stage = Stage(flaw, 3, keep=2)
     stage.store("n3")
@@ -337,16 +350,6 @@ def _leaving_member(flaw: Flaw) -> None:
     stage["n4"].request(0)
 
 
-def _cut_off(flaw: Flaw) -> None:
-    """Two that are cut off from a third, and its clock is slow."""
-    stage = Stage(flaw, 3)
-    stage.store("n3")
-    stage.part(["n3"], "n1", "n2")
-    stage.purge("n1")
-    stage.run(OVER)
-    stage["n3"].request(0)
-
-
 def _slow_fill(flaw: Flaw) -> None:
     """A fill from before the purge is still under way when the lease is over."""
     stage = Stage(flaw, 3)
@@ -388,6 +391,7 @@ SCHEDULES: dict[str, Schedule] = {
     "joining nodes are believed": _joining_copy,
     "only own members are waited for": _new_member,
     "members of before are not waited for": _leaving_member,
+    "the lease outlives its process": _asleep,
     "a fenced request joins": _slow_fill,
 }
 """By the name of the flaw. Seeds find the others."""

@@ -27,9 +27,9 @@ from .oracle import Oracle, Violation
 
 LEASE = 2.0
 TICK = 0.5
-STORM = 8.0
+STORM = 6.5
 """Faults happen until then."""
-CALM = 3.0
+CALM = 2.5
 
 DELAYS = (0.002, 0.02, 0.1, 0.5, 1.5)
 
@@ -234,7 +234,7 @@ class Storm:
         host = self._random.choice(list(self.world.hosts.values()))
         if host.awake:
             host.request(self._random.randrange(3))
-        self.world.after(self._random.expovariate(30), self._client, None)
+        self.world.after(self._random.expovariate(20), self._client, None)
 
     def _publisher(self) -> None:
         if self._over:
@@ -286,7 +286,7 @@ class Storm:
                 world.stand_still(host, min(self._random.choice((1.5, 3)), STORM - world.time))
         else:
             host.wall_offset += self._random.choice((-5, 3600))
-        world.after(self._random.expovariate(0.8), self._fault, None)
+        world.after(self._random.expovariate(1.0), self._fault, None)
 
     def _crash(self, host: Host) -> None:
         host.stop()
