@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from edgecache.fills.contents import Filling
 from edgecache.fills.continuing import Continuing
+from edgecache.fills.homes import LookUp
 from edgecache.fills.keeping import Kept
 from edgecache.fills.waiting import Waiters
 from edgecache.processes.background import background
@@ -78,7 +79,7 @@ class Fill:
     _writer: ContentWriter = field(init=False)
     _response: Continuing = field(init=False)
     _asking: Deferred[Continuing] | None = None
-    _asks_home: bool = False
+    _look_up: LookUp | None = None
     # What an earlier fill has brought: yet to be used; used.
     _kept: Kept | None = None
     _used: Kept | None = None
@@ -89,7 +90,8 @@ class Fill:
         """Does nothing that is known so far keep ``asked`` from having this response?"""
         if self.phase is Phase.ENDED:
             return False
-        if asked.sibling is not None and self._asks_home and self.phase is Phase.ASKING:
+        asks_home = self._look_up is not None and self._look_up.home
+        if asked.sibling is not None and asks_home and self.phase is Phase.ASKING:
             # Whom we ask may in turn be waiting for whoever asks us.
             return False
         plan = self._plan
@@ -131,7 +133,7 @@ class Fill:
         broken = None if self._kept is None else self._kept.broken
         # After the floor was taken, which it has to cover.
         look_up = self._fills.siblings(self.leader, self.forward) if self.registered is not None else None
-        self._asks_home = look_up is not None and look_up.home
+        self._look_up = look_up
         sibling = self.leader.sibling
         self._asking = Deferred.fromCoroutine(
             self._fills.attempts.ask(
@@ -232,7 +234,8 @@ class Fill:
         length = None if size < 0 else size
         filling = Filling(self._writer, response, self._fills.counts, self._filled, self.waiters.shown, length)
         self._filling = filling
-        self.waiters.serve_filling(plan, filling, empty=response.empty)
+        copy = self._look_up is not None and self._look_up.copied
+        self.waiters.serve_filling(plan, filling, empty=response.empty, copy=copy)
 
     def _filled(self) -> None:
         """The content has come to its end, good or bad."""

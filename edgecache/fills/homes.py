@@ -43,12 +43,14 @@ class LookUp:
     :ivar order: ids of all nodes in the order of their scores for the key, this one's too.
     :ivar home: is its home to be asked, before the origin?
     :ivar stale: a stale copy is better than nothing.
+    :ivar copied: the response is one that a sibling had stored, for want of an origin.
     """
 
     outbound: Outbound
     order: list[str]
     home: bool
     stale: bool
+    copied: bool = False
 
     def after(self, broken: Broken) -> LookUp:
         """:return: the same for what is left of a content of which there is something already."""
@@ -134,6 +136,7 @@ class SiblingsAsked:
             until = self._outlet.timers.seconds() + 2 * PATIENCE_SECONDS
             response = await self._ask(address, outbound, None, until)
             if response is not None:
+                look_up.copied = True
                 return response
         return None
 

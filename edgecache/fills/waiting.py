@@ -55,6 +55,7 @@ class Waiters:
     _filling: Filling | None = None
     _status: int = 0
     _empty: bool = False
+    _stale_copy: bool = False
 
     @property
     def first(self) -> Waiter | None:
@@ -84,13 +85,15 @@ class Waiters:
         self._plan, self._status = plan, status
         self._serve_all()
 
-    def serve_filling(self, plan: Store, filling: Filling, *, empty: bool) -> None:
+    def serve_filling(self, plan: Store, filling: Filling, *, empty: bool, copy: bool = False) -> None:
         """
         Begin to take the content; everybody, and whoever joins from now on, gets it as soon as it may be shown.
 
         :param empty: no content follows the head.
+        :param copy: a sibling had it stored, and no origin has anything: stale is better than nothing for everybody.
         """
         self._plan, self._filling, self._empty = plan, filling, empty
+        self._stale_copy = copy and plan.stored.fresh_until <= self._fills.clock()
         served = [] if filling.withheld else self._serve_all()
         filling.start()
         self._look_for_readers(filling, served)
@@ -114,7 +117,9 @@ class Waiters:
     def _serve(self, waiter: Waiter) -> None:
         plan = self._plan
         assert plan is not None
-        if waiter.collapsed and not may_share(waiter.asked, self.leader, plan, self._fills.clock()):
+        # As if it were fresh still, where nobody could have it otherwise.
+        now = plan.stored.fresh_until - 1 if self._stale_copy else self._fills.clock()
+        if waiter.collapsed and not may_share(waiter.asked, self.leader, plan, now):
             self._fills.alone(waiter)
         elif isinstance(plan, Freshen):
             self._serve_freshened(waiter, plan)

@@ -1,0 +1,342 @@
+"""Three real nodes before one origin: a miss asks the key's home first, and the origin when that is of no use."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import signal
+import socket
+import ssl
+import tempfile
+import tomllib
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from edgecache.rules.homes import HomeNode, Homes
+from edgecache.rules.sites import Sites
+from edgecache.siblings.certificates import make_ca, make_node
+from edgecache.words.counters import Counter
+from tests.rules.build import asked, sites
+from tests.system.clients import Answer, Download, Together
+from tests.system.contents import Artifact
+from tests.system.fleet import Fleet
+from tests.system.harness import Node, NodeDied
+from tests.system.origins import BEFORE_HEAD, Hold, Origin, Reply, text
+from tests.system.processes import until
+
+ARTIFACT = 5_000_000
+CLIENTS = 100
+"""For each node."""
+
+
+class HomesTestCase(SynchronousTestCase):
+    """A fleet for all tests of a class, all of it well when a test begins. Each test has targets of its own."""
+
+    workers = 0
+    fleet: Fleet
+    origin: Origin
+    root: Path
+    sites: Sites
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        directory = tempfile.TemporaryDirectory(prefix="edgecache-homes-")
+        cls.addClassCleanup(directory.cleanup)
+        cls.root = Path(directory.name)
+        cls.origin = Origin().start()
+        cls.addClassCleanup(cls.origin.stop)
+        cls.fleet = Fleet(
+            cls.root,
+            3,
+            cls.origin.url,
+            workers=cls.workers,
+            siblings="pull_seconds = 0.2\ncall_seconds = 1.0\nlease_seconds = 5.0",
+            more="[upstream]\neject_seconds = 1.0\nslow_start_seconds = 0.0",
+            profile="plain",
+        )
+        cls.addClassCleanup(cls.fleet.end)
+        cls.fleet.start()
+        site = cls.fleet.status(cls.fleet.nodes["n1"])["sites"][0]["name"]
+        cls.sites = sites(name=site)
+
+    def setUp(self) -> None:
+        self.origin.start()
+        for node in self.fleet.nodes.values():
+            try:
+                node.require_alive()
+            except NodeDied:
+                node.start()
+        for node in self.fleet.nodes.values():
+            self.fleet.wait_leased(node)
+            until(lambda node=node: self.well(node), "all upstreams are in service")
+        self.clients = Together()
+
+    def well(self, node: Node) -> bool:
+        return all(upstream["state"] == "healthy" for upstream in self.fleet.status(node)["upstreams"])
+
+    def target(self, home: str, number: int = 0) -> str:
+        """:return: one of this test's whose home is that node."""
+        homes = Homes(tuple(HomeNode(name) for name in self.fleet.ids))
+        found = (f"/{self.id().rpartition('.')[2]}/{place}" for place in range(10_000))
+        fitting = (one for one in found if homes.order(asked(of=self.sites, target=one).key_hash)[0] == home)
+        return [next(fitting) for _ in range(number + 1)][-1]
+
+    def count(self, name: str, counter: Counter) -> int:
+        return int(self.fleet.status(self.fleet.nodes[name])["counters"][counter.name.lower()])
+
+    def state(self, of: str, at: str) -> str:
+        """How ``at`` finds the node ``of``."""
+        url = f"https://127.0.0.1:{self.content_port(of)}"
+        upstreams = self.fleet.status(self.fleet.nodes[at])["upstreams"]
+        return next(str(one["state"]) for one in upstreams if one["origin"] == url)
+
+    def content_port(self, name: str) -> int:
+        listen = tomllib.loads(self.fleet.configuration(name).read_text())["listen"]
+        return int(listen["content"][0].rpartition(":")[2])
+
+    def look_up(self, name: str, target: str, certificates: Path, by: str, **fields: str) -> Answer:
+        """:return: the answer of a node to a look-up by whoever has that certificate."""
+        context = ssl.create_default_context(cafile=str(self.fleet.certificates / "ca.pem"))
+        context.load_cert_chain(certificates / f"{by}.pem", certificates / f"{by}.key")
+        lines = [f"GET {target} HTTP/1.1", "Host: edge.test", "Connection: close"]
+        lines += [f"{field.replace('_', '-')}: {value}" for field, value in fields.items()]
+        with (
+            socket.create_connection(("127.0.0.1", self.content_port(name)), 20.0) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as secured,
+        ):
+            secured.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
+            octets = b"".join(iter(lambda: secured.recv(65536), b"")).decode()
+        head, _, rest = octets.partition("\r\n\r\n")
+        while head.startswith("HTTP/1.1 102 "):
+            head, _, rest = rest.partition("\r\n\r\n")
+        if not head:
+            raise ConnectionError("closed without an answer")
+        line, *rows = head.split("\r\n")
+        named = dict(row.lower().split(": ", 1) for row in rows)
+        return Answer(int(line.split(" ")[1]), named, rest.encode())
+
+
+class MissTests(HomesTestCase):
+    def test_300_clients_of_three_nodes_cost_the_origin_one_request(self) -> None:
+        due = Artifact("wheel", ARTIFACT)
+        target = self.target("n2")
+        hold = Hold(BEFORE_HEAD)
+        self.origin.serve(target, Reply(due, etag='"v1"', hold=hold))
+        downloads = [Download(node.url, target, due) for node in self.fleet.nodes.values() for _ in range(CLIENTS)]
+        for download in downloads:
+            self.clients.start(download.read_all)
+        hold.wait_reached()
+        # Everybody is here: nobody is answered yet.
+        until(
+            lambda: sum(self.count(name, Counter.FORWARDED) for name in self.fleet.ids) >= len(downloads),
+            "all clients wait",
+        )
+        hold.release()
+        self.clients.join()
+        self.assertEqual([], [str(download) for download in downloads if not download.exact])
+        self.assertEqual(1, self.origin.count(target))
+
+    def test_a_home_that_waits_for_its_origin_is_waited_for(self) -> None:
+        target = self.target("n2")
+        hold = Hold(BEFORE_HEAD)
+        self.origin.serve(target, text("slow", hold=hold))
+        before = self.count("n1", Counter.SIBLING_ANSWERS)
+        answers: list[Answer] = []
+        self.clients.start(lambda: answers.append(self.fleet.nodes["n1"].ask(target)))
+        hold.wait_reached()
+        # Longer than any silence is put up with.
+        hold.released.wait(4.0)
+        hold.release()
+        self.clients.join()
+        self.assertEqual((200, b"slow"), (answers[0].status, answers[0].content))
+        self.assertEqual(1, self.origin.count(target))
+        self.assertEqual(before + 1, self.count("n1", Counter.SIBLING_ANSWERS))
+
+    def test_what_a_sibling_gave_is_named_by_its_tags_and_shows_none_of_them(self) -> None:
+        target = self.target("n2")
+        self.origin.serve(target, text("one", ("Surrogate-Key", "apples pears"), etag='"1"'))
+        first = self.fleet.nodes["n1"].ask(target)
+        self.assertEqual(b"one", first.content)
+        self.assertEqual([], [name for name in first.fields if name.startswith("edgecache-") or "surrogate" in name])
+        self.assertIn("n2", first.fields["via"])
+        self.origin.serve(target, text("two", ("Surrogate-Key", "apples"), etag='"2"'))
+        self.fleet.nodes["n3"].purge(tags=["pears"])
+        for name in ("n1", "n2"):
+            self.assertEqual(b"two", self.fleet.nodes[name].ask(target).content)
+        self.assertEqual(2, self.origin.count(target))
+
+    def test_a_fill_from_a_sibling_that_a_purge_overtakes_is_for_those_who_had_joined(self) -> None:
+        target = self.target("n2")
+        old, new = Artifact("old", ARTIFACT), Artifact("new", ARTIFACT)
+        hold = Hold(ARTIFACT // 2)
+        self.origin.serve(target, Reply(old, etag='"old"', hold=hold))
+        download = Download(self.fleet.nodes["n1"].url, target, old)
+        self.clients.start(download.read_all)
+        hold.wait_reached()
+        until(lambda: download.position > 0, "the old content comes")
+        self.origin.serve(target, Reply(new, etag='"new"'))
+        self.fleet.nodes["n3"].purge(urls=[target])
+        after = [Download(self.fleet.nodes[name].url, target, new) for name in ("n1", "n2", "n3", "n1")]
+        for one in after:
+            one.read_all()
+        hold.release()
+        self.clients.join()
+        self.assertTrue(download.exact, download)
+        self.assertEqual([], [str(one) for one in after if not one.exact])
+        last = Download(self.fleet.nodes["n1"].url, target, new)
+        last.read_all()
+        self.assertTrue(last.exact, last)
+
+    def test_after_an_unsafe_request_the_origin_is_asked_not_a_sibling_who_knows_nothing_of_it(self) -> None:
+        target = self.target("n2")
+        self.origin.serve(target, text("before"))
+        for name in ("n1", "n2"):
+            self.fleet.nodes[name].ask(target)
+        self.origin.serve(target, text("after"))
+        self.fleet.nodes["n1"].ask(target, method="DELETE")
+        self.assertEqual(b"after", self.fleet.nodes["n1"].ask(target).content)
+
+    def test_a_home_that_the_request_has_been_to_already_is_passed_over(self) -> None:
+        target = self.target("n2")
+        self.origin.serve(target, text("found"))
+        answer = self.fleet.nodes["n1"].ask(target, fields={"CDN-Loop": "n2"})
+        self.assertEqual((200, b"found"), (answer.status, answer.content))
+
+    def test_what_clients_say_of_positions_is_not_listened_to(self) -> None:
+        target = self.target("n2")
+        self.origin.serve(target, text("found"))
+        answer = self.fleet.nodes["n1"].ask(target, fields={"Edgecache-Positions": "nonsense", "Edgecache-Budget": "0"})
+        self.assertEqual((200, b"found"), (answer.status, answer.content))
+        self.assertNotIn("edgecache-positions", self.origin.seen[-1].fields)
+
+
+class WorkersTests(HomesTestCase):
+    """Where each node has two workers, the home's answer comes from the owner of the key there."""
+
+    workers = 2
+    test_300_clients = MissTests.test_300_clients_of_three_nodes_cost_the_origin_one_request
+    test_a_purge_overtakes = MissTests.test_a_fill_from_a_sibling_that_a_purge_overtakes_is_for_those_who_had_joined
+    test_tags = MissTests.test_what_a_sibling_gave_is_named_by_its_tags_and_shows_none_of_them
+
+
+class TroubleTests(HomesTestCase):
+    def test_without_its_home_a_key_is_filled_from_the_origin(self) -> None:
+        self.fleet.nodes["n2"].kill()
+        for number in range(4):
+            target = self.target("n2", number)
+            self.origin.serve(target, text("found"))
+            answer = self.fleet.nodes["n1"].ask(target)
+            self.assertEqual((200, b"found"), (answer.status, answer.content))
+        until(lambda: self.state("n2", "n1") != "healthy", "the dead home is left out")
+
+    def test_a_home_that_stands_still_is_left_at_once_and_comes_back(self) -> None:
+        for pid in self.fleet.nodes["n2"].family():
+            os.kill(pid, signal.SIGSTOP)
+        target = self.target("n2")
+        self.origin.serve(target, text("found"))
+        try:
+            answer = self.fleet.nodes["n1"].ask(target, seconds=5.0)
+            until(lambda: self.state("n2", "n1") == "ejected", "the silent home is left out")
+        finally:
+            for pid in self.fleet.nodes["n2"].family():
+                os.kill(pid, signal.SIGCONT)
+        self.assertEqual((200, b"found"), (answer.status, answer.content))
+        until(lambda: self.state("n2", "n1") == "healthy", "a probe brings it back")
+
+    def test_a_home_that_dies_in_the_middle_is_gone_on_from_at_the_origin(self) -> None:
+        due = Artifact("whole", ARTIFACT)
+        target = self.target("n2")
+        hold = Hold(ARTIFACT // 2)
+        self.origin.serve(target, Reply(due, etag='"v1"', hold=hold))
+        download = Download(self.fleet.nodes["n1"].url, target, due)
+        self.clients.start(download.read_all)
+        hold.wait_reached()
+        until(lambda: download.position > 0, "content comes")
+        self.origin.serve(target, Reply(due, etag='"v1"'))
+        self.fleet.nodes["n2"].kill()
+        self.clients.join()
+        hold.release()
+        self.assertTrue(download.exact, download)
+
+    def test_while_the_origin_is_down_what_a_sibling_has_stored_serves(self) -> None:
+        target = self.target("n2")
+        self.origin.serve(target, text("kept", etag='"1"'))
+        # A look-up of one that is not the home: nobody else has it.
+        found = self.look_up(
+            "n3", target, self.fleet.certificates, "n1", Edgecache_Positions="", Edgecache_Budget="9000"
+        )
+        self.assertEqual(200, found.status)
+        until(lambda: self.fleet.nodes["n3"].ask(target).hit, "stored")
+        self.assertEqual(1, self.origin.count(target))
+        self.origin.stop()
+        answer = self.fleet.nodes["n1"].ask(target)
+        self.assertEqual((200, b"kept"), (answer.status, answer.content))
+
+    def test_while_the_origin_is_down_a_stale_copy_is_better_than_none(self) -> None:
+        target = self.target("n2")
+        self.origin.serve(target, text("kept", ("Cache-Control", "max-age=1"), etag='"1"'))
+        self.look_up("n3", target, self.fleet.certificates, "n1", Edgecache_Positions="", Edgecache_Budget="9000")
+        until(lambda: int(self.fleet.nodes["n3"].ask(target, method="HEAD").fields.get("age", "0")) >= 0, "stored")
+        self.origin.stop()
+        until(lambda: "hit; ttl=-" in self.fleet.nodes["n3"].ask(target).cache_status, "stale")
+        answer = self.fleet.nodes["n1"].ask(target)
+        self.assertEqual((200, b"kept"), (answer.status, answer.content))
+
+    def test_nobody_has_it_and_the_origin_is_down(self) -> None:
+        self.origin.stop()
+        self.assertEqual(503, self.fleet.nodes["n1"].ask(self.target("n2")).status)
+
+
+class LookUpTests(HomesTestCase):
+    """What a node answers a sibling."""
+
+    def ask(self, **fields: str) -> Answer:
+        target = self.target("n1")
+        self.origin.serve(target, text("found"))
+        return self.look_up("n1", target, self.fleet.certificates, "n2", **fields)
+
+    def test_a_node_that_is_behind_says_so(self) -> None:
+        answer = self.ask(Edgecache_Positions="n2:" + "ab" * 16 + ":7", Edgecache_Budget="9000")
+        self.assertEqual((409, "409"), (answer.status, answer.fields.get("edgecache-refused")))
+
+    def test_a_look_up_that_names_no_positions_is_refused(self) -> None:
+        self.assertEqual(400, self.ask().status)
+
+    def test_malformed_positions_are_refused(self) -> None:
+        self.assertEqual(400, self.ask(Edgecache_Positions="n2", Edgecache_Budget="9000").status)
+
+    def test_only_if_cached_asks_nobody(self) -> None:
+        answer = self.ask(Edgecache_Positions="", Edgecache_Budget="9000", Cache_Control="only-if-cached")
+        self.assertEqual((504, "504"), (answer.status, answer.fields.get("edgecache-refused")))
+        self.assertEqual(0, self.origin.count(self.target("n1")))
+
+    def test_whoever_asks_is_never_forwarded_to_a_third(self) -> None:
+        target = self.target("n3")
+        self.origin.serve(target, text("found"))
+        before = self.count("n1", Counter.SIBLING_ASKS)
+        answer = self.look_up(
+            "n1", target, self.fleet.certificates, "n2", Edgecache_Positions="", Edgecache_Budget="9000"
+        )
+        self.assertEqual(200, answer.status)
+        self.assertEqual((before, 1), (self.count("n1", Counter.SIBLING_ASKS), self.origin.count(target)))
+
+    def test_look_ups_are_no_requests_of_clients(self) -> None:
+        counted = [self.count("n1", one) for one in (Counter.REQUESTS, Counter.HITS, Counter.FORWARDED)]
+        self.ask(Edgecache_Positions="", Edgecache_Budget="9000")
+        self.assertEqual(
+            counted, [self.count("n1", one) for one in (Counter.REQUESTS, Counter.HITS, Counter.FORWARDED)]
+        )
+
+    def test_a_member_of_another_fleet_is_refused(self) -> None:
+        elsewhere, now = self.root / "elsewhere", datetime.datetime.now(datetime.UTC)
+        make_ca(elsewhere, now)
+        make_node(elsewhere, now, "n2", ["127.0.0.1"])
+        with self.assertRaises(OSError):
+            self.look_up("n1", "/a", elsewhere, "n2", Edgecache_Positions="", Edgecache_Budget="9000")
+
+    def test_a_node_of_the_fleets_ca_that_is_no_member_is_refused_and_the_log_says_who(self) -> None:
+        make_node(self.fleet.certificates, datetime.datetime.now(datetime.UTC), "n9", ["127.0.0.1"])
+        with self.assertRaises(OSError):
+            self.look_up("n1", "/a", self.fleet.certificates, "n9", Edgecache_Positions="", Edgecache_Budget="9000")
+        until(lambda: "n9 is no member" in self.fleet.nodes["n1"].log, "a line in the log")
