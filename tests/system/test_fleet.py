@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 import unittest
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,14 @@ class FleetTestCase(SynchronousTestCase):
         if STATES.index(found["state"]) < STATES.index(state):
             raise FalseClaim(f"waited for {state}: {found}, EDGECACHE_SEED={SEED}")
 
+    def while_all_is_well(self, look: Callable[[], bool], what: str, *others: Together) -> None:
+        """:func:`until`, or until a client has found something."""
+        together = (self.clients, *others)
+        until(lambda: look() or any(each.failures for each in together), what)
+        for each in together:
+            if each.failures:
+                raise each.failures[0]
+
     def end_readers(self) -> None:
         self.readers.over.set()
         self.clients.join()
@@ -247,11 +256,15 @@ class DeathTests(FleetTestCase):
         try:
             for round_number in range(KILLS):
                 seen = self.readers.checked[victim]
-                until(lambda seen=seen: self.readers.checked[victim] > seen + 20, "answers of the victim")
+                self.while_all_is_well(
+                    lambda seen=seen: self.readers.checked[victim] > seen + 20, "answers of the victim", storm
+                )
                 self.fleet.nodes[victim].kill(random.Random(SEED + round_number))
                 # Not before some purges that it knows nothing of.
                 claims = self.promises.claims
-                until(lambda claims=claims: self.promises.claims > claims + 5, "purges without the victim")
+                self.while_all_is_well(
+                    lambda claims=claims: self.promises.claims > claims + 5, "purges without the victim", storm
+                )
                 self.promises.restarted(victim)
                 self.fleet.nodes[victim].launch()
         finally:
