@@ -153,6 +153,9 @@ async def start_worker(parts: WorkerParts) -> Worker:
         rows = rows_of((selector.canonical for selector in selectors), PurgeMode.DELETE)
         await parts.channel.call("invalidate", rows=[(canonical.hex(), key, mode) for canonical, key, mode in rows])
 
+    def fenced() -> bool:
+        return page.fresh_until <= boot_clock()
+
     def siblings(outlet: Outlet) -> SiblingsAsked:
         return SiblingsAsked.of(
             config.node.id,
@@ -161,7 +164,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
             book,
             outlet,
             applied.positions,
-            lambda: page.fresh_until <= boot_clock(),
+            fenced,
         )
 
     keep = Keep(epochs, timers, kept_octets(config.store.size, parts.count))
@@ -178,6 +181,8 @@ async def start_worker(parts: WorkerParts) -> Worker:
         time.time,
         invalidate,
         node_id,
+        fenced,
+        timers.seconds,
     )
     owners = Owners(
         parts.index,

@@ -60,6 +60,7 @@ class Fill:
     :ivar floor: the epoch taken before anybody was asked, for the first octets too if an earlier fill has brought them.
     :ivar registered: under which key others find it; ``None``: nobody may join.
     :ivar waiters: who is to be sent what comes of it.
+    :ivar began: monotonic seconds.
     :ivar restarts: how often it was asked before, and answered with wrong content ...
     :ivar avoid: ... by these.
     """
@@ -71,6 +72,7 @@ class Fill:
     floor: int
     registered: bytes | None
     waiters: Waiters
+    began: float
     restarts: int = 0
     avoid: frozenset[Address] = frozenset()
     phase: Phase = Phase.ASKING

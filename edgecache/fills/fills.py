@@ -1,5 +1,12 @@
 """All fills of one worker: who joins which, and what is forwarded on its own (DESIGN 5)."""
 
+# Note [joining while fenced]
+#
+# A fenced node does not know what was purged since its last round. What a fill brings was asked for when the fill
+# began, so whoever joins it may be given what was purged since then: no longer after the purge than the fill is
+# old. That must stay well below the lease, after which nobody may serve it (DESIGN 9); without joining at all, every
+# client of a node that is cut off would ask the origin on its own.
+
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
@@ -31,6 +38,9 @@ from edgecache.words.ports import Counts, Downstream
 from edgecache.words.reasons import ForwardReason, PurgeMode
 from edgecache.words.stored import Stored, Variants
 
+FENCED_JOIN_SECONDS = 0.5
+"""While fenced, fills that began longer ago are not joined; the shortest lease is a second."""
+
 UNSHAREABLE_SECONDS = 120.0
 """So long nobody queues for a key whose last response could not be shared (FIELD 1)."""
 
@@ -44,6 +54,8 @@ class Fills:
     The fills of one worker; it owns their keys, so there is one per key and node at a time.
 
     :ivar clock: wall time, seconds since the epoch.
+    :ivar fenced: can this node not vouch for being up to date? See Note [joining while fenced].
+    :ivar seconds: monotonic.
     :ivar invalidate: asks the node process for a local epoch for selectors; fires once it is published.
     """
 
@@ -57,6 +69,8 @@ class Fills:
     clock: Callable[[], float]
     invalidate: Callable[[tuple[Selector, ...]], Awaitable[None]]
     node_id: bytes
+    fenced: Callable[[], bool]
+    seconds: Callable[[], float]
     _running: dict[bytes, Fill] = field(factory=dict)
     _unshareable: dict[bytes, float] = field(factory=dict)
 
@@ -79,8 +93,7 @@ class Fills:
 
     def refresh(self, asked: Asked, forward: Forward, record_hash: bytes) -> None:
         """Validate a stored response behind the client's back (RFC 5861 §3), unless that is happening already."""
-        running = self._running.get(record_hash)
-        if running is None or not running.joinable_by(asked, self.clock()):
+        if self._joinable(asked, record_hash) is None:
             self._start(asked, forward, record_hash, record_hash, [])
 
     def reuse(self, waiter: Waiter, reuse: Reuse, detail: str, proxy_status: bytes) -> bool:
@@ -162,13 +175,21 @@ class Fills:
         downstream.send(head, b"" if asked.head else content)
 
     def _join_running(self, waiter: Waiter) -> bool:
-        running = self._running.get(waiter.record_hash)
-        if running is None or not running.joinable_by(waiter.asked, self.clock()):
+        running = self._joinable(waiter.asked, waiter.record_hash)
+        if running is None:
             return False
         waiter.collapsed = True
         self.counts.add(Counter.COLLAPSED)
         running.waiters.join(waiter)
         return True
+
+    def _joinable(self, asked: Asked, record_hash: bytes) -> Fill | None:
+        running = self._running.get(record_hash)
+        if running is None or not running.joinable_by(asked, self.clock()):
+            return None
+        if self.fenced() and self.seconds() - running.began > FENCED_JOIN_SECONDS:
+            return None
+        return running
 
     def _stale_first(self, waiter: Waiter) -> bool:
         """While everybody who could be asked fails, no installer shall wait for that to be seen once more."""
@@ -200,7 +221,7 @@ class Fills:
     ) -> None:
         epoch = self.epochs.current()
         waiting = Waiters(self, asked, waiters)
-        fill = Fill(self, asked, forward, record_hash, epoch, registered, waiting, restarts, avoid)
+        fill = Fill(self, asked, forward, record_hash, epoch, registered, waiting, self.seconds(), restarts, avoid)
         if registered is not None:
             # A fill from before a purge goes on for those who wait for it; nobody new finds it.
             self._running[registered] = fill

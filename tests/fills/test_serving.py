@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from edgecache.fills import fills
 from edgecache.rules.health import FAILING_WORD
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
 from edgecache.store.layout import CHUNKS
+from edgecache.store.page import FENCED
 from edgecache.words.config import Profile
 from edgecache.words.counters import Counter
 from tests.fills.rig import Exchange, RigCase
@@ -391,6 +394,45 @@ class HeadTests(RigCase):
             self.assertEqual(1, self.origin.count("/h"))
 
         return self.run_async(test())
+
+
+class FencedTests(RigCase):
+    """DESIGN 9: a node that is cut off does not know what was purged since a fill began."""
+
+    def joined(self, *, fenced: bool, old: bool) -> Any:
+        async def test():
+            going = asyncio.Event()
+
+            async def slowly(exchange: Exchange):
+                old_one = len(self.origin.seen) == 1
+                await going.wait()
+                await exchange.answer(b"old" if old_one else b"new", FRESH)
+
+            self.origin.scripts["/page"] = slowly
+            first, second = await self.client(), await self.client()
+            first.send("/page")
+            await self.until(lambda: self.origin.count("/page") == 1)
+            if fenced:
+                self._page.publish_fresh_until(FENCED)
+            if old:
+                self.patch(fills, "FENCED_JOIN_SECONDS", -1.0)
+            second.send("/page")
+            expected = 2 if fenced and old else 1
+            await self.until(lambda: self.counter(Counter.FORWARDED) == 2 and self.origin.count("/page") == expected)
+            going.set()
+            self.assertEqual(b"old", (await first.receive()).content)
+            self.assertEqual(b"new" if fenced and old else b"old", (await second.receive()).content)
+
+        return self.run_async(test())
+
+    def test_an_old_fill_is_not_joined(self):
+        return self.joined(fenced=True, old=True)
+
+    def test_one_that_has_just_begun_is(self):
+        return self.joined(fenced=True, old=False)
+
+    def test_with_a_lease_every_fill_is(self):
+        return self.joined(fenced=False, old=True)
 
 
 class DyingOwnerTests(RigCase):
