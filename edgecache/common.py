@@ -6,6 +6,7 @@ It lives in the node process and knows nothing of how workers are run.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import socket
@@ -23,7 +24,7 @@ from edgecache.admin.parts import AdminParts, UpstreamCounts, UpstreamState, Wor
 from edgecache.admin.publicpurges import PublicPurges
 from edgecache.admin.site import admin_site
 from edgecache.admin.tokens import ADMIN_FILE, Tokens
-from edgecache.fleet import Fleet, content_origins
+from edgecache.fleet import Fleet, content_origins, entry_octets
 from edgecache.processes.background import background
 from edgecache.processes.channel import Channel, Payload
 from edgecache.processes.timers import boot_clock
@@ -109,7 +110,8 @@ class Common:
         collector = Collector(environments, page, config.store, spawns, timers, collecting)
         fleet = None if config.siblings is None else Fleet.open(config, control, page, reactor, timers, boot_clock)
         spread = LoneNode(config.node.id) if fleet is None else fleet.mesh
-        purger = Purger(control, Sites(config), config.purge, timers, time.time, spread=spread)
+        most = math.inf if config.siblings is None else entry_octets(config.siblings)
+        purger = Purger(control, Sites(config), config.purge, timers, time.time, spread=spread, entry_octets=most)
         watch = Watch(
             Roster(config.sites, config.upstream, content_origins(config)),
             Client(dialer, timers, config.upstream, siblings=None if fleet is None else fleet.trust),

@@ -25,7 +25,7 @@ from edgecache.siblings.server import ControlListener
 from edgecache.store.control import Control
 from edgecache.store.page import PageWriter
 from edgecache.upstream.addresses import Origin, sibling_origin
-from edgecache.words.config import Config, SiblingSettings
+from edgecache.words.config import Config, SiblingSettings, SiblingsSettings
 from edgecache.words.errors import ConfigError
 from edgecache.words.ports import Timers
 from edgecache.words.reasons import PurgeMode
@@ -72,6 +72,11 @@ def content_origins(config: Config) -> list[Origin]:
 
 def _with_content(config: Config) -> list[SiblingSettings]:
     return [other for other in config.others if other.content_url and not other.leaving]
+
+
+def entry_octets(settings: SiblingsSettings) -> int:
+    """:return: content of an entry that fits into one message, as base64 and with what is around it."""
+    return settings.message_octets * 5 // 8
 
 
 @define(eq=False)

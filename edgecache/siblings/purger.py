@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Coroutine
+from math import inf
 from typing import Any, Protocol
 
 from attrs import define, evolve, field, frozen
@@ -139,6 +140,7 @@ class Purger:
     """
     This node's purges.
 
+    :ivar entry_octets: of one purge as siblings are sent it, at most.
     :ivar accepted: purges taken since the start, by mode; only grows.
     """
 
@@ -149,6 +151,7 @@ class Purger:
     _wall: Callable[[], float]
     _new_id: Callable[[], str] = field(default=lambda: secrets.token_hex(16))
     _spread: Spread = field()
+    _entry_octets: float = inf
     accepted: dict[PurgeMode, int] = field(factory=lambda: dict.fromkeys(PurgeMode, 0))
     _pace: Pace = field(init=False)
     _paces: dict[str, Pace] = field(factory=dict)
@@ -190,7 +193,14 @@ class Purger:
         purge = PurgeEntry(selectors, asked.mode, asked.serials, self._wall(), by)
         purge_id = asked.id or self._new_id()
         digested = digest(asked)
-        appended = await self._control.append(purge.pack(), purge_id, purge.rows(), digested)
+        content = purge.pack()
+        if len(content) > self._entry_octets:
+            # In the log it would be in the way of everything after it.
+            raise PurgeInvalid(
+                f"What it selects takes {len(content)} octets, more than the {self._entry_octets} that siblings "
+                "can be sent at once; send it in parts."
+            )
+        appended = await self._control.append(content, purge_id, purge.rows(), digested)
         if not appended.new and appended.entry.digest != digested:
             raise PurgeConflict(purge_id)
         if appended.new:

@@ -271,7 +271,7 @@ class SiblingsSettings:
     # Of one control call, connecting included. A page of entries over a slow line fits into it.
     call_seconds: float = field(default=2.0, validator=and_(gt(0), le(60)))
     # Of one control message, either way: what a node that was away for long catches up with at once.
-    message_octets: int = field(default=4 * MIB, validator=and_(ge(64 << 10), le(64 * MIB)))
+    message_octets: int = field(default=8 * MIB, validator=and_(ge(64 << 10), le(64 * MIB)))
     # While members change, one at a time: the ids of all members before, and what else was different then.
     previous_members: tuple[str, ...] = ()
     previous_quorum: Quorum | None = None

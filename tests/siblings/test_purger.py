@@ -93,6 +93,17 @@ class PurgerCase(SynchronousTestCase):
         return found
 
 
+class SizeTests(PurgerCase):
+    def test_one_that_siblings_could_not_be_sent_is_refused_and_changes_nothing(self) -> None:
+        self.shut()
+        self.purger = self.open(entry_octets=1000)
+        urls = [f"/{number}" for number in range(100)]
+        asked = Deferred.fromCoroutine(self.purger.accept({"urls": urls, "id": "large"}, "token"))
+        self.assertIn("in parts", self.failureResultOf(asked, PurgeInvalid).value.problem)
+        self.assertIsNone(self.purger.state("large"))
+        self.successResultOf(Deferred.fromCoroutine(self.purger.accept({"urls": urls[:5]}, "token")))
+
+
 class SelectorTests(PurgerCase):
     def test_a_path_selects_itself_on_every_site_and_nothing_else(self) -> None:
         self.purge(urls=["/simple/a/"])
