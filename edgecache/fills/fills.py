@@ -24,6 +24,7 @@ from edgecache.processes.background import background
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward, Refuse, Reuse
+from edgecache.rules.fallback import expired
 from edgecache.rules.outbound import outbound
 from edgecache.rules.policy import stale_first
 from edgecache.rules.selectors import Selector
@@ -105,7 +106,9 @@ class Fills:
         stored = waiter.forward.stored
         assert stored is not None
         status = status_fields.hit(waiter.asked.site, reuse, detail)
-        stored = evolve(stored, head=stored.head + proxy_status)
+        # What was purged is stale whatever its time says; caches downstream go by its time alone.
+        head = expired(stored.head) if stored.fresh_until > self.clock() else stored.head
+        stored = evolve(stored, head=head + proxy_status)
         sent = self.sender.send_later(waiter.downstream, waiter.asked, stored, waiter.record_hash, reuse.age, status)
         if sent:
             self.counts.add(Counter.STALE_HITS)

@@ -65,6 +65,12 @@ def capped(fields: Fields, seconds: int) -> Fields:
     return found if limits else [(b"cache-control", b"max-age=%d" % seconds), *found]
 
 
+def expired(head: bytes) -> bytes:
+    """:return: a stored head as caches downstream are to see it that must not take the response for fresh."""
+    start = head.index(b"\r\n") + 2
+    return head[:start] + serialised(capped(parsed(head), 0))
+
+
 def _name(member: bytes) -> bytes:
     return member.partition(b"=")[0].strip().lower()
 

@@ -499,6 +499,23 @@ class DyingOwnerTests(RigCase):
         return self.run_async(test())
 
 
+class PurgedTests(RigCase):
+    def test_what_was_purged_and_is_all_there_is_is_fresh_for_nobody_downstream(self):
+        async def test():
+            self.origin.scripts["/p"] = serves(b"old", "Cache-Control: public, max-age=600, immutable")
+            await self.ask("/p")
+            await self.hit("/p")
+            await self.purge(Selector("url", Sites(self.config).all[0].id, b"/p"))
+            await self.origin.stop()
+            answer = await self.ask("/p")
+            self.assertEqual(
+                (200, b"old", "public, max-age=0"), (answer.status, answer.content, answer.fields["cache-control"])
+            )
+            self.assertEqual("3", answer.fields["content-length"])
+
+        return self.run_async(test())
+
+
 class StaleFirstTests(RigCase):
     """DESIGN 8: an index serves stale first while the only address fails."""
 
