@@ -145,8 +145,6 @@ class SiteSettings:
     fill: FillAt = FillAt.HOME
     # The same for index pages: small, and one hop fewer between the origin's newest page and the client.
     page_fill: FillAt = FillAt.ORIGIN
-    # RFC 9875: does an origin's Cache-Group-Invalidation reach the siblings? An origin could flood them.
-    share_invalidation: bool = False
     # Does Authorization of a client go upstream? Such requests are not cached on an index.
     pass_authorization: bool = False
 
@@ -260,7 +258,7 @@ class SiblingsSettings:
     # How long a node that is cut off may still serve what was purged elsewhere. Several lost rounds fit into it.
     lease_seconds: float = field(default=10.0, validator=and_(ge(1), le(3600)))
     quorum: Quorum = Quorum.MAJORITY
-    # Has the log and votes, but stores and serves nothing: the third of two nodes.
+    # Has the log and votes, but is no home of keys, and no client should be sent to it: the third of two nodes.
     voter: bool = False
     # Of this node's share of keys, against the others' weight.
     weight: float = field(default=1.0, validator=and_(gt(0), le(1000)))
