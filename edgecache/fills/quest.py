@@ -32,7 +32,7 @@ from edgecache.upstream.responses import Response
 from edgecache.upstream.standing import Standing
 from edgecache.words.config import UpstreamSettings
 from edgecache.words.counters import Counter
-from edgecache.words.errors import ConnectionLost, HeadTimedOut, UpstreamFailed
+from edgecache.words.errors import ConnectionLost, HeadTimedOut, UpstreamBusy, UpstreamFailed
 from edgecache.words.messages import Head, Outbound
 from edgecache.words.ports import Counts, Timer, Timers
 from edgecache.words.reasons import Outcome
@@ -41,6 +41,9 @@ ELSEWHERE = frozenset((502, 503, 504))
 """Statuses by which an origin says that it is not well: another one may be (FIELD 1)."""
 
 _SLACK = 0.001
+
+_LEAST_PATIENCE, _LONGEST_PATIENCE = 0.05, 0.5
+"""Seconds until an address that awaits too many heads is tried again; doubled each time."""
 
 
 class Phase(enum.Enum):
@@ -113,6 +116,8 @@ class Quest:
     _spare: Response | None = None
     _failure: UpstreamFailed | None = None
     _asked_again: bool = False
+    _waiting: Timer | None = None
+    _patience: float = _LEAST_PATIENCE
 
     def __attrs_post_init__(self) -> None:
         self.result = Deferred(lambda _: self._end())
@@ -278,6 +283,12 @@ class Quest:
         self._failure = error
         if error.sent and not outbound.idempotent:
             self._lose(failure)
+        elif isinstance(error, UpstreamBusy) and self._left and not self._hopeful and not self._choice:
+            # It owes us as many heads as it may; who is ejected is no better choice than a moment's patience.
+            self._left.appendleft(attempt.address)
+            self._limit()
+            self._waiting = outlet.timers.callLater(self._patience, self._ask_again)
+            self._patience = min(2 * self._patience, _LONGEST_PATIENCE)
         elif idled and not self._hopeful and not self._choice and not self._asked_again:
             # There is nobody else to ask: once more, on a connection of its own.
             self._asked_again = True
@@ -311,6 +322,10 @@ class Quest:
         self._limit()  # it may have to wait
         self._ticket.move(self._proceed)
 
+    def _ask_again(self) -> None:
+        self._waiting = None
+        self._ask(self._next())
+
     def _limit(self) -> None:
         """End it when the client's time is over, which runs without a timer while one connection's deadline is all."""
         if self._timer is None and self._until < inf:
@@ -340,9 +355,10 @@ class Quest:
 
     def _end(self) -> None:
         self._outlet.quests.discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._waiting):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._waiting = None
         self._ticket.stay()
         self._ticket.settle()
         spare, self._spare = self._spare, None

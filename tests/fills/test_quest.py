@@ -20,7 +20,7 @@ from edgecache.upstream.responses import Response
 from edgecache.upstream.standing import Standing
 from edgecache.words.config import UpstreamSettings
 from edgecache.words.counters import Counter
-from edgecache.words.errors import ConnectFailed, ConnectionLost, HeadTimedOut, UpstreamFailed
+from edgecache.words.errors import ConnectFailed, ConnectionLost, HeadTimedOut, UpstreamBusy, UpstreamFailed
 from edgecache.words.messages import Outbound
 from edgecache.words.reasons import Outcome
 from tests.characters import Character, Good, Refusing, Silent, Stage
@@ -374,6 +374,40 @@ class MovingTests(QuestTests):
         self.assertEqual(([], []), (rig.characters[0].playing, rig.characters[1].playing))
         self.assertEqual([], rig.told)
         self.quiet(rig)
+
+
+class BusyTests(QuestTests):
+    """It awaits as many heads as it may: its next client waits for its turn, not for an address that hangs."""
+
+    def test_whoever_finds_no_room_waits_for_it(self) -> None:
+        silent, ejected = Silent(), Silent()
+        rig = self.rig(silent, ejected, awaited_heads=1)
+        rig.words[1] = EJECTED_WORD
+        first, second = rig.ask(), rig.ask()
+        rig.seconds(1)
+        self.assertEqual((1, 0), (len(silent.asked), len(ejected.asked)))
+        silent.playing[0].send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        rig.seconds(1)
+        self.assertIsNotNone(first.response)
+        self.assertEqual(2, len(silent.asked))
+        silent.playing[-1].send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        rig.stage.settle()
+        self.assertIsNotNone(second.response)
+        self.quiet(rig)
+
+    def test_but_not_for_longer_than_there_is_time(self) -> None:
+        rig = self.rig(Silent(), Silent(), awaited_heads=1, first_byte_seconds=4.0)
+        rig.words[1] = EJECTED_WORD
+        rig.ask()
+        asked = rig.ask()
+        rig.seconds(5)
+        self.failed(asked, UpstreamFailed, 4.0)
+        self.quiet(rig)
+
+    def test_where_nobody_else_is_known_it_fails_at_once(self) -> None:
+        rig = self.rig(Silent(), awaited_heads=1)
+        rig.ask()
+        self.failed(rig.ask(), UpstreamBusy, 0.0)
 
 
 class FallbackTests(QuestTests):
