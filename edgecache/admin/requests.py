@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
-from twisted.web.server import Request
+
+from edgecache.siblings.bounded import BoundedRequest
 
 JSON = b"application/json"
 
@@ -25,39 +25,15 @@ class Bounds(Protocol):
         """:return: octets of content that are kept for this request."""
 
 
-class AdminRequest(Request):
-    """
-    A request whose content is bounded; what is too much is read and dropped, so that the answer arrives.
-
-    :ivar body: its content.
-    :ivar too_large: content was dropped.
-    :ivar host_lines: lines of its Host field, which the router does not get to see.
-    """
+class AdminRequest(BoundedRequest):
+    """:ivar host_lines: lines of its Host field, which the router does not get to see."""
 
     channel: AdminChannel
-    body: BytesIO
     host_lines: list[bytes]
-    too_large = False
-    _most = 0
 
-    def parseCookies(self) -> None:
-        """There are none: a browser must not be able to lend anybody its authority."""
-
-    def gotLength(self, length: int | None) -> None:
-        """The head is there."""
-        self._most = self.channel.site.most_content(self)
-        self.body = BytesIO()
-        self.too_large = length is not None and length > self._most
-        # What is here twisted.web parses as a form, of any size, before anybody is asked for a token.
-        self.content = BytesIO()
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """Content came."""
-        if not self.too_large and self.body.tell() + len(data) > self._most:
-            self.too_large = True
-            self.body = BytesIO()
-        if not self.too_large:
-            self.body.write(data)
+    def most_content(self) -> int:
+        """:return: what the site allows."""
+        return self.channel.site.most_content(self)
 
     def media_type(self) -> bytes:
         """:return: of the content, lower case, without parameters; empty when it is not told."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from io import BytesIO
 from typing import Any, Protocol, cast
 
 from attrs import frozen
@@ -11,9 +10,9 @@ from OpenSSL import SSL
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
-from twisted.web.server import Request
 from zope.interface import implementer
 
+from edgecache.siblings.bounded import BoundedRequest
 from edgecache.siblings.identity import BadCertificate, named_id
 from edgecache.siblings.tls import Verdict, said, verdict_of
 
@@ -52,38 +51,15 @@ class Listening(Protocol):
         """:return: octets of content that are kept for this peer."""
 
 
-class SiblingRequest(Request):
-    """
-    A request whose content is bounded; what is too much is read and dropped, so that the answer arrives.
-
-    :ivar body: its content.
-    :ivar too_large: content was dropped.
-    """
+class SiblingRequest(BoundedRequest):
+    """:ivar gone: who asked has left."""
 
     channel: SiblingChannel
-    body: BytesIO
-    too_large = False
     gone = False
-    _most = 0
 
-    def parseCookies(self) -> None:
-        """There are none."""
-
-    def gotLength(self, length: int | None) -> None:
-        """The head is there."""
-        self._most = self.channel.site.most_content(self.channel)
-        self.body = BytesIO()
-        self.too_large = length is not None and length > self._most
-        # What is here twisted.web would parse as a form.
-        self.content = BytesIO()
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """Content came."""
-        if not self.too_large and self.body.tell() + len(data) > self._most:
-            self.too_large = True
-            self.body = BytesIO()
-        if not self.too_large:
-            self.body.write(data)
+    def most_content(self) -> int:
+        """:return: what the site allows this peer."""
+        return self.channel.site.most_content(self.channel)
 
     def connectionLost(self, reason: Failure) -> None:
         """Who asked has gone."""
