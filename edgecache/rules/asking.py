@@ -10,9 +10,10 @@ from edgecache.rules.conditions import CONDITION_FIELDS, Conditions, RangeAsked,
 from edgecache.rules.decisions import Refuse
 from edgecache.rules.directives import NONE, RequestDirectives, request_directives
 from edgecache.rules.fields import members, named_by_connection
-from edgecache.rules.indexpaths import is_file, page_accept
+from edgecache.rules.indexpaths import ArtifactAsked, PageAsked, artifact_of, is_file, page_accept, page_of
 from edgecache.rules.lookups import INTERNAL, REFUSED, FromSibling, from_sibling
 from edgecache.rules.negotiation import accepts_gzip, ranked
+from edgecache.rules.representations import SOURCE, Representation, representation_of
 from edgecache.rules.selectors import selectors_of_target
 from edgecache.rules.sites import Site, Sites
 from edgecache.words.messages import SAFE, Fields, Request, combined, without
@@ -39,6 +40,9 @@ class Asked:
     :ivar upstream_fields: end-to-end fields to send for a fill: without conditions and Range.
     :ivar own_fields: likewise for a request that is forwarded on its own: with them.
     :ivar sibling: set for a look-up by a sibling.
+    :ivar page: on an index: the page that is asked for, ``None`` for anything else.
+    :ivar representation: in which form; ``None`` without ``page``.
+    :ivar artifact: on an index: the file that is asked for by a path of ours, ``None`` for anything else.
     :ivar variants: memo of :mod:`edgecache.rules.varying`.
     """
 
@@ -62,6 +66,9 @@ class Asked:
     upstream_fields: Fields
     own_fields: Fields
     sibling: FromSibling | None = None
+    page: PageAsked | None = None
+    representation: Representation | None = None
+    artifact: ArtifactAsked | None = None
     variants: dict[tuple[bytes, ...], bytes] = field(factory=dict)
 
 
@@ -109,6 +116,12 @@ def ask(request: Request, sites: Sites) -> Asked | Refuse:
         shared_key = b""
     upstream, own = _with_trace(upstream, request, site), _with_trace(own, request, site)
     authority = request.authority if site.settings.preserve_host else b""
+    page = page_of(path) if site.index else None
+    representation = None
+    if page is not None:
+        scheme = b"https://" if request.secure else b"http://"
+        base = scheme + request.authority
+        representation = representation_of(page.kind, request.fields, base) if sibling is None else SOURCE
     key = b"%016x %b %b\n%b" % (site.id, authority, request.target, shared_key)
     return Asked(
         request=request,
@@ -131,6 +144,9 @@ def ask(request: Request, sites: Sites) -> Asked | Refuse:
         upstream_fields=upstream,
         own_fields=own,
         sibling=sibling,
+        page=page,
+        representation=representation,
+        artifact=artifact_of(path) if site.index else None,
     )
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 import re
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from attrs import frozen
 
 _FILE_SUFFIXES = (
     b".whl",
@@ -56,6 +60,96 @@ def normalised_name(name: bytes) -> bytes:
 def project_tag(name: bytes) -> bytes:
     """:return: the tag by which everything about a project is purged."""
     return b"project/" + normalised_name(name)
+
+
+class PageKind(enum.Enum):
+    """What a page of an index is about."""
+
+    LIST = "list"
+    """``/simple/``: all projects."""
+    PROJECT = "project"
+    """``/simple/<project>/``: its files."""
+    RELEASES = "releases"
+    """``/pypi/<project>/json`` and ``/pypi/<project>/<version>/json``."""
+
+
+@frozen
+class PageAsked:
+    """
+    A page that links to files, or lists those that do.
+
+    :ivar project: normalised; ``b""`` for the list.
+    """
+
+    kind: PageKind
+    project: bytes = b""
+
+
+@frozen
+class ArtifactAsked:
+    """
+    ``/files/<project>/<sha256 or ->/<filename>``: a file as pages of ours name it.
+
+    :ivar sha256: 32 octets that the *file* hashes to, ``b""`` where the page gives none.
+    :ivar filename: of the file as the page names it, percent-decoded.
+    :ivar companion: ``b".metadata"`` or ``b".asc"`` if that is asked for and not the file itself, else ``b""``.
+    """
+
+    project: bytes
+    sha256: bytes
+    filename: bytes
+    companion: bytes = b""
+
+
+FILES = b"/files/"
+"""Where files are, whatever hosts their pages link to."""
+
+_RELEASES = re.compile(rb"/pypi/([^/]+)(?:/[^/]+)?/json")
+_PROJECT = re.compile(rb"/simple/([^/]+)/")
+_ARTIFACT = re.compile(rb"/files/([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)/([0-9a-f]{64}|-)/([^/]+)")
+_COMPANIONS = (b".metadata", b".asc")
+
+
+def page_of(path: bytes) -> PageAsked | None:
+    """
+    :param path: below the site's own path, without query.
+    :return: which page it is; ``None`` for every other path.
+    """
+    if path == b"/simple/":
+        return PageAsked(PageKind.LIST)
+    matched = _PROJECT.fullmatch(path)
+    if matched is not None:
+        return PageAsked(PageKind.PROJECT, normalised_name(matched[1]))
+    matched = _RELEASES.fullmatch(path)
+    return None if matched is None else PageAsked(PageKind.RELEASES, normalised_name(matched[1]))
+
+
+def artifact_of(path: bytes) -> ArtifactAsked | None:
+    """
+    :param path: below the site's own path, without query.
+    :return: which file it is; ``None`` for a path that no page of ours names.
+    """
+    matched = _ARTIFACT.fullmatch(path)
+    if matched is None:
+        return None
+    digest = b"" if matched[2] == b"-" else bytes.fromhex(matched[2].decode("ascii"))
+    filename = unquote_to_bytes(matched[3])
+    for companion in _COMPANIONS:
+        if filename.endswith(companion) and len(filename) > len(companion):
+            return ArtifactAsked(matched[1], digest, filename.removesuffix(companion), companion)
+    return ArtifactAsked(matched[1], digest, filename)
+
+
+def artifact_path(project: bytes, sha256: bytes, filename: bytes) -> bytes:
+    """
+    :param filename: as the page names it, not percent-encoded.
+    :return: the path by which clients get the file; :func:`artifact_of` reads it.
+
+    >>> artifact_path(b"six", b"", b"six-1.0+local.tar.gz")
+    b'/files/six/-/six-1.0%2Blocal.tar.gz'
+    """
+    name = quote_from_bytes(filename, safe="").encode("ascii")
+    return FILES + project + b"/" + (sha256.hex().encode("ascii") or b"-") + b"/" + name
 
 
 _JSON = b"application/vnd.pypi.simple.v1+json"

@@ -30,6 +30,8 @@ class Flag(enum.IntFlag):
     """Content-Encoding is not identity: not to be transformed or partly joined."""
     FALLBACK = 512
     """Another than the first origin of a site with the policy ``fallback`` answered: anything better replaces it."""
+    PAGE = 1024
+    """Its content is a page of an index as the origin has it; what clients get is derived from it."""
 
 
 @define(eq=False)

@@ -1,0 +1,108 @@
+"""
+Which form of an index page a client is sent (PEP 691; RFC 9110 §12.5): one page is stored, all forms derive from it.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from attrs import frozen
+
+from edgecache.rules.indexpaths import PageKind
+from edgecache.rules.negotiation import ranked
+from edgecache.words.messages import Fields, field_values
+
+
+class Media(enum.Enum):
+    """Media type of a page, as sent in Content-Type (charset added where it is text)."""
+
+    JSON = b"application/vnd.pypi.simple.v1+json"
+    HTML = b"application/vnd.pypi.simple.v1+html"
+    TEXT = b"text/html"
+    PLAIN_JSON = b"application/json"
+    """``/pypi/<name>/json``, which has no other form."""
+    SOURCE = b"application/vnd.edgecache.page+json"
+    """The stored page itself, with the origin's links: what siblings get."""
+
+
+class Coding(enum.Enum):
+    """Content coding of a page."""
+
+    IDENTITY = b"identity"
+    GZIP = b"gzip"
+    ZSTD = b"zstd"
+
+
+@frozen(cache_hash=True)
+class Representation:
+    """
+    One form of a page.
+
+    :ivar base: ``http://authority`` before links where they must be absolute although none is configured
+        (``/pypi/<name>/json``); ``b""`` everywhere else.
+    """
+
+    media: Media
+    coding: Coding
+    base: bytes = b""
+
+    @property
+    def name(self) -> bytes:
+        """Stable octets: part of the derived content's key and of its ETag."""
+        return b" ".join((self.media.value, self.coding.value, self.base))
+
+
+SOURCE = Representation(Media.SOURCE, Coding.IDENTITY)
+
+_OFFERED = {
+    Media.JSON.value: Media.JSON,
+    b"application/vnd.pypi.simple.latest+json": Media.JSON,
+    Media.HTML.value: Media.HTML,
+    b"application/vnd.pypi.simple.latest+html": Media.HTML,
+    Media.TEXT.value: Media.TEXT,
+}
+# What a client that takes anything gets: browsers and old installers know nothing else (PEP 691).
+_RANGES = {b"*/*": Media.TEXT, b"text/*": Media.TEXT, b"application/*": Media.JSON}
+_CODINGS = {b"gzip": Coding.GZIP, b"x-gzip": Coding.GZIP, b"zstd": Coding.ZSTD}
+# Of equal weight, the smaller and cheaper to unpack comes first.
+_PREFERENCE = (Coding.ZSTD, Coding.GZIP)
+
+
+def representation_of(kind: PageKind, fields: Fields, base: bytes) -> Representation:
+    """
+    :param fields: of the request.
+    :param base: scheme and authority under which the client knows this node.
+    :return: what it is sent; text/html to whoever accepts nothing that there is, as PEP 691 allows.
+    """
+    coding = coding_of(fields)
+    if kind is PageKind.RELEASES:
+        return Representation(Media.PLAIN_JSON, coding, base)
+    accepted = field_values(fields, b"accept")
+    return Representation(media_of(b",".join(accepted)) if accepted else Media.TEXT, coding)
+
+
+def media_of(accept: bytes) -> Media:
+    """:return: the best offered media type of an Accept field (RFC 9110 §12.5.1); text/html where it names none."""
+    best: tuple[float, int] | None = None
+    found = Media.TEXT
+    for kind, weight in ranked(accept):
+        media = _OFFERED.get(kind)
+        specific = 1 if media is not None else 0
+        media = media or _RANGES.get(kind)
+        if media is None or weight <= 0.0:
+            continue
+        # Named outright beats a range of the same weight; JSON is first among equals, by order of names.
+        rank = (weight, specific)
+        if best is None or rank > best:
+            best, found = rank, media
+    return found
+
+
+def coding_of(fields: Fields) -> Coding:
+    """:return: a coding that the request names as acceptable (not by ``*``); identity without any."""
+    weights: dict[Coding, float] = {}
+    for name, weight in ranked(b",".join(field_values(fields, b"accept-encoding"))):
+        coding = _CODINGS.get(name)
+        if coding is not None and weight > 0.0:
+            weights[coding] = max(weight, weights.get(coding, 0.0))
+    return max(_PREFERENCE, key=lambda one: weights[one]) if len(weights) > 1 else next(iter(weights), Coding.IDENTITY)
