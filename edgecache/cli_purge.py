@@ -84,8 +84,9 @@ class AuditOptions(usage.Options):
 
     synopsis = "Usage: edgecache [options] audit [--node URL]... [options]"
     longdesc = (
-        "Asks nodes for what was purged last, and compares its age with the purge. Exit status 0: every node was "
-        "asked and none serves anything older; 1: one does, or could not be asked."
+        "Asks every node of the fleet for what was purged last, and compares its age with the purge; where siblings "
+        "are is [[sibling]] public_url. Exit status 0: every node was asked and none serves anything older; 1: one "
+        "does, or could not be asked."
     )
     optFlags = [["json", "j", "Show every answer, as JSON."]]
     optParameters = [["keys", "k", 100, "URLs to ask each node for, at most.", int]]
@@ -95,7 +96,7 @@ class AuditOptions(usage.Options):
         self["nodes"] = []
 
     def opt_node(self, url: str) -> None:
-        """URL of a node's public listener. May be repeated; default: that of the node that --admin names."""
+        """URL of a node's public listener. May be repeated; default: all that the node of --admin is told of."""
         self["nodes"].append(url)
 
     async def run(self, reactor: Any, where: AdminAddress) -> int:

@@ -176,6 +176,7 @@ class Fleet:
                     other.id,
                     other.region,
                     other.control_url,
+                    other.public_url,
                     other.voter,
                     heard,
                     state.joining,

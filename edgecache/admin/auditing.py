@@ -169,6 +169,19 @@ class Auditor:
         return Found(node, key.target, key.host, coding, key.purge, verdict, detail, *times)
 
 
+def nodes_of(status: dict[str, Any], admin: str) -> tuple[list[str], list[str]]:
+    """
+    :param status: of a node.
+    :return: public URLs of all nodes that serve, that one's first; and the ids of those of which it knows none.
+    """
+    serving = [sibling for sibling in status["siblings"] if not sibling["voter"]]
+    nodes = public_urls(status, admin)
+    unknown = [] if nodes else [status["node"]["id"]]
+    nodes += (sibling["public_url"] for sibling in serving if sibling["public_url"])
+    unknown += (sibling["id"] for sibling in serving if not sibling["public_url"])
+    return nodes, unknown
+
+
 def public_urls(status: dict[str, Any], admin: str) -> list[str]:
     """
     :param admin: URL of the admin listener of the node whose ``/status`` it is.
@@ -188,24 +201,27 @@ async def audit(
 ) -> int:
     """
     :param where: whose newest purges are looked at.
-    :param nodes: URLs of public listeners; none: that node's own.
-    :return: 0 when everybody has answered and nothing is older than its purge, else 1.
+    :param nodes: URLs of public listeners; none: those of that node and of every sibling that serves.
+    :return: 0 when everybody was asked and has answered, and nothing is older than its purge, else 1.
     :raises AdminFailed: the purges could not be had, or there is nobody to ask.
     """
     _, status = await call(reactor, where, "GET", "/status")
+    if not status["sites"]:
+        raise AdminFailed("a voter knows no site, nor what the purges of one name; ask another node with --admin")
     keys = keys_of(status, time.monotonic(), most)
-    nodes = list(nodes) or public_urls(status, where.url)
-    if not nodes:
-        raise AdminFailed("no node to ask: it has no public listener; name some with --node")
+    nodes, unknown = (list(nodes), []) if nodes else nodes_of(status, where.url)
     found = await Auditor.of(reactor).ask(nodes, keys)
     bad = [each for each in found if each.verdict in ("older", "unclear")]
     if as_json:
-        out(as_lines({"nodes": nodes, "keys": len(keys), "answers": [asdict(each) for each in found]}))
+        answers = [asdict(each) for each in found]
+        out(as_lines({"nodes": nodes, "not_asked": unknown, "keys": len(keys), "answers": answers}))
     else:
+        for node in unknown:
+            out(f"not asked: {node}: no public_url is configured for it; or name all nodes with --node")
         for each in bad:
             named = f"{each.host} " if each.host else ""
             out(f"{each.verdict}: {each.node}: {named}{each.target} ({each.coding}): {each.detail}; purge {each.purge}")
         counts = {verdict: sum(each.verdict == verdict for each in found) for verdict in _VERDICTS}
         told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
         out(f"{len(nodes)} nodes, {len(keys)} URLs: {told}")
-    return 1 if bad else 0
+    return 1 if bad or unknown else 0

@@ -85,6 +85,7 @@ class SiblingView:
     """
     One sibling, for people.
 
+    :ivar public_url: where its clients reach it; ``""`` when this node is not told.
     :ivar heard_at: wall time of its last message; ``None`` before the first.
     :ivar lacking: purges that are here and, as far as known, not there.
     :ivar problem: why it cannot be spoken to; ``""`` when all is well.
@@ -93,6 +94,7 @@ class SiblingView:
     id: str
     region: str
     control_url: str
+    public_url: str
     voter: bool
     heard_at: float | None
     joining: bool

@@ -285,6 +285,8 @@ class SiblingSettings:
     control_url: str
     # Where its workers answer look-ups; a voter has none.
     content_url: str = ""
+    # Where its clients reach it: only an audit asks there, and no node knows from inside how it is called outside.
+    public_url: str = ""
     region: str = ""
     voter: bool = False
     # As its own [siblings] weight says.

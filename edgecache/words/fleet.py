@@ -102,6 +102,22 @@ def _other(at: int, other: SiblingSettings, seen: set[str], urls: set[str], refu
         if parsed.shown in urls:
             refuse((*path, name), f"{parsed.shown} is used twice")
         urls.add(parsed.shown)
+    if other.public_url:
+        _public(path, other, urls, refuse)
+
+
+def _public(path: Path, other: SiblingSettings, urls: set[str], refuse: Refuse) -> None:
+    if other.voter:
+        refuse((*path, "public_url"), "a voter has no clients")
+    try:
+        parsed = origin_url(other.public_url)
+    except ValueError as error:
+        refuse((*path, "public_url"), str(error))
+    if parsed.path or parsed.credentials:
+        refuse((*path, "public_url"), "is http://host:port or https://host:port and nothing more")
+    if parsed.shown in urls:
+        refuse((*path, "public_url"), f"{parsed.shown} is used twice; what stands before all nodes is no node's own")
+    urls.add(parsed.shown)
 
 
 def _change(config: Config, settings: SiblingsSettings, refuse: Refuse) -> None:

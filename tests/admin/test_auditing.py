@@ -5,25 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+from attrs import evolve
 from twisted.internet import reactor  # noqa: TID251  # the one that conftest installed
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from edgecache.admin.auditing import SLACK_SECONDS, Key, audit, keys_of, public_urls, verdict_of
-from edgecache.admin.client import AdminAddress
+from edgecache.admin.auditing import SLACK_SECONDS, Key, audit, keys_of, nodes_of, public_urls, verdict_of
+from edgecache.admin.client import AdminAddress, AdminFailed
+from edgecache.admin.parts import SiblingView
 from edgecache.admin.site import admin_site
 from tests.admin.harness import AdminCase
 
 STATUS: dict[str, Any] = {
     "now": 1_000.0,
-    "node": {"tls": False},
+    "node": {"id": "eu-1", "tls": False},
     "listen": {"public": ["0.0.0.0:8080"]},
     "sites": [
         {"id": "1", "hosts": ["*"], "profile": "index"},
         {"id": "2", "hosts": ["files.example"], "profile": "plain"},
     ],
     "purges": {"recent": []},
+    "siblings": [],
 }
 
 
@@ -84,6 +87,22 @@ class PublicURLTests(SynchronousTestCase):
         self.assertEqual([], public_urls({**STATUS, "listen": {"public": []}}, "http://x:1"))
 
 
+class NodesTests(SynchronousTestCase):
+    """Who is asked when nobody is named."""
+
+    def nodes(self, *siblings: tuple[str, str, bool], **more: Any) -> tuple[list[str], list[str]]:
+        views = [{"id": name, "public_url": url, "voter": voter} for name, url, voter in siblings]
+        return nodes_of({**STATUS, "siblings": views, **more}, "http://edge.example:8081")
+
+    def test_the_node_itself_and_every_sibling_that_serves(self) -> None:
+        expected = (["http://edge.example:8080", "https://us.example"], [])
+        self.assertEqual(expected, self.nodes(("us-1", "https://us.example", False), ("v", "", True)))
+
+    def test_whoever_cannot_be_found_is_named(self) -> None:
+        found = self.nodes(("us-1", "", False), listen={"public": []})
+        self.assertEqual(([], ["eu-1", "us-1"]), found)
+
+
 class Aged(Resource):
     """A node whose store has everything, with one age; it keeps what it is asked."""
 
@@ -134,6 +153,33 @@ class AuditTests(TestCase, AdminCase):
         self.assertIn("Age 600 s", self.lines[0])
         self.assertIn("purge x", self.lines[0])
         self.assertNotIn(young, "".join(self.lines))
+
+    async def test_siblings_are_asked_unasked_and_one_that_is_nowhere_is_no_good_news(self) -> None:
+        self.ask("POST", "/purge", {"urls": ["/a"]})
+        (own, here), (other, there) = self.node(0), self.node(0)
+        us, ap = (
+            SiblingView(name, "", "", url, False, None, False, 0, "") for name, url in (("us", there), ("ap", ""))
+        )
+        listen = evolve(self.parts.config.listen, public=(here.removeprefix("http://"),))
+        for siblings, status in (([us], 0), ([us, ap], 1)):
+            parts = evolve(
+                self.parts, config=evolve(self.parts.config, listen=listen), siblings=lambda found=siblings: found
+            )
+            where = AdminAddress(self.listen(admin_site(parts, reactor)), self.token)
+            self.assertEqual(status, await audit(reactor, where, [], self.lines.append))
+        self.assertEqual(len(own.asked), len(other.asked))
+        self.assertGreater(len(own.asked), 0)
+        self.assertEqual(1, sum(line.startswith("not asked: ap: ") for line in self.lines), self.lines)
+
+    async def test_a_voter_knows_nothing_that_could_be_asked_for(self) -> None:
+        parts = evolve(self.parts, config=evolve(self.parts.config, sites=()))
+        where = AdminAddress(self.listen(admin_site(parts, reactor)), self.token)
+        try:
+            await audit(reactor, where, [], self.lines.append)
+        except AdminFailed as failure:
+            self.assertIn("ask another node", str(failure))
+        else:
+            self.fail("it found nothing wrong, having asked nothing")
 
     async def test_a_node_that_does_not_answer_is_no_good_news(self) -> None:
         self.ask("POST", "/purge", {"urls": ["/a"]})

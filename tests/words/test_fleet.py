@@ -118,6 +118,21 @@ class ContradictionTests(FleetCase):
     def test_a_url_is_one_nodes(self) -> None:
         self.assertRefused("is used twice", LISTEN + OWN + other("us-1", port=5000) + other("us-2", port=5000))
 
+    def test_a_public_url_is_the_nodes_own(self) -> None:
+        own = 'public_url = "http://us-1.example"'
+        self.assertEqual("http://us-1.example", read(LISTEN + OWN + other("us-1", own)).others[0].public_url)
+        self.assertRefused("is used twice", LISTEN + OWN + other("us-1", own) + other("us-2", own))
+        for url, problem in (
+            ("ftp://a", "begins with http"),
+            ("http://a/x", "nothing more"),
+            ("http://b:c@a", "nothing"),
+        ):
+            said = self.refused(LISTEN + OWN + other("us-1", f'public_url = "{url}"'))
+            self.assertIn("[[sibling]] public_url: ", said)
+            self.assertIn(problem, said)
+        voter = '[[sibling]]\nid = "v"\ncontrol_url = "https://a:1"\nvoter = true\n'
+        self.assertRefused("public_url: a voter has no clients", LISTEN + OWN + voter + own)
+
     def test_members_change_one_at_a_time(self) -> None:
         for before in ('["eu-1"]', '["eu-1", "ap-1", "ap-2", "ap-3"]', '["ap-1", "us-1"]'):
             text = LISTEN + OWN + f"previous_members = {before}\n" + other("us-1") + other("us-2")
