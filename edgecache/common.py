@@ -30,6 +30,8 @@ from edgecache.processes.channel import Channel, Payload
 from edgecache.processes.timers import boot_clock
 from edgecache.rules.health import State
 from edgecache.rules.sites import Sites
+from edgecache.siblings.groups import GroupSharing
+from edgecache.siblings.pace import Pace
 from edgecache.siblings.purger import LoneNode, Purger
 from edgecache.store.collecting import Collector
 from edgecache.store.control import Control
@@ -75,6 +77,7 @@ class Common:
     _purger: Purger
     _fleet: Fleet | None
     _watch: Watch
+    _groups: GroupSharing
     _workers: Callable[[], list[WorkerState]]
     _pool: ThreadPool = field(factory=lambda: ThreadPool(0, _RESOLVING_THREADS, "resolver"))
     _resolver: Resolver = field(init=False)
@@ -112,6 +115,7 @@ class Common:
         spread = LoneNode(config.node.id) if fleet is None else fleet.mesh
         most = math.inf if config.siblings is None else entry_octets(config.siblings)
         purger = Purger(control, Sites(config), config.purge, timers, time.time, spread=spread, entry_octets=most)
+        groups = GroupSharing(control, purger, timers, Pace(config.purge.shared_groups_per_second))
         watch = Watch(
             Roster(config.sites, config.upstream, content_origins(config)),
             Client(dialer, timers, config.upstream, siblings=None if fleet is None else fleet.trust),
@@ -124,7 +128,19 @@ class Common:
         )
         threads = [committing, collecting]
         common = cls(
-            config, environments, page, control, collector, timers, reactor, threads, purger, fleet, watch, workers
+            config,
+            environments,
+            page,
+            control,
+            collector,
+            timers,
+            reactor,
+            threads,
+            purger,
+            fleet,
+            watch,
+            groups,
+            workers,
         )
 
         def named(document: dict[str, Any]) -> None:
@@ -175,7 +191,11 @@ class Common:
             upstream_counts=self._upstream_counts,
             lease=lambda: self.page.fresh_until - boot_clock(),
             siblings=list if self._fleet is None else self._fleet.siblings,
+            groups=lambda: {outcome.value: count for outcome, count in self._groups.counts.items()},
             ready=lambda: self._unready,
+        )
+        self._groups.told = lambda answer, new: parts.audit.purged(
+            answer, new, peer="", front="Cache-Group-Invalidation"
         )
         self._public_purges = PublicPurges.of(parts)
         site = admin_site(parts, self._reactor)
@@ -192,6 +212,7 @@ class Common:
     def serve(self, channel: Channel) -> None:
         """Answer a new worker, and tell it what it must know."""
         channel.on("invalidate", self._invalidate)
+        channel.on("share", self._share)
         channel.on("outcomes", self._watch.outcomes)
         if self._fleet is not None:
             channel.on("behind", self._fleet.mesh.catch_up)
@@ -219,6 +240,10 @@ class Common:
         """Of this node only (RFC 9111 §4.4): an unsafe method went through. Answered once it is published."""
         epoch = await self.control.local([(bytes.fromhex(selector), key, mode) for selector, key, mode in rows])
         return {"epoch": epoch}
+
+    async def _share(self, selectors: list[str]) -> None:
+        """Of groups that an origin has named, also at the siblings. Answered once it is published here."""
+        await self._groups.share([bytes.fromhex(selector) for selector in selectors])
 
     async def _first_names(self) -> None:
         """Wait for the first addresses: what is asked meanwhile waits in the listening sockets."""

@@ -32,6 +32,7 @@ from edgecache.rules import status_fields
 from edgecache.rules.decisions import Refuse
 from edgecache.rules.purges import PurgeTable
 from edgecache.rules.selectors import Selector, rows_of
+from edgecache.rules.sharing import parted
 from edgecache.rules.siblinghood import marked
 from edgecache.rules.sites import Sites, node_token
 from edgecache.siblings.content import Applied, Guests, SiblingTrust
@@ -148,10 +149,16 @@ async def start_worker(parts: WorkerParts) -> Worker:
     parts.channel.on("ejected", standing.told_ejected)
     sender = Sender(reader, page)
 
+    shares = frozenset(site.id for site in sites.all if site.settings.share_invalidation and trust is not None)
+
     async def invalidate(selectors: tuple[Selector, ...]) -> None:
+        here, shared = parted(selectors, shares)
         # Not as stale either (RFC 9111 §4.4).
-        rows = rows_of((selector.canonical for selector in selectors), PurgeMode.DELETE)
-        await parts.channel.call("invalidate", rows=[(canonical.hex(), key, mode) for canonical, key, mode in rows])
+        rows = rows_of((selector.canonical for selector in here), PurgeMode.DELETE)
+        told = [parts.channel.call("invalidate", rows=[(canonical.hex(), key, mode) for canonical, key, mode in rows])]
+        if shared:
+            told.append(parts.channel.call("share", selectors=[selector.canonical.hex() for selector in shared]))
+        await gatherResults(told, consumeErrors=True)
 
     def fenced() -> bool:
         return page.fresh_until <= boot_clock()

@@ -141,15 +141,17 @@ def _selector(canonical: bytes) -> dict[str, Any]:
 
 def _purges(parts: AdminParts) -> dict[str, Any]:
     purges = parts.control.read.purges()
+    heads = {head.log: head.sequence for head in parts.control.read.heads()}
     return {
         "epoch": purges.epoch,
         "trimmed": purges.trimmed,
         "published_epoch": parts.page.epoch,
         "fenced": parts.lease() < 0,
         "logs": [
-            {"node": head.log.id, "incarnation": head.log.incarnation.hex(), "position": head.sequence}
-            for head in parts.control.read.heads()
+            {"node": log.id, "incarnation": log.incarnation.hex(), "position": sequence}
+            for log, sequence in {parts.control.name: 0, **heads}.items()
         ],
         "accepted": {mode.name.lower(): count for mode, count in parts.purger.accepted.items()},
+        "groups": parts.groups(),
         "recent": [purge_document(answer) for answer in parts.purger.recent(RECENT_PURGES)],
     }

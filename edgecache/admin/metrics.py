@@ -121,6 +121,12 @@ class NodeMetrics(Collector):
         for mode, count in parts.purger.accepted.items():
             accepted.add_metric([mode.name.lower()], count)
         yield accepted
+        groups = _family(
+            False, "group_invalidations", "Answers with groups to share, by what became of them", "outcome"
+        )
+        for outcome, count in parts.groups().items():
+            groups.add_metric([outcome], count)
+        yield groups
         purges = parts.control.read.purges()
         yield _gauge("purge_epoch", "Count of selectors ever invalidated on this node", purges.epoch)
         yield _gauge("purge_trimmed_epoch", "Epochs up to this one are forgotten", purges.trimmed)

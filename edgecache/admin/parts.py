@@ -107,6 +107,8 @@ class AdminParts:
     """
     :ivar lease: seconds for which this node may still serve what is purgeable as fresh; below 0 it is fenced,
         infinite without siblings.
+    :ivar groups: answers with Cache-Group-Invalidation, where it is shared, by what became of it
+        (:class:`edgecache.siblings.groups.Groups`).
     :ivar ready: why the node does not serve now; ``None`` when it does.
     :ivar wall: seconds since the epoch.
     :ivar timers: on monotonic time.
@@ -124,6 +126,7 @@ class AdminParts:
     upstreams: Callable[[], list[UpstreamState]] = list
     upstream_counts: Callable[[], UpstreamCounts] = UpstreamCounts
     siblings: Callable[[], list[SiblingView]] = list
+    groups: Callable[[], dict[str, int]] = dict
     lease: Callable[[], float] = field(default=lambda: inf)
     ready: Callable[[], str | None] = field(default=lambda: None)
     started_at: float = field(init=False)

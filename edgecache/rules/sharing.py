@@ -56,6 +56,18 @@ def invalidated(asked: Asked, head: Head) -> tuple[Selector, ...]:
     return tuple(found)
 
 
+def parted(
+    selectors: tuple[Selector, ...], shares: frozenset[int]
+) -> tuple[tuple[Selector, ...], tuple[Selector, ...]]:
+    """
+    :param selectors: what :func:`invalidated` says.
+    :param shares: ids of the sites whose groups siblings are told of (``[[site]] share_invalidation``, DESIGN 9).
+    :return: what is invalidated on this node alone, and the groups of which siblings are told.
+    """
+    shared = tuple(one for one in selectors if one.kind == "tag" and one.site in shares)
+    return tuple(one for one in selectors if one not in shared), shared
+
+
 def _same_origin(asked: Asked, reference: bytes) -> bytes | None:
     """:return: path and query of a URI reference as our clients know it; ``None`` on another origin."""
     reference = reference.partition(b"#")[0]

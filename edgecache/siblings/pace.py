@@ -26,15 +26,16 @@ class Pace:
     def _most(self) -> float:
         return max(1.0, self.per_second * BURST_SECONDS)
 
-    def take(self, now: float) -> float:
+    def take(self, now: float, amount: float = 1.0) -> float:
         """
         :param now: monotonic seconds.
+        :param amount: how many of it; more than a burst may never happen.
         :return: 0.0 when it may happen now; else seconds until it may, and nothing is taken.
         """
         passed = 0.0 if self._at is None else max(0.0, now - self._at)
         self._at = now
         self._left = min(self._most, self._left + passed * self.per_second)
-        if self._left >= 1.0:
-            self._left -= 1.0
+        if self._left >= amount:
+            self._left -= amount
             return 0.0
-        return (1.0 - self._left) / self.per_second
+        return (amount - self._left) / self.per_second

@@ -178,13 +178,22 @@ class Purger:
         :raises PurgeConflict: its id is another purge's.
         :raises ControlFailed: it could not be written; the same id may be sent again.
         """
-        reason = self._spread.refuses()
-        if reason is not None:
-            raise NotAdmitted(reason)
+        self._require_admitted()
         self._slow_down(by)
         asked = parse_purge(document, self._sites, most=self._settings.selectors)
         if isinstance(asked, BadPurge):
             raise PurgeInvalid(asked.problem)
+        return await self.take(asked, by, told)
+
+    async def take(self, asked: PurgeAsked, by: str, told: Told = lambda answer, new: None) -> PurgeAnswer:
+        """
+        Do a purge that is understood already, whatever the pace; see :meth:`accept`.
+
+        :raises NotAdmitted: not yet, please.
+        :raises PurgeInvalid: siblings cannot be sent so much.
+        :raises ControlFailed: it could not be written.
+        """
+        self._require_admitted()
         return await _sheltered(self._commit(asked, by, told))
 
     async def _commit(self, asked: PurgeAsked, by: str, told: Told) -> PurgeAnswer:
@@ -264,6 +273,11 @@ class Purger:
 
     def _answer(self, entry: Entry) -> PurgeAnswer:
         return PurgeAnswer(entry, PurgeEntry.unpack(entry.content), self._spread.state(entry))
+
+    def _require_admitted(self) -> None:
+        reason = self._spread.refuses()
+        if reason is not None:
+            raise NotAdmitted(reason)
 
     def _slow_down(self, by: str) -> None:
         """:raises TooManyPurges: first for this token, so that one that is too fast takes nothing from the others."""

@@ -145,6 +145,8 @@ class SiteSettings:
     fill: FillAt = FillAt.HOME
     # The same for index pages: small, and one hop fewer between the origin's newest page and the client.
     page_fill: FillAt = FillAt.ORIGIN
+    # RFC 9875: does an origin's Cache-Group-Invalidation reach the siblings? Whoever may POST could keep them busy.
+    share_invalidation: bool = False
     # Does Authorization of a client go upstream? Such requests are not cached on an index.
     pass_authorization: bool = False
 
@@ -241,6 +243,8 @@ class PurgeSettings:
     per_second: float = field(default=200.0, validator=gt(0))
     # One token in the hands of a runaway script must not use up the whole node's share.
     token_per_second: float = field(default=100.0, validator=gt(0))
+    # Of Cache-Group-Invalidation, where a site shares it: a release touches a few groups, a flood would touch many.
+    shared_groups_per_second: float = field(default=50.0, validator=gt(0))
     # Whoever waits holds a connection; what asks for longer is answered after this with the state reached.
     wait_longest_seconds: float = field(default=60.0, validator=gt(0))
     # Soft is stale-while-revalidate, which hands the old page to one more client per node.

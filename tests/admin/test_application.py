@@ -430,6 +430,12 @@ class StatusTests(AdminCase):
         self.assertEqual([("admin", 4), ("ci", 1)], [(t["name"], len(t["scopes"])) for t in status["tokens"]])
         self.assertTrue({"edgecache", "python", "twisted", "lmdb"} <= set(status["versions"]))
 
+    def test_the_nodes_own_log_is_there_before_its_first_purge(self) -> None:
+        own = {"node": "eu-1", "incarnation": self.control.name.incarnation.hex(), "position": 0}
+        self.assertEqual([own], self.ask("GET", "/status").json["purges"]["logs"])
+        self.ask("POST", "/purge", {"all": True})
+        self.assertEqual([{**own, "position": 1}], self.ask("GET", "/status").json["purges"]["logs"])
+
     def test_no_secret_is_in_it(self) -> None:
         content = self.ask("GET", "/status").content
         for secret in (b"secret", b"user", self.token.encode(), self.tokens.known[0].digest.hex().encode()):

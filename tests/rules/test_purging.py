@@ -19,6 +19,7 @@ from edgecache.rules.selectors import (
     tag_selector,
     url_selector,
 )
+from edgecache.rules.sharing import parted
 from edgecache.rules.sites import Sites
 from edgecache.words.config import Config, NodeSettings, Profile, SiteSettings
 from edgecache.words.reasons import PurgeMode
@@ -291,3 +292,19 @@ class InvalidatedTests(SynchronousTestCase):
     def test_groups(self) -> None:
         found = self.values('Cache-Group-Invalidation: "g", "h";x=1, 5, t')
         self.assertEqual({("url", b"/a/b?c"), ("tag", b"g"), ("tag", b"h")}, found)
+
+
+class SpreadingInvalidationTests(SynchronousTestCase):
+    """DESIGN 9: Cache-Group-Invalidation spreads only where a site says so."""
+
+    def parts(self, shares: frozenset[int]) -> tuple[set[bytes], set[bytes]]:
+        by = asked(method="POST", target="/a")
+        selectors = invalidated(by, head("Location: /b", 'Cache-Group-Invalidation: "g", "h"'))
+        here, there = parted(selectors, shares)
+        return {one.value for one in here}, {one.value for one in there}
+
+    def test_siblings_are_told_of_groups_and_of_no_urls(self) -> None:
+        self.assertEqual(({b"/a", b"/b"}, {b"g", b"h"}), self.parts(frozenset((PLAIN.all[0].id, 7))))
+
+    def test_of_a_site_that_does_not_share_everything_stays_here(self) -> None:
+        self.assertEqual(({b"/a", b"/b", b"g", b"h"}, set()), self.parts(frozenset((7,))))
