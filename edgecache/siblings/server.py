@@ -185,13 +185,17 @@ class ControlSite(Site):
             next(iter(self._strangers)).abort()
 
     def known(self, channel: SiblingChannel) -> None:
-        """It has shown a certificate of the fleet."""
+        """
+        It has shown a certificate of the fleet.
+
+        Its oldest connection goes, not its newest: a network that loses connections without a word leaves them here.
+        """
         del self._strangers[channel]
         peer = channel.peer
         assert peer is not None
-        if sum(1 for other in self.channels if other.peer and other.peer.id == peer.id) > PER_MEMBER:
-            self._problems.tell(channel.host, f"{peer.id} has {PER_MEMBER} connections")
-            channel.abort()
+        same = [other for other in self.channels if other.peer and other.peer.id == peer.id]
+        if len(same) > PER_MEMBER:
+            same[0].abort()
 
     def left(self, channel: SiblingChannel, problem: str | None) -> None:
         """It is closed."""

@@ -27,7 +27,7 @@ from edgecache.siblings.identity import (
     named_id_der,
     server_context,
 )
-from edgecache.siblings.server import STRANGERS, Answering, ControlSite, Problems
+from edgecache.siblings.server import PER_MEMBER, STRANGERS, Answering, ControlSite, Problems
 from edgecache.siblings.transport import (
     Call,
     CallFailed,
@@ -309,6 +309,24 @@ class ConnectionTests(Case):
         self.home.start(port)
         self.assertEqual({"asker": "asker"}, await asker.caller.call("home", Call.PULL, {}))
         self.assertEqual(0, self.logged("cannot be called"))
+
+    @asynchronous
+    async def test_of_too_many_of_one_member_the_oldest_goes(self) -> None:
+        """A network may have lost them without a word to us: the member is no worse for it."""
+        asker = self.node(self.certificates.issue("asker"))
+        context = client_context(self.certificates.settings("asker"))
+        held: list[ssl.SSLSocket] = []
+        self.addCleanup(lambda: [each.close() for each in held])
+
+        def connect() -> None:
+            plain = socket.create_connection(("127.0.0.1", self.home.port), 5)
+            held.append(context.wrap_socket(plain, server_hostname="127.0.0.1"))
+
+        for _ in range(PER_MEMBER):
+            await deferToThread(connect)
+        await asker.know(self.home)
+        self.assertEqual({"asker": "asker"}, await asker.caller.call("home", Call.PULL, {}))
+        self.assertEqual(PER_MEMBER, self.home.listener.connections)
 
     @asynchronous
     async def test_a_sibling_that_accepts_and_says_nothing_is_left_at_the_deadline(self) -> None:
