@@ -1,5 +1,5 @@
 """
-Network namespaces with nodes in them, and the cable between the nodes that a test can pull (root only).
+Network namespaces with nodes in them, and cables between them that a test can pull, in one direction too (root only).
 
 Each node's namespace has two links: one to the test, which stays, and one to a bridge in a namespace of its own. The
 namespaces have no names: each lives as long as a process that dies with the test.
@@ -20,6 +20,9 @@ _BRIDGE = "switch"
 
 # Of a bridge's port: nothing passes, and nobody is told. A link that is down would be noticed at once.
 _CUT, _WHOLE = "0", "3"
+
+# A link address that nobody has: what is sent there is dropped by whoever gets it, and nobody is told.
+_NOBODY = "02:00:00:00:00:00"
 
 
 def unavailable() -> str:
@@ -119,9 +122,17 @@ class Network:
         """Nothing passes between this node and the others, and none of them is told."""
         self._switch.run("bridge", "link", "set", "dev", name, "state", _CUT)
 
-    def heal(self, name: str) -> None:
+    def mute(self, speaker: str, *hearers: str) -> None:
+        """What ``speaker`` sends to these is lost, and nobody is told; what they send to it arrives."""
+        for hearer in hearers:
+            where = ("to", self.sibling(hearer), "dev", "others")
+            self._spaces[speaker].run("ip", "neighbor", "replace", *where, "lladdr", _NOBODY, "nud", "permanent")
+
+    def heal(self) -> None:
         """All passes again."""
-        self._switch.run("bridge", "link", "set", "dev", name, "state", _WHOLE)
+        for name, space in self._spaces.items():
+            self._switch.run("bridge", "link", "set", "dev", name, "state", _WHOLE)
+            space.run("ip", "neighbor", "flush", "dev", "others", "nud", "permanent")
 
     def end(self) -> None:
         """With its processes each namespace goes; a little later, if there is something to be said to one cut off."""
