@@ -15,14 +15,14 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from edgecache.admin.parts import AdminParts, UpstreamCounts, UpstreamState, WorkerState
 from edgecache.admin.publicpurges import PublicPurges
-from edgecache.admin.site import admin_site
+from edgecache.admin.site import listen
 from edgecache.admin.tokens import ADMIN_FILE, Tokens
 from edgecache.fleet import Fleet, content_origins, entry_octets
 from edgecache.processes.background import background
@@ -198,11 +198,7 @@ class Common:
             answer, new, peer="", front="Cache-Group-Invalidation"
         )
         self._public_purges = PublicPurges.of(parts)
-        site = admin_site(parts, self._reactor)
-        site.noisy = False
-        for sock in sockets:
-            self._ports.append(self._reactor.adoptStreamPort(sock.fileno(), sock.family, site))
-            sock.close()
+        self._ports += listen(parts, self._reactor, sockets)
         await self._first_names()
 
     def ready(self) -> None:
@@ -225,7 +221,7 @@ class Common:
         self._resolver.stop()
         self._watch.stop()
         for port in self._ports:
-            await _done(port.stopListening())
+            await maybeDeferred(port.stopListening)
         if self._fleet is not None:
             await self._fleet.stop()
         await self.collector.stop()
@@ -296,9 +292,3 @@ class Common:
             {(origin, kind.value): count for (origin, kind), count in self._watch.outcomes_seen.items()},
             {(origin, kind.value): count for (origin, kind), count in self._watch.ejections_seen.items()},
         )
-
-
-async def _done(result: Any) -> None:
-    """``stopListening`` may answer at once."""
-    if isinstance(result, Deferred):
-        await result

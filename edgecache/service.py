@@ -2,7 +2,7 @@
 The node process: what a node has once, and the supervision of its workers (DESIGN 4).
 
 :func:`prepare` does what must be done before twistd goes into the background and sheds its
-privileges; :class:`NodeService` does the rest.
+privileges; :class:`NodeService` does the rest, or :class:`edgecache.voting.VoterService`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import secrets
 import signal
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -119,7 +120,7 @@ def _raise_file_limit(config: Config) -> None:
     """Workers inherit it: a connection is a descriptor, and so is its upstream's."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    wanted = config.limits.connections + _RESERVED_FILES
+    wanted = (config.limits.connections if config.listen.public else 0) + _RESERVED_FILES
     if hard != resource.RLIM_INFINITY and hard < wanted:
         _log.warn(
             "only {hard} files may be open per process; [limits] connections = {connections} may need {wanted}",
@@ -130,9 +131,9 @@ def _raise_file_limit(config: Config) -> None:
 
 
 @define(eq=False)
-class NodeService(Service):
+class MemberService(Service, ABC):
     """
-    One node as twistd runs it.
+    What twistd runs: starts what it is, or says in one line why not.
 
     :ivar prepared: what was taken before.
     :ivar foreground: an error at the start goes to standard error; in the background twistd tells it.
@@ -142,11 +143,6 @@ class NodeService(Service):
     reactor: Any
     loop: asyncio.AbstractEventLoop
     foreground: bool = True
-    common: Common = field(init=False)
-    _supervisor: Supervisor | None = None
-    _inside: Worker | None = None
-    _channel: Channel | None = None
-    _hurried: bool = False
 
     @property
     def config(self) -> Config:
@@ -161,15 +157,76 @@ class NodeService(Service):
         """
         super().startService()  # type: ignore[no-untyped-call]  # Twisted has no types here
         try:
-            self._start()
+            self.prepared.lock.sign()
+            self.open()
         except EdgeError as error:
             self._complain(error)
             if not self.foreground:
                 raise
             raise SystemExit(1) from None
+        # Signals are the reactor's to set up when it begins to run.
+        self.reactor.callWhenRunning(self._begin)
 
-    def _start(self) -> None:
-        self.prepared.lock.sign()
+    @abstractmethod
+    def open(self) -> None:
+        """
+        Open what is on disk; nothing runs yet.
+
+        :raises EdgeError: it cannot be.
+        """
+
+    @abstractmethod
+    async def run(self) -> None:
+        """
+        Start everything.
+
+        :raises EdgeError: it cannot be.
+        """
+
+    def _begin(self) -> None:
+        _ = Deferred.fromCoroutine(self._run()).addErrback(self._crashed)
+
+    async def _run(self) -> None:
+        signal.signal(signal.SIGHUP, self._reload)
+        try:
+            await self.run()
+        except EdgeError as error:
+            self._give_up(error)
+
+    def _crashed(self, failure: Failure) -> None:
+        """A bug: half a node is worse than none."""
+        _log.failure("the start failed", failure)
+        self._give_up(StartError(failure.getErrorMessage()))
+
+    def _reload(self, *_: Any) -> None:
+        _log.warn("SIGHUP: settings are read at the start only; restart the node to change them")
+
+    def _complain(self, error: Exception) -> None:
+        _log.critical("cannot start: {error}", error=error)
+        if self.foreground and sys.__stderr__ is not None:
+            # twistd has put its log in the place of sys.stderr.
+            sys.__stderr__.write(f"edgecache: {error}\n")
+            sys.__stderr__.flush()
+
+    def _give_up(self, error: Exception) -> None:
+        """Stop, with exit status 1: twistd itself would end with 0."""
+        self._complain(error)
+        self.reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+        self.reactor.stop()
+
+
+@define(eq=False)
+class NodeService(MemberService):
+    """A node that serves."""
+
+    common: Common = field(init=False)
+    _supervisor: Supervisor | None = None
+    _inside: Worker | None = None
+    _channel: Channel | None = None
+    _hurried: bool = False
+
+    def open(self) -> None:
+        """See :class:`MemberService`."""
         self._introduce()
         self.common = Common.open(
             self.config,
@@ -180,30 +237,16 @@ class NodeService(Service):
             workers=self._states,
             tell=self._tell,
         )
-        # Signals are the reactor's to set up when it begins to run.
-        self.reactor.callWhenRunning(self._begin)
 
-    def _begin(self) -> None:
-        _ = Deferred.fromCoroutine(self._run()).addErrback(self._crashed)
-
-    def _crashed(self, failure: Failure) -> None:
-        """A bug: half a node is worse than none."""
-        _log.failure("the start failed", failure)
-        self._give_up(StartError(failure.getErrorMessage()))
-
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """See :class:`MemberService`."""
         reap_children(self.loop)
-        signal.signal(signal.SIGHUP, self._reload)
-        try:
-            await self.common.start(self.prepared.admin, self.prepared.siblings)
-            if self.config.node.workers:
-                self._supervisor = self._supervise()
-                await self._supervisor.start()
-            else:
-                await self._start_inside()
-        except EdgeError as error:
-            self._give_up(error)
-            return
+        await self.common.start(self.prepared.admin, self.prepared.siblings)
+        if self.config.node.workers:
+            self._supervisor = self._supervise()
+            await self._supervisor.start()
+        else:
+            await self._start_inside()
         self.common.ready()
         _log.info("ready: {public}", public=" ".join(self.prepared.public.addresses))
 
@@ -302,7 +345,7 @@ class NodeService(Service):
             "artifacts on {scheme}://{public}, admin on {admin}",
             scheme="https" if config.tls else "http",
             public=" ".join(prepared.public.addresses),
-            admin=" ".join(_shown(sock) for sock in prepared.admin) or "nothing",
+            admin=" ".join(shown(sock) for sock in prepared.admin) or "nothing",
         )
         _log.info(
             "store of {size:.1f} GiB, {workers}",
@@ -341,23 +384,8 @@ class NodeService(Service):
             self._hurried = True
             background(self._supervisor.stop(0.0), "stop at once")
 
-    def _reload(self, *_: Any) -> None:
-        _log.warn("SIGHUP: settings are read at the start only; restart the node to change them")
 
-    def _complain(self, error: Exception) -> None:
-        _log.critical("cannot start: {error}", error=error)
-        if self.foreground and sys.__stderr__ is not None:
-            # twistd has put its log in the place of sys.stderr.
-            sys.__stderr__.write(f"edgecache: {error}\n")
-            sys.__stderr__.flush()
-
-    def _give_up(self, error: Exception) -> None:
-        """Stop, with exit status 1: twistd itself would end with 0."""
-        self._complain(error)
-        self.reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
-        self.reactor.stop()
-
-
-def _shown(sock: Any) -> str:
+def shown(sock: Any) -> str:
+    """:return: where a socket listens, for people."""
     name = sock.getsockname()
     return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"

@@ -19,6 +19,7 @@ from edgecache.words.checking import checked
 from edgecache.words.config import Config, Profile
 from edgecache.words.errors import ConfigError, StartError
 from edgecache.words.reading import Document, build
+from edgecache.words.voters import is_voter
 
 _log = Logger()
 _PIDFILE = "twistd.pid"
@@ -88,6 +89,10 @@ class Options(usage.Options):
         self._override(document)
         facts = local_facts()
         config = checked(build(document, facts, read_secret), document)
+        if is_voter(config):
+            if self["profile"] is not None:
+                raise ConfigError("--profile", "a voter has no site")
+            return config
         if config.sites:
             return config
         origin, simple_path = split_index(default_origin(config))
@@ -170,6 +175,7 @@ def makeService(options: Options) -> IService:
     """
     # Imported late: these modules import the reactor, which postOptions has to install first.
     from edgecache.service import NodeService, prepare
+    from edgecache.voting import VoterService
 
     def waiting() -> None:
         lease, data = options.config.node.lease_seconds, options.config.node.data
@@ -180,4 +186,5 @@ def makeService(options: Options) -> IService:
         _hand_over(options.parent, prepared.paths)
     except (ConfigError, StartError) as error:
         _refuse(error)
-    return NodeService(prepared, options["reactor"], options["loop"], foreground=options["foreground"])
+    service = VoterService if is_voter(options.config) else NodeService
+    return service(prepared, options["reactor"], options["loop"], foreground=options["foreground"])

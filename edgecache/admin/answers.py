@@ -9,7 +9,7 @@ from attrs import define, field, frozen
 from twisted.web.http import Request
 
 from edgecache.admin.requests import JSON
-from edgecache.siblings.purger import NotAdmitted, PurgeConflict, PurgeInvalid, TooManyPurges
+from edgecache.siblings.purger import NoSites, NotAdmitted, PurgeConflict, PurgeInvalid, TooManyPurges
 from edgecache.words.errors import ControlFailed, EdgeError
 
 # No page of anybody may read, frame or guess at what is here.
@@ -62,6 +62,9 @@ def problem_of(error: EdgeError) -> Problem | None:
         case PurgeConflict(purge_id):
             detail = f"id: {purge_id!r} is the id of another purge, which asked for something else; nothing was done."
             return Problem(409, "id-conflict", detail)
+        case NoSites():
+            detail = "This node is a voter: it has no site, so it cannot tell what a purge names. Ask one that serves."
+            return Problem(421, "voter", detail)
         case NotAdmitted(reason):
             return Problem(503, "joining", reason, retry_after(1.0))
         case TooManyPurges(after, setting):

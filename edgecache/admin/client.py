@@ -147,6 +147,7 @@ def _status_lines(found: dict[str, Any]) -> list[str]:
     node, counters, purges = found["node"], found["counters"], found["purges"]
     where = f" in {node['region']}" if node["region"] else ""
     state = "ready" if node["ready"] else f"not ready: {node['detail']}"
+    state += " (a voter: it serves nobody)" if node["voter"] else ""
     asked = counters["requests"]
     lines = [
         f"node {node['id']}{where}: {state}",

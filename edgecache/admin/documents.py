@@ -13,9 +13,11 @@ from edgecache.admin.parts import AdminParts
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import site_id
 from edgecache.siblings.purger import PurgeAnswer
+from edgecache.store.collecting import Collected
 from edgecache.words.config import SiteSettings
 from edgecache.words.counters import Counter
 from edgecache.words.endpoints import origin_url
+from edgecache.words.voters import is_voter
 
 RECENT_PURGES = 50
 
@@ -68,6 +70,7 @@ def status_document(parts: AdminParts) -> dict[str, Any]:
             "detail": unready or "",
             "draining": parts.page.draining,
             "tls": parts.config.tls is not None,
+            "voter": is_voter(parts.config),
         },
         "now": now,
         "versions": versions(),
@@ -123,14 +126,14 @@ def _store(parts: AdminParts) -> dict[str, Any]:
             "full": fill.full,
             "entries": fill.entries,
         }
-        for fill in parts.collector.fills()
+        for fill in ([] if parts.collector is None else parts.collector.fills())
     }
     settings = parts.config.store
     return {
         "environments": environments,
         "evict_share": settings.evict_share,
         "full_share": settings.full_share,
-        "collected": asdict(parts.collector.collected),
+        "collected": asdict(Collected() if parts.collector is None else parts.collector.collected),
     }
 
 

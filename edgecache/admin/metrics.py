@@ -96,7 +96,10 @@ class NodeMetrics(Collector):
         yield restarts
 
     def _store(self) -> Iterator[Metric]:
-        fills = self._parts.collector.fills()
+        collector = self._parts.collector
+        if collector is None:
+            return
+        fills = collector.fills()
         used = _family(True, "store_used_bytes", "Octets of pages that hold something", "environment")
         size = _family(True, "store_size_bytes", "Octets of the map", "environment")
         full = _family(True, "store_full", "Is nothing new stored for want of room?", "environment")
@@ -108,7 +111,7 @@ class NodeMetrics(Collector):
             for database, count in fill.entries.items():
                 entries.add_metric([fill.name, database], count)
         yield from (used, size, full, entries)
-        collected = self._parts.collector.collected
+        collected = collector.collected
         yield _counter("evicted_records", "Records evicted to make room", collected.evicted_records)
         yield _counter("evicted_bytes", "Octets of content of evicted records", collected.evicted_octets)
         yield _counter("freed_contents", "Contents freed that nobody had any more", collected.freed_contents)

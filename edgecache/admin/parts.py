@@ -17,6 +17,7 @@ from edgecache.store.control import Control
 from edgecache.store.page import PageWriter
 from edgecache.words.config import Config
 from edgecache.words.ports import Timers
+from edgecache.words.voters import is_voter
 
 
 @frozen
@@ -105,6 +106,7 @@ class SiblingView:
 @frozen(eq=False)
 class AdminParts:
     """
+    :ivar collector: of what is stored; ``None`` on a voter.
     :ivar lease: seconds for which this node may still serve what is purgeable as fresh; below 0 it is fenced,
         infinite without siblings.
     :ivar groups: answers with Cache-Group-Invalidation, where it is shared, by what became of it
@@ -119,7 +121,7 @@ class AdminParts:
     page: PageWriter
     purger: Purger
     tokens: Tokens
-    collector: Collector
+    collector: Collector | None
     timers: Timers
     wall: Callable[[], float]
     workers: Callable[[], list[WorkerState]]
@@ -149,6 +151,6 @@ class AdminParts:
         """:return: why no traffic should come here now, in one sentence; ``None`` when it should."""
         if self.page.draining:
             return "The node is going down."
-        if not any(worker.running for worker in self.workers()):
+        if not is_voter(self.config) and not any(worker.running for worker in self.workers()):
             return "No worker accepts connections."
         return self.ready()

@@ -4,11 +4,12 @@ The admin listener as a whole: what twistd listens with. It is never on the path
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from klein import Klein
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
@@ -98,6 +99,20 @@ class AdminSite(Site):
 
     def log(self, request: Any) -> None:
         """Not logged."""
+
+
+def listen(parts: AdminParts, reactor: Any, sockets: list[socket.socket]) -> list[IListeningPort]:
+    """
+    :param sockets: closed here; the reactor has its own copies.
+    :return: what to stop.
+    """
+    site = admin_site(parts, reactor)
+    site.noisy = False
+    ports = []
+    for sock in sockets:
+        ports.append(reactor.adoptStreamPort(sock.fileno(), sock.family, site))
+        sock.close()
+    return ports
 
 
 def admin_site(parts: AdminParts, reactor: Any) -> AdminSite:

@@ -68,6 +68,11 @@ class NotAdmitted(EdgeError):
     reason: str
 
 
+@define(eq=False)
+class NoSites(EdgeError):
+    """This node is a voter: it has no site, so it cannot tell what a purge names."""
+
+
 class Spread(Protocol):
     """
     The port to the members: spreads what is in this node's log, and knows who has it.
@@ -172,12 +177,15 @@ class Purger:
         :param by: name of the token, for the audit.
         :param told: called when it is durable, also when nobody waits for that any more.
         :return: once the purge is durable here and every hit sees it; :meth:`reached` waits for more.
+        :raises NoSites: not here, please.
         :raises NotAdmitted: not yet, please.
         :raises TooManyPurges: later, please.
         :raises PurgeInvalid: the document cannot be understood.
         :raises PurgeConflict: its id is another purge's.
         :raises ControlFailed: it could not be written; the same id may be sent again.
         """
+        if not self._sites.all:
+            raise NoSites()
         self._require_admitted()
         self._slow_down(by)
         asked = parse_purge(document, self._sites, most=self._settings.selectors)
@@ -209,7 +217,7 @@ class Purger:
                 f"What it selects takes {len(content)} octets, more than the {self._entry_octets} that siblings "
                 "can be sent at once; send it in parts."
             )
-        appended = await self._control.append(content, purge_id, purge.rows(), digested)
+        appended = await self._control.append(content, purge_id, purge.rows(), digested, purge.demands())
         if not appended.new and appended.entry.digest != digested:
             raise PurgeConflict(purge_id)
         if appended.new:

@@ -150,6 +150,23 @@ class Environments:
             one.env.close()
 
 
+def open_control(data: str) -> tuple[Environment, bytes]:
+    """
+    Open control alone, for a node that stores nothing. The caller holds the lock on the data directory.
+
+    :return: it, and its incarnation.
+    :raises StartError: no permission, no space, or it can be neither used nor moved aside.
+    """
+    try:
+        control, _ = _open_control(data)
+        control.env.reader_check()
+        return control, _meta(control, layout.META_INCARNATION)
+    except _Unusable as unusable:
+        raise StartError(f"control in {data} cannot be used: {unusable}") from unusable
+    except (lmdb.Error, OSError) as error:
+        raise StartError(f"control in {data} cannot be opened: {error}") from error
+
+
 def map_sizes(settings: StoreSettings) -> tuple[int, int]:
     """:return: octets of the maps of small and blobs: their shares are at most ``evict_share`` of them."""
     small = int(settings.size * settings.small_share)

@@ -14,6 +14,7 @@ from edgecache.words.errors import ConfigError
 from edgecache.words.fleet import IDENTIFIER, check_fleet
 from edgecache.words.places import Path
 from edgecache.words.reading import Document
+from edgecache.words.voters import as_voter, is_voter
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ class _Checks:
             self.refuse(("node", "id"), "is up to 64 letters, digits, '.', '_' and '-'")
         for name in ("public", "admin"):
             addresses = getattr(config.listen, name)
-            if not addresses and name == "public":
+            if not addresses and name == "public" and not is_voter(config):
                 self.refuse(("listen", name), "is empty: nobody could ask this node anything")
             for at, text in enumerate(addresses):
                 self.parse(("listen", name, at), endpoint, text)
@@ -63,6 +64,8 @@ class _Checks:
             self.refuse(("log", "format"), "is one of 'json', 'combined'")
         self.upstream()
         check_fleet(config, self.refuse)
+        if is_voter(config):
+            config = as_voter(config, self.document, self.refuse)
         sites = tuple(self.site(at, site) for at, site in enumerate(config.sites))
         self.distinct(sites)
         return attrs.evolve(config, sites=sites)

@@ -52,6 +52,15 @@ class FillAt(enum.Enum):
     """By every node for itself, from the origin."""
 
 
+class Access(enum.Enum):
+    """Who may read a site."""
+
+    OPEN = "open"
+    """Whoever reaches the listener."""
+    TOKEN = "token"
+    """The site's clients."""
+
+
 class FastlySoft(enum.Enum):
     """What a soft purge of the Fastly API's shape means here."""
 
@@ -113,6 +122,23 @@ class StoreSettings:
 
 
 @frozen
+class ClientSettings:
+    """
+    ``[[site.client]]``: somebody who may read a site whose ``access`` is "token".
+
+    Secrets are digests (:func:`edgecache.words.checking.checked`): the node needs to know one only when it sees it.
+    """
+
+    # In the access log and in /status.
+    name: str
+    # Sent as a bearer token, as the password of any user, or as a user without a password.
+    token: Secret | None = None
+    # Or a user and a password.
+    user: str = ""
+    password: Secret | None = None
+
+
+@frozen
 class SiteSettings:
     """``[[site]]``"""
 
@@ -121,6 +147,17 @@ class SiteSettings:
     # A URL may carry credentials.
     origins: tuple[str, ...] = field(repr=False)
     hosts: tuple[str, ...] = ("*",)
+    # Several sites can share hosts: each is below a path of its own there, and knows nothing of that path.
+    path: str = ""
+    # Where clients reach this node, when it has to be in links: they are relative otherwise, which works everywhere.
+    public_url: str = ""
+    # "user:password" or "Bearer ...", sent to the origins and to nobody else.
+    origin_authorization: Secret | None = None
+    # Who may read.
+    access: Access = Access.OPEN
+    clients: tuple[ClientSettings, ...] = ()
+    # Of an index: the path at which it takes uploads. They go to the origin with the client's own credentials.
+    upload: str = ""
     policy: Policy = Policy.ROUND_ROBIN
     # Off: the origin sees its own name. On: it sees the client's, which is then in the key.
     preserve_host: bool = False
@@ -262,7 +299,7 @@ class SiblingsSettings:
     # How long a node that is cut off may still serve what was purged elsewhere. Several lost rounds fit into it.
     lease_seconds: float = field(default=10.0, validator=and_(ge(1), le(3600)))
     quorum: Quorum = Quorum.MAJORITY
-    # Has the log and votes, but is no home of keys, and no client should be sent to it: the third of two nodes.
+    # Has the log and votes, and nothing else: no clients, no content, no origin. The third of two nodes.
     voter: bool = False
     # Of this node's share of keys, against the others' weight.
     weight: float = field(default=1.0, validator=and_(gt(0), le(1000)))

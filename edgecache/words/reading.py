@@ -32,7 +32,7 @@ DATA = "edgecache-data"
 _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 # What a table is called in the file where that is not the name of the attribute.
-_TABLES = {"sites": "site", "others": "sibling"}
+_TABLES = {"sites": "site", "others": "sibling", "clients": "client"}
 _PATHS = frozenset(
     (
         ("node", "data"),
@@ -107,6 +107,10 @@ class Document:
         """Did a flag say it?"""
         return path in self._flags
 
+    def written(self, path: Path) -> bool:
+        """Does a flag say it, or a line of the file that begins with its key? Otherwise it may be a default."""
+        return path in self._flags or path in self._lines
+
     def where(self, path: Path) -> str:
         """:return: the place of ``path`` for people: a flag, or file, line and key."""
         for length in range(len(path), 0, -1):
@@ -162,15 +166,22 @@ def build(document: Document, facts: Facts, read_secret: ReadSecret) -> Config:
 
 def plain(config: Config) -> dict[str, Any]:
     """:return: ``config`` as JSON can carry it to a worker, secrets included; :func:`from_plain` reads it."""
-    tree = attrs.asdict(config, value_serializer=_serialise, filter=lambda _, value: value is not None)
-    for attribute, table in _TABLES.items():
-        tree[table] = tree.pop(attribute)
-    return tree
+    return _named(attrs.asdict(config, value_serializer=_serialise, filter=lambda _, value: value is not None))
 
 
 def from_plain(tree: dict[str, Any]) -> Config:
     """:return: the config that :func:`plain` was given."""
     return _Builder(Document("the node's message", "/", tree), _no_secret).table(Config, tree, ())
+
+
+def _named(tree: dict[str, Any]) -> dict[str, Any]:
+    """:return: ``tree`` with its tables called as in a file."""
+    named: dict[str, Any] = {}
+    for attribute, value in tree.items():
+        if isinstance(value, list | tuple):
+            value = [_named(each) if isinstance(each, dict) else each for each in value]
+        named[_TABLES.get(attribute, attribute)] = value
+    return named
 
 
 def _serialise(_owner: Any, _attribute: Any, value: Any) -> Any:
@@ -192,10 +203,10 @@ def _identifier(host: str) -> str:
 
 
 def _site_name(site: dict[str, Any]) -> str:
-    """Stable as long as the first host is: a site's identity in the store comes from its name."""
-    hosts = site.get("hosts")
+    """Stable as long as the first host and the path are: a site's identity in the store comes from its name."""
+    hosts, path = site.get("hosts"), site.get("path")
     first = hosts[0] if isinstance(hosts, list) and hosts else "*"
-    return "default" if first == "*" else str(first)
+    return ("default" if first == "*" else str(first)) + (path if isinstance(path, str) else "")
 
 
 @define(eq=False)
