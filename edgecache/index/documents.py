@@ -1,0 +1,313 @@
+"""
+Canonical documents: what is stored of a page of an index, whatever form the origin sent it in.
+
+A canonical document is JSON: PEP 691 (with 700, 708, 714, 740 and 792) for lists and projects, the legacy
+``/pypi/<name>/json`` for releases. Links to files are absolute, names normalised, keys that we don't know kept as
+they are. It is its own canonical document.
+
+What is refused (:class:`BadPage`, nothing stored): what is neither JSON nor HTML of an index; JSON that is not one
+(NaN, invalid UTF-8, lone surrogates), has another shape, nests deeper than 250 levels or has over 6 million
+values; an api-version whose major is not 1; a page about another project; HTML that breaks off within a tag, or
+that has links and none of them a file's.
+
+What is dropped, the rest of the page being kept: a file without a filename that is one segment and printable, or
+without a usable URL (``index.links``), or whose sha256 is none; anything about a file that has the wrong type.
+``Document.dropped`` counts those files. Files of a quarantined project (PEP 792) are dropped without being counted.
+
+Numbers: integers outside 64 bits become floats in keys that we don't know, and are dropped where we know the key.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import orjson
+from attrs import define, frozen
+
+from edgecache.index.errors import BadPage
+from edgecache.index.html import read_html
+from edgecache.index.links import BadLink, Base, checked_filename
+from edgecache.rules.indexpaths import PageKind, normalised_name
+from edgecache.rules.representations import Media
+
+__all__ = ["ACTIVE", "QUARANTINED", "BadPage", "Document", "canonical"]
+
+ACTIVE: Final = "active"
+QUARANTINED: Final = "quarantined"
+"""No files are offered, whatever the origin's page lists (PEP 792)."""
+
+# Commas and brackets: what becomes of one in memory is up to 30 times its size, so the page's size alone is no
+# bound. Twice what the largest list has.
+MOST_VALUES: Final = 6_000_000
+
+_JSON_TYPES: Final = (
+    Media.JSON.value,
+    b"application/vnd.pypi.simple.latest+json",
+    Media.PLAIN_JSON.value,
+    Media.SOURCE.value,
+)
+_HTML_TYPES: Final = (
+    Media.HTML.value,
+    b"application/vnd.pypi.simple.latest+html",
+    Media.TEXT.value,
+    b"application/xhtml+xml",
+)
+# What servers send that were told nothing about the file.
+_TELLS_NOTHING: Final = (b"", b"application/octet-stream", b"text/plain")
+_CHARSETS: Final = {b"iso-8859-1": "latin-1", b"latin-1": "latin-1", b"windows-1252": "cp1252"}
+_CHARSET = re.compile(rb";\s*charset\s*=\s*\"?([A-Za-z0-9_-]+)", re.IGNORECASE)
+_BOM: Final = b"\xef\xbb\xbf"
+
+_PROJECT = re.compile(rb"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+_VERSION = re.compile(r"1\.[0-9]{1,9}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HASH_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_HASH_VALUE = re.compile(r"[0-9A-Fa-f]{1,256}")
+_HIGHEST = 2**63 - 1
+
+
+@frozen
+class Document:
+    """
+    A page, canonical.
+
+    :ivar octets: the JSON.
+    :ivar serial: of the page, where it tells one; the field ``X-PyPI-Last-Serial`` is the caller's.
+    :ivar status: of the project (PEP 792); ``active`` for pages that have none.
+    :ivar dropped: how many files or projects of the origin's page are not in it.
+    :ivar why_dropped: of the first of them, ``""`` without any.
+    """
+
+    octets: bytes
+    serial: int | None = None
+    status: str = ACTIVE
+    dropped: int = 0
+    why_dropped: str = ""
+
+
+@define
+class _Dropped:
+    count: int = 0
+    why: str = ""
+
+    def one(self, why: str) -> None:
+        self.count += 1
+        self.why = self.why or why
+
+
+def canonical(kind: PageKind, project: bytes, content: bytes, content_type: bytes, url: bytes) -> Document:
+    """
+    :param project: normalised, of the page asked for; ``b""`` for the list.
+    :param content: as the origin sent it, without content coding.
+    :param content_type: the field's value.
+    :param url: of the page at the origin, absolute: links are relative to it.
+    :raises BadPage: it is no page of an index, or not this one.
+    """
+    if kind is not PageKind.LIST and _PROJECT.fullmatch(project) is None:
+        raise BadPage("asked for under a name that no project has")
+    try:
+        base = Base.of(url.decode("ascii"))
+    except (UnicodeDecodeError, BadLink):
+        raise BadPage("asked for by a URL that nothing can be relative to") from None
+    page, told_base = _read(kind, content, content_type)
+    if told_base is not None:
+        try:
+            base = Base.of(base.resolve(told_base))
+        except BadLink as bad:
+            raise BadPage(f"base of its links: {bad.why}") from None
+    dropped = _Dropped()
+    if kind is PageKind.RELEASES:
+        status = ACTIVE
+        serial = _serial(page.get("last_serial"))
+        _releases(page, base, dropped)
+    else:
+        serial = _serial(_meta(page).get("_last-serial"))
+        status = _status(page)
+        if kind is PageKind.LIST:
+            _projects(page, dropped)
+        else:
+            _project(page, project, base, status, dropped)
+    try:
+        octets = orjson.dumps(page)
+    except TypeError:
+        raise BadPage("nests too deeply") from None
+    return Document(octets, serial, status, dropped.count, dropped.why)
+
+
+def _read(kind: PageKind, content: bytes, content_type: bytes) -> tuple[dict[str, Any], str | None]:
+    media = content_type.partition(b";")[0].strip().lower()
+    content = content.removeprefix(_BOM)
+    if kind is PageKind.RELEASES or media in _JSON_TYPES:
+        return _json(content), None
+    if media in _HTML_TYPES:
+        return read_html(kind, _text(content, content_type))
+    if media.startswith(b"application/vnd.pypi.simple."):
+        raise BadPage("Content-Type of a version of the API that is not 1")
+    if media in _TELLS_NOTHING:
+        start = content[:256].lstrip()[:1]
+        if start == b"{":
+            return _json(content), None
+        if start == b"<":
+            return read_html(kind, _text(content, content_type))
+    raise BadPage("Content-Type of nothing that an index sends")
+
+
+def _text(content: bytes, content_type: bytes) -> str:
+    named = _CHARSET.search(content_type)
+    return content.decode(_CHARSETS.get(named[1].lower(), "utf-8") if named else "utf-8", "replace")
+
+
+def _json(content: bytes) -> dict[str, Any]:
+    if content.count(b",") + content.count(b"[") + content.count(b"{") > MOST_VALUES:
+        raise BadPage("more values than any index has")
+    try:
+        page = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise BadPage(f"not JSON: {error.msg}") from None
+    if type(page) is not dict:
+        raise BadPage("not a JSON object")
+    return page
+
+
+def _meta(page: dict[str, Any]) -> dict[str, Any]:
+    meta = page.setdefault("meta", {})
+    if type(meta) is not dict:
+        raise BadPage("meta is not an object")
+    version = meta.setdefault("api-version", "1.0")
+    if type(version) is not str or _VERSION.fullmatch(version) is None:
+        raise BadPage("meta.api-version is not 1.x")
+    return meta
+
+
+def _serial(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value <= _HIGHEST else None
+
+
+def _status(page: dict[str, Any]) -> str:
+    told = page.get("project-status")
+    if told is None:
+        return ACTIVE
+    status = told.get("status", ACTIVE) if type(told) is dict else told
+    if type(status) is not str:
+        raise BadPage("project-status is none")
+    return status.strip().lower()
+
+
+def _projects(page: dict[str, Any], dropped: _Dropped) -> None:
+    entries = page.get("projects")
+    if type(entries) is not list:
+        raise BadPage("a list without projects")
+    kept = []
+    for entry in entries:
+        if type(entry) is not dict:
+            dropped.one("project that is not an object")
+            continue
+        try:
+            checked_filename(entry.get("name"))
+        except BadLink as bad:
+            dropped.one(f"project: {bad.why}")
+            continue
+        kept.append(entry)
+    page["projects"] = kept
+
+
+def _project(page: dict[str, Any], project: bytes, base: Base, status: str, dropped: _Dropped) -> None:
+    name = page.get("name", "")
+    if type(name) is not str or (name and normalised_name(name.encode()) != project):
+        raise BadPage("about another project")
+    page["name"] = project.decode("ascii")
+    files = page.get("files")
+    if type(files) is not list:
+        raise BadPage("a project without files")
+    if type(page.get("versions", [])) is not list:
+        del page["versions"]
+    page["files"] = [] if status == QUARANTINED else _files(files, base, _check_file, dropped)
+
+
+def _releases(page: dict[str, Any], base: Base, dropped: _Dropped) -> None:
+    if type(page.get("info")) is not dict:
+        raise BadPage("releases without info")
+    urls = page.get("urls")
+    if urls is not None:
+        if type(urls) is not list:
+            raise BadPage("urls are not a list")
+        page["urls"] = _files(urls, base, _check_release, dropped)
+    releases = page.get("releases")
+    if releases is not None:
+        if type(releases) is not dict or any(type(files) is not list for files in releases.values()):
+            raise BadPage("releases are not lists by version")
+        for version, files in releases.items():
+            releases[version] = _files(files, base, _check_release, dropped)
+
+
+def _files(entries: list[Any], base: Base, check: Any, dropped: _Dropped) -> list[dict[str, Any]]:
+    kept = []
+    for entry in entries:
+        if type(entry) is not dict:
+            dropped.one("file that is not an object")
+            continue
+        try:
+            checked_filename(entry.get("filename"))
+            entry["url"] = base.resolve(entry.get("url"))
+            check(entry)
+        except BadLink as bad:
+            dropped.one(bad.why)
+            continue
+        kept.append(entry)
+    return kept
+
+
+def _check_file(entry: dict[str, Any]) -> None:
+    _check_hashes(entry, "hashes")
+    if "dist-info-metadata" in entry:
+        # Never sent on in JSON: clients exist that read it wrongly (PEP 714).
+        old = entry.pop("dist-info-metadata")
+        entry.setdefault("core-metadata", old)
+    if "core-metadata" in entry and type(entry["core-metadata"]) is not bool:
+        if type(entry["core-metadata"]) is dict:
+            _check_hashes(entry, "core-metadata")
+        else:
+            del entry["core-metadata"]
+    if "yanked" in entry and type(entry["yanked"]) not in (bool, str):
+        entry["yanked"] = bool(entry["yanked"])
+    if "gpg-sig" in entry and type(entry["gpg-sig"]) is not bool:
+        del entry["gpg-sig"]
+    if "requires-python" in entry and type(entry["requires-python"]) is not str:
+        del entry["requires-python"]
+    if "size" in entry and _serial(entry["size"]) is None:
+        del entry["size"]
+
+
+def _check_release(entry: dict[str, Any]) -> None:
+    _check_hashes(entry, "digests")
+
+
+def _check_hashes(entry: dict[str, Any], key: str) -> None:
+    hashes = entry.get(key)
+    if type(hashes) is not dict:
+        entry[key] = {}
+        return
+    for name, value in hashes.items():
+        if name == "sha256" and type(value) is str and _SHA256.fullmatch(value) is not None:
+            continue
+        if (
+            type(value) is not str
+            or _HASH_NAME.fullmatch(name) is None
+            or _HASH_VALUE.fullmatch(value) is None
+            or name.lower() == "sha256"
+        ):
+            entry[key] = _checked_hashes(hashes)
+            return
+
+
+def _checked_hashes(hashes: dict[str, Any]) -> dict[str, str]:
+    kept = {}
+    for name, value in hashes.items():
+        if name.lower() == "sha256":
+            if type(value) is not str or _SHA256.fullmatch(value.lower()) is None:
+                raise BadLink("sha256 that is none")
+            kept["sha256"] = value.lower()
+        elif type(value) is str and _HASH_NAME.fullmatch(name) and _HASH_VALUE.fullmatch(value):
+            kept[name] = value
+    return kept
