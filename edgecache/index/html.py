@@ -9,6 +9,7 @@ and nothing of it is ever sent on as markup.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from html.parser import HTMLParser
 from typing import Any, Final
@@ -25,11 +26,8 @@ MOST_TAGS: Final = 5_000_000
 
 _SERIAL = re.compile(r"\s*SERIAL\s+([0-9]{1,18})\s*")
 _DIGEST = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,31})=([0-9A-Fa-f]{8,256})")
-# What an index may hash files with (hashlib's guaranteed names, PEP 503 and 691 say); other fragments stay.
-_ALGORITHMS: Final = frozenset(
-    ("md5", "sha1", "sha224", "sha256", "sha384", "sha512", "blake2b", "blake2s", "blake2b_256")
-    + ("sha3_224", "sha3_256", "sha3_384", "sha3_512")
-)
+# What an index may hash files with (PEP 691); what else a fragment says stays in it.
+_ALGORITHMS: Final = frozenset((*hashlib.algorithms_guaranteed, "blake2b_256"))
 # Beside the files they belong to, in plain directories; no page lists them as files.
 _COMPANIONS: Final = (b".asc", b".sig", b".metadata", b".provenance")
 
