@@ -19,6 +19,9 @@ MAX_VALUE = 8192
 MAX_ID = 200
 """Characters of the caller's id."""
 
+MOST_SERIAL = 1 << 63
+"""Serials are below it."""
+
 
 @frozen
 class PurgeAsked:
@@ -141,7 +144,7 @@ def _serials(document: dict[str, Any]) -> dict[str, int]:
     for project, serial in (document.get("serials") or {}).items():
         if not project or len(project) > 256 or not project.isascii() or not project.isprintable():
             raise _Bad(f"serials: {project!r} is no project name.")
-        if isinstance(serial, bool) or not isinstance(serial, int) or not 0 <= serial < 1 << 63:
+        if isinstance(serial, bool) or not isinstance(serial, int) or not 0 <= serial < MOST_SERIAL:
             raise _Bad(f"serials: {serial!r} of {project!r} is no serial number.")
         name = project_tag(project.encode())[len("project/") :].decode()
         found[name] = max(serial, found.get(name, 0))

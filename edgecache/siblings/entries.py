@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Any
 
 import orjson
 from attrs import define, frozen
 
-from edgecache.rules.purging import PurgeAsked
+from edgecache.rules.demands import demands_of
+from edgecache.rules.purging import MOST_SERIAL, PurgeAsked
 from edgecache.rules.selectors import rows_of
 from edgecache.words.errors import EdgeError
-from edgecache.words.purging import Row
+from edgecache.words.purging import Row, SerialDemand
 from edgecache.words.reasons import PurgeMode
 
 VERSION = 1
@@ -44,6 +46,16 @@ class PurgeEntry:
         """:return: what control applies."""
         return rows_of(self.selectors, self.mode)
 
+    def demands(self) -> list[SerialDemand]:
+        """
+        :return: what control keeps of the serials that it names, or makes void.
+        :raises BadEntry: a selector is none of this release's.
+        """
+        try:
+            return demands_of(self.selectors, self.mode, self.serials)
+        except ValueError as error:
+            raise BadEntry(repr(error)) from error
+
     def pack(self) -> bytes:
         """:return: the octets for the log."""
         return orjson.dumps(
@@ -68,12 +80,18 @@ class PurgeEntry:
             return cls(
                 tuple(selector.encode("latin-1") for selector in document["selectors"]),
                 PurgeMode[document["mode"].upper()],
-                dict(document["serials"]),
+                {project: _serial(serial) for project, serial in document["serials"].items()},
                 float(document["accepted_at"]),
                 str(document["by"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadEntry(repr(error)) from error
+
+
+def _serial(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < MOST_SERIAL:
+        raise ValueError(f"no serial: {value!r:.100}")
+    return value
 
 
 def digest(asked: PurgeAsked) -> bytes:

@@ -34,7 +34,7 @@ from edgecache.store.control import Control, Gap
 from edgecache.words import spreading
 from edgecache.words.errors import ControlFailed
 from edgecache.words.ports import Timer, Timers
-from edgecache.words.purging import Entry, LogName, Row, Spreading
+from edgecache.words.purging import Entry, LogName, Row, SerialDemand, Spreading
 from edgecache.words.spreading import (
     Admit,
     Adopt,
@@ -287,7 +287,7 @@ class Mesh:
 
     async def _copied(self, copy: Copy) -> list[Effect]:
         # All of them are asked for before the first is waited for, so that they are one commit.
-        copying = [self._control.copy(entry, self._rows(entry)) for entry in copy.entries]
+        copying = [self._control.copy(entry, *self._meaning(entry)) for entry in copy.entries]
         outcomes: Any = await DeferredList(copying, consumeErrors=True)
         for succeeded, result in outcomes:
             if not succeeded:
@@ -296,9 +296,10 @@ class Mesh:
                 raise ControlFailed(f"an entry does not follow number {result.head.sequence} of {result.head.log.id}")
         return self._member.stored({entry.log: entry.sequence for entry in copy.entries}, self._boot())
 
-    def _rows(self, entry: Entry) -> Sequence[Row]:
+    def _meaning(self, entry: Entry) -> tuple[Sequence[Row], Sequence[SerialDemand]]:
         try:
-            return PurgeEntry.unpack(entry.content).rows()
+            purge = PurgeEntry.unpack(entry.content)
+            return purge.rows(), purge.demands()
         except BadEntry as error:
             # Better to ask for everything again than to serve what it may have named.
             _log.warn(
@@ -307,7 +308,7 @@ class Mesh:
                 node=entry.log.id,
                 problem=error.problem,
             )
-            return self._everything
+            return self._everything, ()
 
     async def _adopted(self, adopt: Adopt) -> list[Effect]:
         if adopt.everything:

@@ -29,7 +29,7 @@ from edgecache.store.controlrows import DIGEST_OCTETS, ODD, TOKENS, ControlReade
 from edgecache.store.environments import DAMAGE, Environment
 from edgecache.store.threads import InThread
 from edgecache.words.errors import ControlFailed
-from edgecache.words.purging import Entry, LogName, Position, Row, Token, TooOld
+from edgecache.words.purging import Entry, LogName, Position, Row, SerialDemand, Token, TooOld
 from edgecache.words.reasons import PurgeMode
 
 __all__ = ["Appended", "Control", "ControlReader", "Gap", "Publisher"]
@@ -128,13 +128,21 @@ class Control:
         page.publish_epoch(purges.epoch)
         return control
 
-    def append(self, content: bytes, purge_id: str, rows: Sequence[Row], digest: bytes = b"") -> Deferred[Appended]:
+    def append(
+        self,
+        content: bytes,
+        purge_id: str,
+        rows: Sequence[Row],
+        digest: bytes = b"",
+        demands: Sequence[SerialDemand] = (),
+    ) -> Deferred[Appended]:
         """
         Number a purge, log and apply it, in one synced transaction.
 
         :param content: octets for the entry; siblings get them as they are.
         :param purge_id: if it is in any log already, nothing is done.
         :param digest: at most 16 octets that tell purges of one id apart.
+        :param demands: what it says about serials.
         :return: fires once the purge is durable here and published; fails with
             :class:`~edgecache.words.errors.ControlFailed` when it is not.
         :raises ValueError: a row cannot be written.
@@ -145,11 +153,11 @@ class Control:
             known = under.entry_by_id(purge_id)
             if known is not None:
                 return Appended(known, new=False)
-            return Appended(self._add(under, self.name, purge_id, digest, content, rows), new=True)
+            return Appended(self._add(under, self.name, purge_id, digest, content, rows, demands), new=True)
 
-        return self._change(write, len(rows) + 1)
+        return self._change(write, len(rows) + len(demands) + 1)
 
-    def copy(self, entry: Entry, rows: Sequence[Row]) -> Deferred[Appended | Gap]:
+    def copy(self, entry: Entry, rows: Sequence[Row], demands: Sequence[SerialDemand] = ()) -> Deferred[Appended | Gap]:
         """
         Take an entry of another node's log over, and apply it here.
 
@@ -166,9 +174,10 @@ class Control:
                 return Appended(entry if known is None else known, new=False)
             if entry.sequence > state.head + 1:
                 return Gap(Position(entry.log, state.head))
-            return Appended(self._add(under, entry.log, entry.purge_id, entry.digest, entry.content, rows), new=True)
+            added = self._add(under, entry.log, entry.purge_id, entry.digest, entry.content, rows, demands)
+            return Appended(added, new=True)
 
-        return self._change(write, len(rows) + 1)
+        return self._change(write, len(rows) + len(demands) + 1)
 
     def adopt(self, positions: Mapping[LogName, int], rows: Sequence[Row]) -> Deferred[None]:
         """
@@ -190,7 +199,7 @@ class Control:
         """Keep for ever that this node is not joining any more."""
         return self._change(Rows.admit, 1)
 
-    def local(self, rows: Sequence[Row]) -> Deferred[int]:
+    def local(self, rows: Sequence[Row], demands: Sequence[SerialDemand] = ()) -> Deferred[int]:
         """
         Invalidate here only; it is in no log.
 
@@ -198,7 +207,7 @@ class Control:
         :raises ValueError: a row cannot be written.
         """
         _check(rows)
-        return self._change(lambda under: self._apply(under, rows), len(rows))
+        return self._change(lambda under: self._apply(under, rows, demands), len(rows) + len(demands))
 
     def by_id(self, purge_id: str) -> Entry | None:
         """:return: the purge of this id, ``None`` when there is none, or no longer."""
@@ -287,24 +296,33 @@ class Control:
         return results
 
     def _add(
-        self, under: Rows, log: LogName, purge_id: str, digest: bytes, content: bytes, rows: Sequence[Row]
+        self,
+        under: Rows,
+        log: LogName,
+        purge_id: str,
+        digest: bytes,
+        content: bytes,
+        rows: Sequence[Row],
+        demands: Sequence[SerialDemand],
     ) -> Entry:
         state = under.log(log)
         first = under.purges().epoch
-        last = self._apply(under, rows)
+        last = self._apply(under, rows, demands)
         padded = digest[:DIGEST_OCTETS].ljust(DIGEST_OCTETS, b"\0")
         entry = Entry(log, state.head + 1, first, last, purge_id, padded, content)
         under.add_entry(entry)
         evolve(state, head=entry.sequence).put(under)
         return entry
 
-    def _apply(self, under: Rows, rows: Sequence[Row]) -> int:
+    def _apply(self, under: Rows, rows: Sequence[Row], demands: Sequence[SerialDemand] = ()) -> int:
         purges = under.purges()
         for epoch, row in enumerate(rows, purges.epoch + 1):
             under.apply(epoch, row)
         if rows:
             purges = evolve(purges, epoch=purges.epoch + len(rows))
             purges.put(under)
+        for demand in demands:
+            under.demand(purges.epoch, demand)
         return purges.epoch
 
     def _trim(self, under: Rows, weight: int) -> None:

@@ -4,7 +4,10 @@ What lies in the control environment, and reading it (DESIGN 7, 9).
 Numbers in keys are big-endian so that they sort, in values little-endian.
 
   meta    ``purges`` -> last epoch, trimmed; ``log`` + log key -> head, oldest, incarnation, node id;
-          ``admitted``, once this node knows what was durable before it began
+          ``admitted``, once this node knows what was durable before it began; ``serial`` + selector
+          hash (u64) of a project, or of a whole site -> serial demanded, epoch of that, epoch since
+          which serials count. These are for ever: one of some 40 octets for each project that was
+          ever purged with a serial, deleted, or found changed by a follower
   log     log key (16) + sequence (u64) -> first epoch, last epoch, length of the purge id, digest, id, content
   ids     hash of a purge id (32) -> log key (16) + sequence (u64)
   epochs  epoch (u64) -> hash (u64), mode (u8), canonical selector
@@ -24,9 +27,21 @@ from hashlib import blake2b
 import lmdb
 from attrs import define, evolve, frozen
 
+from edgecache.rules.indexpaths import project_tag
+from edgecache.rules.selectors import all_selector, tag_selector
 from edgecache.store.environments import Environment
 from edgecache.words.errors import ControlFailed
-from edgecache.words.purging import Entry, LogName, Position, Row, Scope, Token, TooOld
+from edgecache.words.purging import (
+    Demanded,
+    Entry,
+    LogName,
+    Position,
+    Row,
+    Scope,
+    SerialDemand,
+    Token,
+    TooOld,
+)
 from edgecache.words.reasons import PurgeMode
 
 META, LOG, IDS, EPOCHS, LAST, TOKENS = b"meta", b"log", b"ids", b"epochs", b"last", b"tokens"
@@ -40,6 +55,8 @@ _LAST_ROW = struct.Struct("<QQQ")
 _PURGES_KEY = b"purges"
 _LOG_PREFIX = b"log"
 _ADMITTED_KEY = b"admitted"
+_SERIAL_PREFIX = b"serial"
+_SERIAL_ROW = struct.Struct("<QQQ")
 DIGEST_OCTETS = 16
 
 _MODES = tuple(sorted(PurgeMode))
@@ -211,6 +228,23 @@ class Rows:
         last[_MODES.index(PurgeMode(mode))] = epoch
         self.put(LAST, U64.pack(selector), _LAST_ROW.pack(*last))
 
+    def demand(self, epoch: int, demand: SerialDemand) -> None:
+        """Have ``demand`` count from this node's ``epoch`` on; serials only rise unless they are forgotten."""
+        serial, at, since = self._serial(demand.selector)
+        if demand.forget:
+            serial, at, since = 0, epoch, epoch
+        elif at < self._serial(demand.site)[2]:
+            serial = 0
+        if demand.serial > serial:
+            serial, at = demand.serial, epoch
+        self.put(META, _SERIAL_PREFIX + U64.pack(demand.selector), _SERIAL_ROW.pack(serial, at, since))
+
+    def demanded(self, project: int, site: int) -> Demanded:
+        """:return: what purges demand of the project whose tag and whose site have these selector hashes."""
+        serial, at, since = self._serial(project)
+        since = max(since, self._serial(site)[2])
+        return Demanded(serial if at >= since else 0, since)
+
     def forget(self, epoch: int) -> None:
         """Undo :meth:`apply` as far as nothing later needs it."""
         value = self.get(EPOCHS, U64.pack(epoch))
@@ -240,6 +274,10 @@ class Rows:
         """Add it, in place of one of the same name."""
         scopes = ",".join(sorted(scope.value for scope in token.scopes))
         self.put(TOKENS, token.name.encode(), token.digest + scopes.encode())
+
+    def _serial(self, selector: int) -> tuple[int, int, int]:
+        value = self.get(META, _SERIAL_PREFIX + U64.pack(selector))
+        return (0, 0, 0) if value is None else _SERIAL_ROW.unpack(value)
 
     def _last(self, selector: int) -> tuple[int, ...]:
         value = self.get(LAST, U64.pack(selector))
@@ -325,6 +363,11 @@ class ControlReader:
         """:return: the last epoch, and up to where each log is applied by then."""
         with self._rows() as rows:
             return rows.purges().epoch, {state.name: state.head for state in rows.logs()}
+
+    def demanded(self, site_id: int, project: bytes) -> Demanded:
+        """:return: what purges demand of the serials of a project. :param project: its normalised name."""
+        with self._rows() as rows:
+            return rows.demanded(tag_selector(site_id, project_tag(project)), all_selector(site_id))
 
     def admitted(self) -> bool:
         """:return: this node is not joining."""

@@ -12,6 +12,37 @@ Row = tuple[bytes, int, int]
 """One invalidation: canonical selector, its 64-bit hash, number of its :class:`~edgecache.words.reasons.PurgeMode`."""
 
 
+@frozen
+class SerialDemand:
+    """
+    What a purge says about the serials of a project's pages (DESIGN 10); it goes where the purge goes.
+
+    :ivar site: hash of the selector of everything on a site.
+    :ivar selector: hash of the project's tag there; ``site`` again for all projects.
+    :ivar serial: a page with a lower one is not good any more; 0 says nothing.
+    :ivar forget: whatever was known before is void: the origin may have been restored from a backup.
+    """
+
+    site: int
+    selector: int
+    serial: int = 0
+    forget: bool = False
+
+
+@frozen
+class Demanded:
+    """
+    What all purges so far demand of one project.
+
+    :ivar serial: a page with a lower one is not good; 0: any is.
+    :ivar since: the epoch of the last purge that made void what was known before: a serial that came with a page of
+        a lower floor means nothing.
+    """
+
+    serial: int = 0
+    since: int = 0
+
+
 # Hashed on its own in every step of the protocol.
 @frozen(cache_hash=True)
 class LogName:

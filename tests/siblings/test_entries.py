@@ -41,9 +41,15 @@ class EntryTests(SynchronousTestCase):
             good.replace(b'"version":1', b'"version":2'),
             good.replace(b"soft", b"harsh"),
             good.replace(b'["all 1 "]', b"[5]"),
+            good.replace(b'"serials":{}', b'"serials":{"six":-1}'),
+            good.replace(b'"serials":{}', b'"serials":{"six":"1"}'),
             good.replace(b'["all 1 "]', '["\u20ac"]'.encode()),
         ):
             self.assertRaises(BadEntry, PurgeEntry.unpack, content)
+
+    def test_a_selector_of_another_release_is_refused_where_its_meaning_matters(self) -> None:
+        entry = PurgeEntry((b"nonsense",), PurgeMode.DELETE, {}, 0.0, "")
+        self.assertRaises(BadEntry, PurgeEntry.unpack(entry.pack()).demands)
 
     def test_the_digest_tells_purges_apart_but_not_their_order(self) -> None:
         one, two = Selector("url", 1, b"/a"), Selector("url", 1, b"/b")

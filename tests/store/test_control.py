@@ -20,18 +20,31 @@ from twisted.internet import reactor  # noqa: TID251  # the one that conftest in
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from edgecache.rules.selectors import all_selector, tag_selector
 from edgecache.store.control import Appended, Control, Gap
 from edgecache.store.environments import Environments
 from edgecache.store.page import PageWriter
 from edgecache.store.threads import OneThread
 from edgecache.words.config import MIB, StoreSettings
 from edgecache.words.errors import ControlFailed
-from edgecache.words.purging import ALL_SCOPES, Entry, LogName, Position, Row, Scope, Token, TooOld
+from edgecache.words.purging import (
+    ALL_SCOPES,
+    Demanded,
+    Entry,
+    LogName,
+    Position,
+    Row,
+    Scope,
+    SerialDemand,
+    Token,
+    TooOld,
+)
 from edgecache.words.reasons import PurgeMode
 from tests.quickdisk import quick_directory
 
 T = TypeVar("T")
 SETTINGS = StoreSettings(size=64 * MIB)
+SITE = 9
 
 
 def row(selector: int, mode: PurgeMode = PurgeMode.REVALIDATE) -> Row:
@@ -87,6 +100,68 @@ class ControlCase(SynchronousTestCase):
 
     def append(self, control: Control, purge_id: str, *rows: Row, content: bytes = b"content") -> Appended:
         return self.successResultOf(control.append(content, purge_id, rows))
+
+
+class SerialTests(ControlCase):
+    """What purges demand of serials is kept with them."""
+
+    def demand(self, control: Control, serial: int = 0, *, forget: bool = False, site: bool = False) -> None:
+        selector = all_selector(SITE) if site else tag_selector(SITE, b"project/six")
+        self.count = getattr(self, "count", 0) + 1
+        demands = [SerialDemand(all_selector(SITE), selector, serial, forget)]
+        self.successResultOf(control.append(b"", str(self.count), [row(self.count)], demands=demands))
+
+    def test_nothing_is_demanded_of_a_project_that_no_purge_named(self) -> None:
+        control = self.make()
+        self.demand(control, 5)
+        self.assertEqual(Demanded(), control.read.demanded(SITE, b"other"))
+        self.assertEqual(Demanded(), control.read.demanded(SITE + 1, b"six"))
+
+    def test_serials_only_rise(self) -> None:
+        control = self.make()
+        for serial in (5, 7, 6):
+            self.demand(control, serial)
+        self.assertEqual(Demanded(7, 0), control.read.demanded(SITE, b"six"))
+
+    def test_a_purge_that_forgets_says_since_when_serials_count(self) -> None:
+        control = self.make()
+        self.demand(control, 7)
+        self.demand(control, forget=True)
+        self.assertEqual(Demanded(0, 2), control.read.demanded(SITE, b"six"))
+        self.demand(control, 3)
+        self.assertEqual(Demanded(3, 2), control.read.demanded(SITE, b"six"))
+
+    def test_a_purge_may_forget_and_demand_at_once(self) -> None:
+        control = self.make()
+        self.demand(control, 7)
+        self.demand(control, 2, forget=True)
+        self.assertEqual(Demanded(2, 2), control.read.demanded(SITE, b"six"))
+
+    def test_what_was_demanded_before_all_of_a_site_was_forgotten_is_void(self) -> None:
+        control = self.make()
+        self.demand(control, 7)
+        self.demand(control, forget=True, site=True)
+        self.assertEqual(Demanded(0, 2), control.read.demanded(SITE, b"six"))
+        self.assertEqual(Demanded(0, 2), control.read.demanded(SITE, b"other"))
+        self.demand(control, 4)
+        self.assertEqual(Demanded(4, 2), control.read.demanded(SITE, b"six"))
+
+    def test_copies_and_local_invalidations_demand_as_well_and_a_restart_changes_nothing(self) -> None:
+        control = self.make()
+        demands = [SerialDemand(all_selector(SITE), tag_selector(SITE, b"project/six"), 5)]
+        theirs = LogName("us-1", b"i" * 16)
+        for _ in range(2):
+            # Once more, and nothing happens.
+            self.successResultOf(control.copy(Entry(theirs, 1, 0, 0, "x", b"", b""), [row(11)], demands))
+        self.assertEqual(Demanded(5), control.read.demanded(SITE, b"six"))
+        self.successResultOf(
+            control.local([row(12)], [SerialDemand(all_selector(SITE), tag_selector(SITE, b"project/a"), 6)])
+        )
+        self.shut()
+        control = self.open()
+        self.assertEqual(Demanded(5), control.read.demanded(SITE, b"six"))
+        self.assertEqual(Demanded(6), control.read.demanded(SITE, b"a"))
+        self.assertEqual([1], [head.sequence for head in control.read.heads()])
 
 
 class AppendingTests(ControlCase):
