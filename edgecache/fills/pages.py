@@ -55,7 +55,9 @@ PageOutcome = FoundPage | NoPage | Unobtainable
 class ProjectPages(Protocol):
     """Whoever needs to know what a project's page says, a file's fill above all."""
 
-    def document(self, asked: Asked, project: bytes, since: int, until: float) -> Deferred[PageOutcome]:
+    def document(
+        self, asked: Asked, project: bytes, since: int, until: float, validated_since: float = 0.0
+    ) -> Deferred[PageOutcome]:
         """
         The page from the store, or by joining or starting its fill (at its key's owner).
 
@@ -63,6 +65,8 @@ class ProjectPages(Protocol):
             origin is asked for the page).
         :param project: normalised name.
         :param since: the page must be known good up to this epoch (the one in which the file was purged; 0: any).
+        :param validated_since: wall time; a page that was validated earlier is validated now, however fresh it is. (A
+            file that it does not name may be on a newer one that another node has.)
         :param until: monotonic seconds; after that the outcome is :class:`Unobtainable`.
         :return: never fails.
         """
