@@ -327,7 +327,7 @@ def _open_one(
         if may_create and env.stat()["entries"] == 0:
             return environment
         for each in names:
-            environment.databases[each] = env.open_db(each, create=False)
+            environment.databases[each] = env.open_db(each, create=may_create and each in layout.ADDED)
         if _meta(environment, layout.META_LAYOUT) != bytes((layout.LAYOUT,)):
             raise _Unusable("it has another layout")
         if may_create:

@@ -19,7 +19,7 @@ from edgecache.store.reading import Pins, StoreReader
 from edgecache.store.small import Primary, SmallTransaction
 from edgecache.words.errors import ContentMissing, StoreFull
 from edgecache.words.ports import Reader
-from edgecache.words.stored import Flag, Stored
+from edgecache.words.stored import Flag, Serial, Stored
 
 # Note [life of content]
 #
@@ -192,15 +192,18 @@ class ContentWriter:
 
     # The end
 
-    def commit(self, key_hash: bytes, stored: Stored, primary: Primary | None = None) -> Deferred[bool]:
+    def commit(
+        self, key_hash: bytes, stored: Stored, primary: Primary | None = None, serial: Serial | None = None
+    ) -> Deferred[bool]:
         """
         Make the content visible as ``stored``, whose ``content_id``, ``size`` and place are set here.
 
         The caller has compared length and digest.
 
         :param primary: key hash and nominated fields to remember under the primary key.
+        :param serial: of a page; kept for ever, and never lowered.
         :return: fires with ``True`` when the record is on disk; with ``False`` when the store does not take it
-            (see :attr:`failed`) or there is a record of a higher floor. Then all stays readable until
+            (see :attr:`failed`), there is a record of a higher floor, or a higher serial is known. Then all stays readable until
             :meth:`abandon`. Never fails.
         """
         stored.content_id = self.content_id
@@ -232,7 +235,7 @@ class ContentWriter:
             parts = self._parts
             self._shared.small.submit(
                 self._tail + len(stored.head) + len(stored.key),
-                lambda txn: txn.store(key_hash, stored, parts, primary),
+                lambda txn: txn.store(key_hash, stored, parts, primary, serial),
                 told,
             )
 

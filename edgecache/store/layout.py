@@ -11,6 +11,8 @@ small
   queue     sequence (u64) -> :data:`QUEUE_ROW`; each record has exactly one row, which carries the
             same sequence as the record. The lowest sequence is the oldest
   orphans   content id (16) -> :data:`ORPHAN_ROW`
+  serials   :func:`serial_key` -> :data:`SERIAL_ROW`: the highest serial of any page of a project that was stored, and
+            the floor of that page. Written with the page, outside eviction; it never goes back
   meta      :data:`META_LAYOUT`, :data:`META_INCARNATION`, :data:`META_SEQUENCE`
 blobs
   chunks    content id (16) + chunk index (u32) -> exactly :data:`CHUNK` octets + checksum
@@ -23,7 +25,8 @@ octets, its tail, in ``contents`` of small.
 
 Note [inline content]: content that fits into :data:`PIECE_VALUE` octets together with its record follows
 the record in the same value, its checksum is in the record, and it has no pieces: a hit is one get, a store
-one put less. Whoever frees content need not know: deleting a piece that is not there does nothing.
+one put less. Whoever frees content need not know: deleting a piece that is not there does nothing. A page of an index
+never lies inline: clients are sent what is derived from it, so that a hit needs its record alone.
 
 Note [who frees content]: content without a chunk in blobs lives and dies with its record: whatever
 transaction removes or replaces the record deletes its pieces as well. Content with chunks in blobs may
@@ -40,6 +43,7 @@ nothing but a record that was damaged; it is dropped, and its content freed as i
 from __future__ import annotations
 
 import struct
+from hashlib import blake2b
 from typing import Final
 
 LAYOUT: Final = 1
@@ -62,12 +66,15 @@ RECORDS: Final = b"records"
 CONTENTS: Final = b"contents"
 QUEUE: Final = b"queue"
 ORPHANS: Final = b"orphans"
+SERIALS: Final = b"serials"
 META: Final = b"meta"
 CHUNKS: Final = b"chunks"
 
-SMALL_DATABASES: Final = (RECORDS, CONTENTS, QUEUE, ORPHANS, META)
+SMALL_DATABASES: Final = (RECORDS, CONTENTS, QUEUE, ORPHANS, SERIALS, META)
 BLOBS_DATABASES: Final = (CHUNKS, META)
 CONTROL_DATABASES: Final = (META, b"log", b"ids", b"epochs", b"last", b"tokens")
+ADDED: Final = frozenset((SERIALS,))
+"""Databases that an environment of this layout may lack, and is given when it is opened."""
 
 META_LAYOUT: Final = b"layout"
 META_INCARNATION: Final = b"incarnation"
@@ -107,6 +114,21 @@ ORPHAN_ROW: Final = struct.Struct("<QQ")
 """Spawn number of the worker that is filling it, octets in blobs (0 while unknown)."""
 NOBODY: Final = 0
 """Spawn number in the row of content that is replaced, evicted or abandoned: free once unpinned."""
+
+SERIAL_ROW: Final = struct.Struct("<QQ")
+"""Serial, floor."""
+SERIAL_NAME: Final = 128
+"""A project's name of more octets is cut in :func:`serial_key`, and a hash says the rest."""
+
+
+def serial_key(site: int, project: bytes) -> bytes:
+    """
+    :param project: normalised name, ``b""`` for the list of all.
+    :return: the key of a row of ``serials``.
+    """
+    if len(project) > SERIAL_NAME:
+        project = project[:SERIAL_NAME] + b" " + blake2b(project, digest_size=32).digest()
+    return U64_KEY.pack(site) + project
 
 
 def place(content_id: bytes, index: int) -> bytes:

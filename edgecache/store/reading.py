@@ -110,6 +110,7 @@ class StoreReader:
     _records: Any = field(init=False)
     _contents: Any = field(init=False)
     _chunks: Any = field(init=False)
+    _serials: Any = field(init=False)
     _begin: Callable[..., lmdb.Transaction] = field(init=False)
     _txn: lmdb.Transaction | None = None
     # An ordered one: of a plain dict the oldest key is slow to find once others were deleted before it.
@@ -126,6 +127,7 @@ class StoreReader:
         self._begin = small.env.begin
         self._records = small.databases[layout.RECORDS]
         self._contents = small.databases[layout.CONTENTS]
+        self._serials = small.databases[layout.SERIALS]
         self._chunks = self._environments.blobs.databases[layout.CHUNKS]
 
     # The hit
@@ -182,6 +184,22 @@ class StoreReader:
         if txn is not None:
             self._found = self._txn = None
             txn.abort()
+
+    def serial(self, site: int, project: bytes) -> tuple[int, int] | None:
+        """
+        :param project: normalised name, ``b""`` for the list of all.
+        :return: the highest serial of a stored page, and that page's floor; ``None`` if none is known. Read in the
+            look-up's transaction, which is opened if need be: :meth:`done` ends it.
+        """
+        txn = self._txn
+        try:
+            if txn is None:
+                txn = self._txn = self._begin()
+            value: Any = txn.get(layout.serial_key(site, project), None, self._serials)
+        except lmdb.Error as error:
+            self._unreadable(self._environments.small, error)
+            return None
+        return None if value is None else layout.SERIAL_ROW.unpack(value)
 
     # Content in blobs
 

@@ -12,7 +12,7 @@ from edgecache.store import layout, record
 from edgecache.store.checks import checksum, sealed
 from edgecache.store.layout import PIECE
 from edgecache.store.record import Damaged
-from edgecache.words.stored import Flag, Stored, Variants
+from edgecache.words.stored import Flag, Serial, Stored, Variants
 
 Primary = tuple[bytes, Variants]
 """Key hash of a primary key, and the nominated fields of the variant that is stored with it."""
@@ -20,6 +20,7 @@ Primary = tuple[bytes, Variants]
 
 # IntFlag's operators cost a microsecond each.
 _IN_BLOBS = int(Flag.IN_BLOBS)
+_PAGE = int(Flag.PAGE)
 
 
 @define(eq=False)
@@ -49,28 +50,41 @@ class SmallTransaction:
     _contents: Any = field(init=False)
     _queue: Any = field(init=False)
     _orphans: Any = field(init=False)
+    _serials: Any = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._records = self._databases[layout.RECORDS]
         self._contents = self._databases[layout.CONTENTS]
         self._queue = self._databases[layout.QUEUE]
         self._orphans = self._databases[layout.ORPHANS]
+        self._serials = self._databases[layout.SERIALS]
 
-    def store(self, key_hash: bytes, stored: Stored, tail: Sequence[bytes], primary: Primary | None) -> bool:
+    def store(
+        self,
+        key_hash: bytes,
+        stored: Stored,
+        tail: Sequence[bytes],
+        primary: Primary | None,
+        serial: Serial | None = None,
+    ) -> bool:
         """
         A response with new content: ``tail`` is what is not in blobs.
 
         Replaces whatever is there, unless that has a higher floor. Its orphan row goes.
+
+        :param serial: of a page: refused if a higher one is known of its project.
         """
         old = self._find(key_hash)
         if self._above(old, stored) or (primary is not None and self._above(self._find(primary[0]), stored)):
+            return False
+        if serial is not None and not self.raise_serial(serial, stored.floor):
             return False
         if old is not None:
             self._free(old)
         sequence = self._sequence()
         size, content_id = stored.size, stored.content_id
         in_blobs = stored.flags & _IN_BLOBS
-        inline = not in_blobs and size <= layout.PIECE_VALUE
+        inline = not stored.flags & (_IN_BLOBS | _PAGE) and size <= layout.PIECE_VALUE
         prefix, body = record.pack(stored, sequence, checksum(tail) if inline else 0)
         if inline and len(prefix) + len(body) + size <= layout.PIECE_VALUE:
             self._put(key_hash, b"".join((prefix, body, *tail)), self._records)
@@ -86,7 +100,14 @@ class SmallTransaction:
             self._nominate(*primary)
         return True
 
-    def freshen(self, key_hash: bytes, stored: Stored, expect: bytes | None, primary: Primary | None) -> bool:
+    def freshen(
+        self,
+        key_hash: bytes,
+        stored: Stored,
+        expect: bytes | None,
+        primary: Primary | None,
+        serial: Serial | None = None,
+    ) -> bool:
         """
         Another head and other numbers for content that stays.
 
@@ -99,6 +120,8 @@ class SmallTransaction:
         present = old.record
         if present.content_id != (expect or stored.content_id) or present.floor > stored.floor:
             return False
+        if serial is not None and not self.raise_serial(serial, stored.floor):
+            return False
         kept = evolve(
             stored,
             content_id=present.content_id,
@@ -110,6 +133,25 @@ class SmallTransaction:
         if primary is not None:
             self._nominate(*primary)
         return True
+
+    def raise_serial(self, serial: Serial, floor: int) -> bool:
+        """
+        :param floor: up to which epoch it is known that the project has come so far.
+        :return: ``False``, and nothing is changed, if it has come further.
+        """
+        key = layout.serial_key(serial.site, serial.project)
+        value: Any = self._txn.get(key, db=self._serials)
+        if value is not None:
+            known, known_floor = layout.SERIAL_ROW.unpack(value)
+            if known_floor >= serial.since:
+                if known > serial.serial:
+                    return False
+                floor = max(floor, known_floor)
+        return self._put(key, layout.SERIAL_ROW.pack(serial.serial, floor), self._serials)
+
+    def forget_serial(self, site: int, project: bytes) -> bool:
+        """:return: was anything known of that project?"""
+        return bool(self._txn.delete(layout.serial_key(site, project), db=self._serials))
 
     def raise_floor(self, key_hash: bytes, content_id: bytes, floor: int) -> bool:
         """Compare-and-set: only if ``content_id`` is still there, and only upwards."""

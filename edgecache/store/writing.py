@@ -14,7 +14,7 @@ from edgecache.store.environments import Environments
 from edgecache.store.filling import BlobsTransaction, ContentWriter, Shared
 from edgecache.store.reading import Pins, StoreReader
 from edgecache.store.small import Primary, SmallTransaction
-from edgecache.words.stored import Stored
+from edgecache.words.stored import Serial, Stored
 
 
 @define(eq=False)
@@ -50,21 +50,40 @@ class StoreWriter:
         *,
         primary: Primary | None = None,
         expect: bytes | None = None,
+        serial: Serial | None = None,
     ) -> Deferred[bool]:
         """
         Replace a record and keep its content (RFC 9111 §3.2, §4.3.4).
 
         :param expect: id of the content that must be there; ``stored.content_id`` if not given.
+        :param serial: of a page; kept for ever, and never lowered.
         :return: fires with ``True`` once it is on disk; ``False`` if that content is gone or was replaced, the
-            record there has a higher floor, or the store cannot write. Never fails.
+            record there has a higher floor, a higher serial is known, or the store cannot write. Never fails.
         """
         outcome: Deferred[bool] = Deferred()
         self._shared.small.submit(
             len(stored.head) + len(stored.key) + 512,
-            lambda txn: txn.freshen(key_hash, stored, expect, primary),
+            lambda txn: txn.freshen(key_hash, stored, expect, primary, serial),
             lambda result: outcome.callback(result is True),
         )
         return outcome
+
+    def raise_serial(self, serial: Serial, floor: int) -> Deferred[bool]:
+        """
+        A project is known to have come so far, whatever is stored of it.
+
+        :param floor: the epoch before this was learnt.
+        :return: fires with ``True`` once it is on disk, ``False`` if more is known, or the store cannot write.
+        """
+        outcome: Deferred[bool] = Deferred()
+        self._shared.small.submit(
+            512, lambda txn: txn.raise_serial(serial, floor), lambda result: outcome.callback(result is True)
+        )
+        return outcome
+
+    def forget_serial(self, site: int, project: bytes) -> None:
+        """Any serial of that project is good again. Best effort."""
+        self._shared.small.submit(512, lambda txn: txn.forget_serial(site, project), _ignore)
 
     def raise_floor(self, key_hash: bytes, content_id: bytes, floor: int) -> None:
         """The record was found good up to epoch ``floor``. Best effort: it is only asked for again otherwise."""

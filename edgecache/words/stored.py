@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
-from attrs import define
+from attrs import define, field, frozen
 
 
 class Flag(enum.IntFlag):
@@ -60,6 +61,8 @@ class Stored:
     :ivar digest: sha256 of the content, ``b""`` where none was demanded.
     :ivar head: serialised status line and end-to-end field lines with Content-Length, each ended by
         CR LF, no empty line, without Age, Cache-Status and Connection.
+    :ivar views: memo of what is derived from a page of an index, by representation; it is not stored, and another
+        record that is made from this one begins without.
     """
 
     site: int
@@ -81,6 +84,23 @@ class Stored:
     head: bytes
     variant: bytes = b""
     digest: bytes = b""
+    views: dict[Any, Any] = field(init=False, factory=dict)
+
+
+@frozen
+class Serial:
+    """
+    What a stored page said of its project (DESIGN 10): pages with a lower one are older.
+
+    :ivar site: id of the site.
+    :ivar project: normalised name, ``b""`` for the list of all.
+    :ivar since: the epoch of the last purge that made void what was known before (origins are restored from backups).
+    """
+
+    site: int
+    project: bytes
+    serial: int
+    since: int = 0
 
 
 @define(eq=False)
