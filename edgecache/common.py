@@ -38,7 +38,7 @@ from edgecache.store.control import Control
 from edgecache.store.environments import Environments
 from edgecache.store.page import FREE, PageWriter
 from edgecache.store.threads import OneThread
-from edgecache.upstream.addresses import parse_origin
+from edgecache.upstream.addresses import origins_of
 from edgecache.upstream.client import Client
 from edgecache.upstream.dialing import Dialer
 from edgecache.upstream.resolving import Resolver, thread_look_up
@@ -148,7 +148,7 @@ class Common:
             watch.follow(document)
             tell("addresses", **document)
 
-        origins = [parse_origin(url) for site in config.sites for url in site.origins] + content_origins(config)
+        origins = [origin for site in config.sites for origin in origins_of(site)] + content_origins(config)
         common._resolver = Resolver(
             origins,
             timers,
@@ -256,7 +256,7 @@ class Common:
 
     def _upstreams(self) -> list[UpstreamState]:
         found = self._resolver.document["origins"]
-        origins = [parse_origin(url).name for site in self.config.sites for url in site.origins]
+        origins = [origin.name for site in self.config.sites for origin in origins_of(site)]
         origins += (origin.name for origin in content_origins(self.config))
         return [
             self._upstream(origin, host, port, slot)

@@ -44,7 +44,7 @@ from edgecache.store.epochs import WINDOW, Epochs
 from edgecache.store.page import Page
 from edgecache.store.reading import StoreReader
 from edgecache.store.writing import StoreWriter
-from edgecache.upstream.addresses import AddressBook, Origin, parse_origin, unix_address
+from edgecache.upstream.addresses import AddressBook, Origin, origins_of, unix_address
 from edgecache.upstream.client import Client
 from edgecache.upstream.dialing import LoopDialer
 from edgecache.upstream.standing import Standing
@@ -274,7 +274,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
 
 
 def _follow_addresses(parts: WorkerParts) -> AddressBook:
-    origins: list[Origin] = [parse_origin(url) for site in parts.config.sites for url in site.origins]
+    origins: list[Origin] = [origin for site in parts.config.sites for origin in origins_of(site)]
     origins += content_origins(parts.config)
     book = AddressBook()
     parts.channel.on("addresses", lambda **document: book.update(document, origins))

@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from edgecache import cli, tap
 from edgecache.processes.settings import load, local_facts, read_secret
 from edgecache.words.checking import checked
-from edgecache.words.config import Config, SiblingSettings, SiblingsSettings, SiteSettings
+from edgecache.words.config import ClientSettings, Config, SiblingSettings, SiblingsSettings, SiteSettings
 from edgecache.words.reading import build, octets
 
 ROOT = Path(__file__).parent.parent
@@ -79,7 +79,7 @@ class ConfigurationTests(SynchronousTestCase):
 
     def example(self) -> dict[str, Any]:
         """The file with its commented settings switched on."""
-        text = re.sub(r"^# (\[+(?:tls|siblings?)\]+|[a-z_]+ = .*)$", r"\1", CONF.read_text(), flags=re.MULTILINE)
+        text = re.sub(r"^# (\[+(?:tls|siblings?|site\.client)\]+|[a-z_]+ = .*)$", r"\1", CONF.read_text(), flags=re.MULTILINE)
         data = tomllib.loads(text)
         return {**data, "site": data["site"][0], "sibling": data["sibling"][0]}
 
@@ -94,8 +94,10 @@ class ConfigurationTests(SynchronousTestCase):
             f"[{table}] {attribute.name}"
             for table, kind in self.tables().items()
             for attribute in attrs.fields(kind)
-            if attribute.name not in example.get(table, {})
+            if {"clients": "client"}.get(attribute.name, attribute.name) not in example.get(table, {})
         ]
+        client = example["site"].get("client", [{}])[0]
+        missing += [one.name for one in attrs.fields(ClientSettings) if one.name not in client]
         self.assertEqual([], missing)
 
     def test_what_it_shows_are_the_defaults(self) -> None:

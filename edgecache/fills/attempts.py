@@ -19,7 +19,7 @@ from edgecache.rules.hedging import Latencies
 from edgecache.rules.resuming import Broken, Rest, on_answer, rest_of
 from edgecache.rules.routing import candidates
 from edgecache.rules.sites import Site
-from edgecache.upstream.addresses import Address, AddressBook, Origin, parse_origin
+from edgecache.upstream.addresses import Address, AddressBook, Origin, origins_of
 from edgecache.upstream.client import Client
 from edgecache.upstream.responses import Response
 from edgecache.upstream.standing import Standing
@@ -254,7 +254,7 @@ class Attempts:
     def _origins_of(self, site: Site) -> tuple[Origin, ...]:
         origins = self._origins.get(site.id)
         if origins is None:
-            origins = self._origins[site.id] = tuple(parse_origin(url) for url in site.settings.origins)
+            origins = self._origins[site.id] = origins_of(site.settings)
         return origins
 
     def _ejected(self, slot: int) -> None:

@@ -24,7 +24,7 @@ from edgecache.rules.presenting import complete
 from edgecache.rules.selectors import any_tag_selector
 from edgecache.rules.sites import Site
 from edgecache.store.writing import ContentWriter
-from edgecache.upstream.addresses import Address, parse_origin
+from edgecache.upstream.addresses import Address, origins_of
 from edgecache.upstream.responses import Response
 from edgecache.words.config import Policy
 from edgecache.words.counters import Counter
@@ -372,4 +372,4 @@ def _named_also(plan: Store, selectors: tuple[int, ...]) -> Store:
 def _is_fallback(site: Site, response: Response) -> bool:
     """Has an origin answered that only stands in for the first one?"""
     settings = site.settings
-    return settings.policy is Policy.FALLBACK and response.address.origin != parse_origin(settings.origins[0])
+    return settings.policy is Policy.FALLBACK and response.address.origin != origins_of(settings)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 from attrs import define, field
 
@@ -15,7 +16,7 @@ from edgecache.rules.lookups import INTERNAL, REFUSED, FromSibling, from_sibling
 from edgecache.rules.negotiation import accepts_gzip, ranked
 from edgecache.rules.representations import SOURCE, Representation, representation_of
 from edgecache.rules.selectors import selectors_of_target
-from edgecache.rules.sites import Site, Sites
+from edgecache.rules.sites import Site, Sites, climbs
 from edgecache.words.messages import SAFE, Fields, Request, combined, without
 
 
@@ -25,6 +26,7 @@ class Asked:
     What the rules need to know about a request. Nothing of one exchange is written here: it is shared by
     every request with the same head.
 
+    :ivar target: what is asked for, below the site's own path: that is what everything but the wire is about.
     :ivar key: the cache key: site, authority if it is sent, target, and on an index the fields that are sent.
     :ivar key_hash: 32 octets of ``key``: where its record lies.
     :ivar file: on an index: the target is an artifact, not a page.
@@ -47,6 +49,7 @@ class Asked:
     """
 
     request: Request
+    target: bytes
     site: Site
     method: bytes
     head: bool
@@ -82,12 +85,18 @@ def ask(request: Request, sites: Sites) -> Asked | Refuse:
     """
     Parse ``request`` for the rules; the caller keeps the answer in ``request.asked``.
 
-    :return: :class:`Refuse` for a host of no site (421), a loop (508, RFC 8586), and what an index does not
-        take: other methods (405), GET or HEAD with content (400).
+    :return: :class:`Refuse` for a host of no site (421), a path of no site of the host (404), one that climbs above
+        its site (400), a loop (508, RFC 8586), and what an index does not take: other methods (405), GET or HEAD with
+        content (400).
     """
-    site = sites.match(request.authority)
-    if site is None:
+    of_host = sites.of_host(request.authority)
+    if not of_host:
         return Refuse(421, "This node serves no site of that name.")
+    site, target = next(_sites_at(of_host, request.target), (None, b""))
+    if site is None:
+        return Refuse(404, "No site of this host is at that path.")
+    if climbs(target):
+        return Refuse(400, "The path climbs above its site.")
     refused = _refused(request, site)
     if refused is not None:
         return refused
@@ -98,7 +107,7 @@ def ask(request: Request, sites: Sites) -> Asked | Refuse:
     method = request.method
     readable = method in (b"GET", b"HEAD")
     joinable = readable and not request.has_content
-    path = request.target.partition(b"?")[0]
+    path = target.partition(b"?")[0]
     file = site.index and is_file(path)
     conditions = conditions_of(request.fields) if readable else None
     range_asked = range_of(request.fields) if method == b"GET" else None
@@ -122,9 +131,10 @@ def ask(request: Request, sites: Sites) -> Asked | Refuse:
         scheme = b"https://" if request.secure else b"http://"
         base = scheme + request.authority
         representation = representation_of(page.kind, request.fields, base) if sibling is None else SOURCE
-    key = b"%016x %b %b\n%b" % (site.id, authority, request.target, shared_key)
+    key = b"%016x %b %b\n%b" % (site.id, authority, target, shared_key)
     return Asked(
         request=request,
+        target=target,
         site=site,
         method=method,
         head=method == b"HEAD",
@@ -140,7 +150,7 @@ def ask(request: Request, sites: Sites) -> Asked | Refuse:
         bypass=bypass,
         simple=joinable and not bypass and conditions is None and range_asked is None and directives is NONE,
         unsafe=method not in SAFE,
-        selectors=selectors_of_target(site.id, request.target),
+        selectors=selectors_of_target(site.id, target),
         upstream_fields=upstream,
         own_fields=own,
         sibling=sibling,
@@ -148,6 +158,14 @@ def ask(request: Request, sites: Sites) -> Asked | Refuse:
         representation=representation,
         artifact=artifact_of(path) if site.index else None,
     )
+
+
+def _sites_at(of_host: tuple[Site, ...], target: bytes) -> Iterator[tuple[Site, bytes]]:
+    """The sites that the target is below, the one with the longest path first, each with what is below it."""
+    for site in of_host:
+        below = site.below(target)
+        if below is not None:
+            yield site, below
 
 
 def _refused(request: Request, site: Site) -> Refuse | None:

@@ -38,7 +38,7 @@ def outbound(asked: Asked, forward: Forward, *, content: Source | None = None) -
 
 def _target(asked: Asked) -> bytes:
     """Pages of an index are below /simple/ here, wherever its own are."""
-    settings, target = asked.site.settings, asked.request.target
+    settings, target = asked.site.settings, asked.target
     if settings.simple_path == SIMPLE or settings.profile is not Profile.INDEX:
         return target
     below = SIMPLE.encode("ascii")

@@ -144,16 +144,19 @@ _ABSOLUTE = re.compile(rb"(https?)://([^/?#]+)([^#]*)(?:#.*)?", re.IGNORECASE | 
 
 def named_by_url(url: bytes, sites: Sites, kind: str = "url") -> list[Selector] | None:
     """
-    :param url: a path (selects it on every site) or an absolute URL (on the sites that it names, if any).
+    :param url: as clients know it: a path (selects it on every site) or an absolute URL (on the sites that it names,
+        if any). A prefix that a site's own path begins with selects everything there.
     :return: ``None`` if it is neither.
     """
     if url.startswith(b"/"):
-        path = url.partition(b"#")[0]
-        return [Selector(kind, site.id, normal_target(path)) for site in sites.all]
+        path = normal_target(url.partition(b"#")[0])
+        below = [(site, site.selected(path, prefix=kind == "prefix")) for site in sites.all]
+        return [Selector(kind, site.id, target) for site, target in below if target is not None]
     matched = _ABSOLUTE.fullmatch(url)
     if matched is None:
         return None
     authority = matched[2].rpartition(b"@")[2].lower()
     authority = without_default_port(matched[1].lower(), authority)
     rest = matched[3] if matched[3].startswith(b"/") else b"/" + matched[3]
-    return [Selector(kind, site.id, normal_target(path)) for site, path in sites.named(authority, rest)]
+    named = sites.named(authority, normal_target(rest), prefix=kind == "prefix")
+    return [Selector(kind, site.id, path) for site, path in named]

@@ -44,7 +44,7 @@ def invalidated(asked: Asked, head: Head) -> tuple[Selector, ...]:
     if not asked.unsafe or not 200 <= head.status < 400:
         return ()
     site = asked.site.id
-    target = normal_target(asked.request.target)
+    target = normal_target(asked.target)
     found = {Selector("url", site, target): None}
     for name in (b"location", b"content-location"):
         for reference in field_values(head.fields, name)[:1]:
@@ -69,7 +69,7 @@ def parted(
 
 
 def _same_origin(asked: Asked, reference: bytes) -> bytes | None:
-    """:return: path and query of a URI reference as our clients know it; ``None`` on another origin."""
+    """:return: path and query of a URI reference, below the site's path; ``None`` for what is not there."""
     reference = reference.partition(b"#")[0]
     scheme, colon, rest = reference.partition(b"://")
     if colon and scheme.lower() in (b"http", b"https"):
@@ -77,10 +77,10 @@ def _same_origin(asked: Asked, reference: bytes) -> bytes | None:
     if reference.startswith(b"//"):
         return _with_authority(asked, b"", reference[2:])
     if reference.startswith(b"/"):
-        return reference
-    target = asked.request.target.partition(b"?")[0]
+        return asked.site.below(reference)
+    target = asked.target.partition(b"?")[0]
     if not reference:
-        return asked.request.target
+        return asked.target
     if reference.startswith(b"?"):
         return target + reference
     if b":" in reference.partition(b"/")[0]:
@@ -94,8 +94,6 @@ def _with_authority(asked: Asked, scheme: bytes, rest: bytes) -> bytes | None:
     path = rest[end:] if rest[end : end + 1] == b"/" else b"/" + rest[end:]
     own = asked.request.authority
     if authority == own or authority == without_default_port(b"https" if asked.request.secure else b"http", own):
-        return path
-    for origin, prefix in asked.site.origins:
-        if authority == origin and path.startswith(prefix + b"/"):
-            return path[len(prefix) :]
-    return None
+        return asked.site.below(path)
+    known = [asked.site.known(prefix, path) for origin, prefix in asked.site.origins if authority == origin]
+    return next((below for below in known if below is not None), None)

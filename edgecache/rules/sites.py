@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote_to_bytes
 
 import xxhash
 from attrs import define
 
-from edgecache.words.config import Config, Profile, SiteSettings
+from edgecache.words.config import SIMPLE, Config, Profile, SiteSettings
 
 
 @define(eq=False)
@@ -21,6 +22,9 @@ class Site:
     :ivar cache_name: this node in Cache-Status and Proxy-Status, serialised (RFC 9211 §2).
     :ivar cdn_id: this node in CDN-Loop (RFC 8586 §2), lower case.
     :ivar origins: (authority, path prefix without its last slash) of each origin.
+    :ivar path: below which of its hosts' paths it is, ``b""`` or without its last slash. Everything but what clients
+        see, and what is sent to siblings, is about what is below that.
+    :ivar public: (authority, path before ``path``) of ``public_url``; ``None`` without one.
     """
 
     id: int
@@ -32,6 +36,39 @@ class Site:
     cdn_id: bytes
     hosts: frozenset[bytes]
     origins: tuple[tuple[bytes, bytes], ...]
+    path: bytes = b""
+    public: tuple[bytes, bytes] | None = None
+
+    def below(self, target: bytes) -> bytes | None:
+        """
+        :param target: as its clients know it.
+        :return: the same below :attr:`path`; ``None`` for what is not there.
+        """
+        if not self.path:
+            return target
+        return target[len(self.path) :] if target.startswith(self.path + b"/") else None
+
+    def selected(self, path: bytes, *, prefix: bool) -> bytes | None:
+        """
+        :param path: that a purge names, as clients know it.
+        :param prefix: whatever begins with it is meant.
+        :return: the same below :attr:`path`; ``None``: nothing of this site.
+        """
+        return b"/" if prefix and (self.path + b"/").startswith(path) else self.below(path)
+
+    def known(self, prefix: bytes, path: bytes) -> bytes | None:
+        """
+        :param prefix: of one of its origins.
+        :param path: there.
+        :return: below :attr:`path`, as clients know that resource; ``None`` if they don't.
+        """
+        if not path.startswith(prefix + b"/"):
+            return None
+        path = path[len(prefix) :]
+        pages = self.settings.simple_path.encode("ascii")
+        if self.index and pages != _SIMPLE and path.startswith(pages):
+            return _SIMPLE + path[len(pages) :]
+        return path
 
 
 def site_id(name: str) -> int:
@@ -39,6 +76,7 @@ def site_id(name: str) -> int:
     return xxhash.xxh3_64_intdigest(name.encode())
 
 
+_SIMPLE = SIMPLE.encode("ascii")
 _NOT_TOKEN = re.compile(rb"[^!#$%&'*+.^_`|~0-9A-Za-z-]")
 _SF_TOKEN = re.compile(rb"[A-Za-z*][!#$%&'*+.^_`|~:/0-9A-Za-z-]*")
 _ORIGIN = re.compile(rb"[a-z]+://(?:[^/@]*@)?([^/?#]*)([^?#]*)")
@@ -77,33 +115,69 @@ class Sites:
                     host.lower().encode("idna" if not host.isascii() else "ascii") for host in settings.hosts
                 ),
                 origins=tuple(_origin(url) for url in settings.origins),
+                path=settings.path.encode("ascii"),
+                public=_origin(settings.public_url) if settings.public_url else None,
             )
             for settings in config.sites
         )
-        self._by_host: dict[bytes, Site] = {}
-        for site in self.all:
+        self._by_host: dict[bytes, tuple[Site, ...]] = {}
+        for site in sorted(self.all, key=lambda site: len(site.path), reverse=True):
             for host in site.hosts:
-                self._by_host.setdefault(host, site)
-        self._default = self._by_host.get(b"*")
+                self._by_host[host] = (*self._by_host.get(host, ()), site)
+        self._default = self._by_host.get(b"*", ())
 
-    def match(self, authority: bytes) -> Site | None:
-        """:return: the site whose ``hosts`` name this host, or the default one (``*``); ``None`` without (421)."""
+    def of_host(self, authority: bytes) -> tuple[Site, ...]:
+        """
+        :return: the sites whose ``hosts`` name this host, or where none does the default ones (``*``): those with
+            the longest path first. Nothing: misdirected (421).
+        """
         return self._by_host.get(authority) or self._by_host.get(host_of(authority)) or self._default
 
-    def named(self, authority: bytes, path: bytes) -> list[tuple[Site, bytes]]:
+    def named(self, authority: bytes, path: bytes, *, prefix: bool = False) -> list[tuple[Site, bytes]]:
         """
-        :return: sites that an absolute URL names, by host (``*`` is every host) or as an origin of theirs,
-            each with the path by which its clients know that resource.
+        :return: sites that an absolute URL names, by host (``*`` is every host), by their ``public_url`` or as an
+            origin of theirs, each with the path below its own by which its clients know that resource.
+        :param prefix: all that the path is the beginning of is meant, all of a site if that is above it.
         """
-        found: list[tuple[Site, bytes]] = []
         host = host_of(authority)
+        found: dict[tuple[Site, bytes], None] = {}
         for site in self.all:
+            paths = []
             if b"*" in site.hosts or authority in site.hosts or host in site.hosts:
-                found.append((site, path))
-            for origin, prefix in site.origins:
-                if origin == authority and path.startswith(prefix + b"/"):
-                    found.append((site, path[len(prefix) :]))
-        return found
+                paths.append(site.selected(path, prefix=prefix))
+            if site.public is not None and site.public[0] == authority and path.startswith(site.public[1] + b"/"):
+                paths.append(site.selected(path[len(site.public[1]) :], prefix=prefix))
+            for origin, above in site.origins:
+                if origin == authority:
+                    paths.append(b"/" if prefix and (above + b"/").startswith(path) else site.known(above, path))
+            found.update(((site, below), None) for below in paths if below is not None)
+        return list(found)
+
+
+_STEPS = re.compile(rb"[/\\]")
+
+
+def climbs(target: bytes) -> bool:
+    """
+    Does a path lead above where it begins, for any origin that resolves it? It could leave the prefix of an origin,
+    and with it the site whose clients were let in. Some origins undo escapes first, merge slashes, take a backslash
+    for one, or leave out parameters of a segment.
+
+    >>> climbs(b"/a/../b"), climbs(b"/a/../../b"), climbs(b"/a//%2e%2E%2f..;x=1/b"), climbs(b"/a?/../..")
+    (False, True, True, False)
+    """
+    if b".." not in target and b"%" not in target:
+        return False
+    depth = 0
+    for segment in _STEPS.split(unquote_to_bytes(target.partition(b"?")[0])):
+        name = segment.partition(b";")[0]
+        if name == b"..":
+            depth -= 1
+            if depth < 0:
+                return True
+        elif name not in (b"", b"."):
+            depth += 1
+    return False
 
 
 def host_of(authority: bytes) -> bytes:

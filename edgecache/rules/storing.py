@@ -1,4 +1,4 @@
-"""What becomes of a response: stored, freshened, passed on (RFC 9111 §3, §4.3)."""
+"""What becomes of a response: stored, served stale, passed on (RFC 9111 §3); 304 is :mod:`edgecache.rules.validating`'s."""
 
 from __future__ import annotations
 
@@ -7,16 +7,27 @@ from attrs import evolve
 from edgecache.rules import fallback as fallbacks
 from edgecache.rules.asking import Asked
 from edgecache.rules.dates import format_date
-from edgecache.rules.decisions import Again, Forward, Freshen, OnResponse, Pass, ServeStale, Store
+from edgecache.rules.decisions import Forward, OnResponse, Pass, ServeStale, Store
 from edgecache.rules.directives import ResponseDirectives, response_directives
-from edgecache.rules.fields import named_by_connection, opaque_tag, parsed, serialised
-from edgecache.rules.freshness import HEURISTICALLY_CACHEABLE, Freshness, date_of, freshness_of
+from edgecache.rules.fields import named_by_connection, serialised
+from edgecache.rules.freshness import HEURISTICALLY_CACHEABLE, Freshness, freshness_of
 from edgecache.rules.lookups import Told
+from edgecache.rules.recording import (
+    WITHOUT_CONTENT,
+    as_told,
+    record_flags,
+    record_selectors,
+    status_line,
+    stored_head,
+    tags_of_response,
+    via_line_value,
+)
 from edgecache.rules.reusing import RETRY_AFTER, stale_reuse
-from edgecache.rules.selectors import MAX_TAGS, tag_selector
-from edgecache.rules.tags import TAG_FIELDS, has_tags, tags_of, tags_of_path
+from edgecache.rules.selectors import MAX_TAGS
+from edgecache.rules.tags import TAG_FIELDS
+from edgecache.rules.validating import freshened, updated_by_head
 from edgecache.rules.varying import nominated, variant_hash, variant_of
-from edgecache.words.messages import Fields, Head, combined, field_values
+from edgecache.words.messages import Head, field_values
 from edgecache.words.stored import Flag, Stored
 
 SERVER_ERRORS = frozenset((500, 502, 503, 504))
@@ -30,8 +41,6 @@ UNDERSTOOD = frozenset((200, 203, 204, 300, 301, 302, 303, 307, 308, 400, 401, 4
 
 INDEX_STATUSES = frozenset((200, 301, 308, 404, 410))
 """All that is stored of an index (DESIGN 12)."""
-
-WITHOUT_CONTENT = frozenset((204, 304))
 
 
 def on_response(
@@ -80,14 +89,14 @@ def on_response(
     if not asked.joinable or forward.alone:
         return _passed(asked, head, length, responded_at)
     if head.status == 304 and stored is not None:
-        return _freshened(asked, forward, stored, head, requested_at, responded_at, floor, fallback, told)
+        return freshened(asked, forward, stored, head, requested_at, responded_at, floor, fallback, told)
     directives = response_directives(head.fields)
     freshness = freshness_of(asked.site, asked.file, head, directives, requested_at, responded_at)
     unknown = told is not None and told.selectors is None
     if told is not None:
-        freshness = _as_told(freshness, told, responded_at)
+        freshness = as_told(freshness, told, responded_at)
     names = nominated(head)
-    tags = _tags(asked, head)
+    tags = tags_of_response(asked, head)
     seconds = asked.site.settings.fallback_seconds
     worse = kept or (stored is not None and head.status >= 500 and fallbacks.is_good(stored))
     # Cut short, it would look just the same (DESIGN 8).
@@ -115,7 +124,7 @@ def on_response(
         site=asked.site.id,
         key=asked.key,
         status=head.status,
-        flags=_flags(freshness, asked, head, length),
+        flags=record_flags(freshness, asked, head, length),
         floor=floor,
         generated_at=freshness.generated_at,
         fresh_until=freshness.fresh_until,
@@ -127,35 +136,18 @@ def on_response(
         etag=head.get(b"etag") or b"",
         size=size,
         content_id=b"",
-        selectors=_selectors(asked, tags, told),
-        head=_stored_head(asked, head, size, responded_at, frozenset()),
+        selectors=record_selectors(asked, tags, told),
+        head=stored_head(asked, head, size, responded_at, frozenset()),
         variant=variant,
     )
     others = own
     if directives.withheld:
-        others = evolve(own, head=_stored_head(asked, head, size, responded_at, directives.withheld))
+        others = evolve(own, head=stored_head(asked, head, size, responded_at, directives.withheld))
     if fallback:
         shared = others is own
         own = fallbacks.limited(own, responded_at, seconds)
         others = own if shared else fallbacks.limited(others, responded_at, seconds)
     return Store(others, variant_hash(asked.key_hash, variant), names or None, own)
-
-
-def _as_told(freshness: Freshness, told: Told, responded_at: float) -> Freshness:
-    """A page's lifetime counts from when we got it, and a fallback's is shorter: at the sibling it began earlier."""
-    until = responded_at + told.fresh_seconds
-    if freshness.fresh_until <= until:
-        return freshness
-    window = freshness.stale_while_revalidate_until - freshness.fresh_until
-    return evolve(freshness, fresh_until=until, stale_while_revalidate_until=until + window)
-
-
-def _selectors(asked: Asked, tags: list[bytes], told: Told | None) -> tuple[int, ...]:
-    """A sibling's response has its tags no more, but says by what else it can be named."""
-    own = asked.selectors + tuple(tag_selector(asked.site.id, tag) for tag in tags)
-    if told is None or not told.selectors:
-        return own
-    return tuple(dict.fromkeys(own + told.selectors))
 
 
 def storable(asked: Asked, head: Head, directives: ResponseDirectives, freshness: Freshness) -> bool:
@@ -201,62 +193,6 @@ def _never_stale(stored: Stored) -> Stored:
     return evolve(stored, flags=int(stored.flags | Flag.ALWAYS_VALIDATE | Flag.NEVER_STALE))
 
 
-def _tags(asked: Asked, head: Head) -> list[bytes]:
-    implied = tags_of_path(asked.request.target.partition(b"?")[0]) if asked.site.index else []
-    return list(dict.fromkeys(implied + tags_of(head.fields)))
-
-
-def _flags(freshness: Freshness, asked: Asked, head: Head, length: int | None) -> int:
-    flags = freshness.flags
-    if asked.authorized:
-        flags |= Flag.AUTHORIZED
-    if length is None and head.status not in WITHOUT_CONTENT:
-        flags |= Flag.CHUNKED
-    coding = head.get(b"content-encoding")
-    if coding is not None and coding.strip().lower() != b"identity":
-        flags |= Flag.CODED
-    return int(flags)
-
-
-# The head that is stored and sent
-
-_RECOMPUTED = TAG_FIELDS | {b"age", b"date", b"via", b"cache-status", b"content-length", b"accept-ranges"}
-_NO_INDEX_PAGE = frozenset((b"cache-control", b"expires", b"pragma"))
-
-
-def _stored_head(asked: Asked, head: Head, size: int, responded_at: float, withheld: frozenset[bytes]) -> bytes:
-    """See :class:`~edgecache.words.stored.Stored`; Content-Length, if the size is known, is the last line."""
-    site = asked.site
-    dropped = named_by_connection(head.fields) | _RECOMPUTED | withheld
-    if site.index:
-        dropped |= {b"set-cookie", b"set-cookie2"}
-        if not asked.file:
-            dropped |= _NO_INDEX_PAGE
-    fields: Fields = [line for line in head.fields if line[0] not in dropped]
-    fields.append((b"date", format_date(date_of(head, responded_at))))
-    fields.append((b"via", _via(head, site.via)))
-    if site.index and not asked.file:
-        fields.append((b"cache-control", b"max-age=%d" % site.settings.client_max_age_seconds))
-    if head.status == 200:
-        fields.append((b"accept-ranges", b"bytes"))
-    return status_line(head) + serialised(fields) + length_line(head.status, size)
-
-
-def status_line(head: Head) -> bytes:
-    """:return: the status line of HTTP/1.1 that goes downstream."""
-    return b"HTTP/1.1 %03d %b\r\n" % (head.status, head.reason)
-
-
-def length_line(status: int, size: int) -> bytes:
-    """:return: the field line, empty where the size is unknown or the status allows none (RFC 9110 §8.6)."""
-    return b"" if size < 0 or status in WITHOUT_CONTENT else b"content-length: %d\r\n" % size
-
-
-def _via(head: Head, ours: bytes) -> bytes:
-    before = combined(head.fields, b"via")
-    return ours if before is None else before + b", " + ours
-
-
 def _passed(
     asked: Asked,
     head: Head,
@@ -272,7 +208,7 @@ def _passed(
     fields = [line for line in head.fields if line[0] not in dropped]
     if not any(name == b"date" for name, _ in fields):
         fields.append((b"date", format_date(responded_at)))
-    fields.append((b"via", _via(head, asked.site.via)))
+    fields.append((b"via", via_line_value(head, asked.site.via)))
     if asked.site.index and head.status == 504:
         # Installers try again after 503, and never after 504 (FIELD 3).
         head = Head(503, b"Service Unavailable", fields)
@@ -282,161 +218,3 @@ def _passed(
         octets += b"content-length: %d\r\n" % length
     update_hash = b"" if update is None else variant_hash(asked.key_hash, update.variant)
     return Pass(octets, remember, update, update_hash)
-
-
-# Validation
-
-_NOT_UPDATED = frozenset(
-    (b"content-encoding", b"content-length", b"content-range", b"content-md5", b"etag", b"vary", b"transfer-encoding")
-)
-"""What a 304 or a HEAD does not change: it describes the content that is stored (RFC 9111 §3.2)."""
-
-
-def _freshened(
-    asked: Asked,
-    forward: Forward,
-    stored: Stored,
-    head: Head,
-    requested_at: float,
-    responded_at: float,
-    floor: int,
-    fallback: bool,
-    told: Told | None,
-) -> Freshen | Again:
-    kept = fallback and fallbacks.is_better(stored)
-    # A better origin's 304 may mean only that a date of the fallback's is later than its own.
-    foreign = not fallback and stored.flags & Flag.FALLBACK
-    if foreign or not _is_about(stored, head):
-        return Again(evolve(forward, stored=None, stale_allowed=False, alone=kept))
-    seconds = asked.site.settings.fallback_seconds
-    if kept:
-        # Of a purge since then it knows nothing: the floor stays, and so does all that the better origin said.
-        fresh = evolve(stored, fresh_until=responded_at + seconds, stale_while_revalidate_until=responded_at + seconds)
-    else:
-        fresh = updated(asked, stored, head, requested_at, responded_at, floor, told)
-        if fallback:
-            fresh = fallbacks.limited(fresh, responded_at, seconds)
-    return Freshen(fresh, variant_hash(asked.key_hash, stored.variant))
-
-
-def _is_about(stored: Stored, head: Head) -> bool:
-    """
-    Is the 304 about what is stored (RFC 9111 §4.3.4)?
-
-    It answers If-None-Match with one tag. Another tag in it is taken for the origin's mistake, unless it may
-    have compared only the dates that were sent along.
-    """
-    if not stored.etag and stored.last_modified is None:
-        return False
-    if field_values(head.fields, b"vary") and nominated(head) != nominated(Head(0, b"", parsed(stored.head))):
-        return False
-    etag = head.get(b"etag")
-    if etag is not None and stored.etag and opaque_tag(etag) != opaque_tag(stored.etag):
-        return stored.last_modified is None
-    return True
-
-
-def updated(
-    asked: Asked,
-    stored: Stored,
-    head: Head,
-    requested_at: float,
-    responded_at: float,
-    floor: int,
-    told: Told | None = None,
-) -> Stored:
-    """:return: ``stored`` with the fields of a 304, or of a HEAD's 200, and fresh from now on (RFC 9111 §3.2)."""
-    # What named_by_connection says of the stored fields was done when they were stored.
-    ignored = named_by_connection(head.fields) | _NOT_UPDATED
-    fields: Fields = [line for line in head.fields if line[0] not in ignored]
-    replaced = frozenset(name for name, _ in fields)
-    merged = [line for line in parsed(stored.head) if line[0] not in replaced and line[0] != b"date"] + fields
-    if b"date" not in replaced:
-        merged.append((b"date", format_date(responded_at)))
-    site = asked.site
-    page, says = site.index and not asked.file, has_directives(head.fields)
-    if page and not says:
-        # The stored Cache-Control is ours, for clients: what the origin had said is in the flags.
-        merged = [line for line in merged if line[0] not in _NO_INDEX_PAGE]
-    whole = Head(stored.status, _reason(stored.head), [line for line in merged if line[0] not in (b"via",)])
-    via = combined(head.fields, b"via")
-    if via is not None:
-        whole.fields.append((b"via", via))
-    directives = response_directives(whole.fields)
-    freshness = freshness_of(site, asked.file, whole, directives, requested_at, responded_at)
-    if told is not None:
-        freshness = _as_told(freshness, told, responded_at)
-    flags = freshness.flags | (stored.flags & (~_OF_FRESHNESS if says or not page else ~0))
-    if (directives.no_store and not directives.must_understand) or directives.private:
-        # It is good for this request; but it must not be used again.
-        flags |= Flag.ALWAYS_VALIDATE | Flag.NEVER_STALE
-    selectors = stored.selectors
-    if has_tags(head.fields):
-        tags = _tags(asked, head)[:MAX_TAGS]
-        selectors = asked.selectors + tuple(tag_selector(site.id, tag) for tag in tags)
-    if told is not None and told.selectors is not None:
-        selectors = _selectors(asked, [], told)
-    return evolve(
-        stored,
-        flags=int(flags),
-        floor=max(floor, stored.floor),
-        generated_at=freshness.generated_at,
-        fresh_until=freshness.fresh_until,
-        stale_while_revalidate_until=freshness.stale_while_revalidate_until,
-        stale_if_error_until=freshness.stale_if_error_until,
-        validated_at=responded_at,
-        date=freshness.date,
-        last_modified=freshness.last_modified,
-        selectors=selectors,
-        head=_stored_head(asked, whole, stored.size, responded_at, directives.withheld),
-    )
-
-
-_OF_FRESHNESS = Flag.ALWAYS_VALIDATE | Flag.NEVER_STALE | Flag.IMMUTABLE | Flag.HEURISTIC
-
-
-def has_directives(fields: Fields) -> bool:
-    """Does it say anything about caching?"""
-    return any(name in (b"cache-control", b"cdn-cache-control", b"expires") for name, _ in fields)
-
-
-def _reason(head: bytes) -> bytes:
-    return head[13 : head.index(b"\r\n")]
-
-
-def updated_by_head(
-    asked: Asked,
-    stored: Stored,
-    head: Head,
-    length: int | None,
-    requested_at: float,
-    responded_at: float,
-    floor: int,
-) -> Stored | None:
-    """
-    :return: the stored GET response freshened or made stale by the answer to a HEAD (RFC 9111 §4.3.5); ``None``
-        if it says nothing about it.
-    """
-    if head.status == 304 or head.status >= 500 or nominated(head) is None:
-        return None
-    if head.status != stored.status or _differs(stored, head, length):
-        return evolve(
-            stored,
-            flags=int(stored.flags | Flag.ALWAYS_VALIDATE),
-            fresh_until=min(stored.fresh_until, responded_at),
-            stale_while_revalidate_until=min(stored.stale_while_revalidate_until, responded_at),
-        )
-    # Without a validator the HEAD cannot vouch for the content: a purge since then still counts.
-    vouched = floor if head.get(b"etag") or head.get(b"last-modified") else stored.floor
-    return updated(asked, stored, head, requested_at, responded_at, vouched)
-
-
-def _differs(stored: Stored, head: Head, length: int | None) -> bool:
-    etag = head.get(b"etag")
-    if etag is not None and opaque_tag(etag) != opaque_tag(stored.etag):
-        return True
-    modified = combined([line for line in parsed(stored.head) if line[0] == b"last-modified"], b"last-modified")
-    theirs = head.get(b"last-modified")
-    if theirs is not None and theirs != modified:
-        return True
-    return length is not None and stored.size >= 0 and length != stored.size

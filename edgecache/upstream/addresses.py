@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from attrs import evolve, field, frozen
 
+from edgecache.words.config import SiteSettings
 from edgecache.words.endpoints import Endpoint
 from edgecache.words.errors import ConfigError
 
@@ -86,6 +87,18 @@ def parse_origin(url: str) -> Origin:
         authority.encode("ascii"),
         authorization,
     )
+
+
+def origins_of(site: SiteSettings) -> tuple[Origin, ...]:
+    """
+    :return: the origins of a site, in the order configured, with its credentials where their URLs have none.
+    :raises ConfigError: one cannot be an origin.
+    """
+    origins = tuple(parse_origin(url) for url in site.origins)
+    if site.origin_authorization is None:
+        return origins
+    value = site.origin_authorization.value.encode()
+    return tuple(evolve(one, authorization=one.authorization or value) for one in origins)
 
 
 def sibling_origin(node_id: str, url: str) -> Origin:

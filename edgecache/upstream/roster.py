@@ -10,7 +10,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 
 from edgecache.rules.health import Health
-from edgecache.upstream.addresses import Address, Origin, parse_origin
+from edgecache.upstream.addresses import Address, Origin, origins_of
 from edgecache.words.config import SiteSettings, UpstreamSettings
 
 
@@ -102,7 +102,7 @@ class Roster:
 
     @groups.default
     def _grouped(self) -> list[Group]:
-        sites = [Group(tuple(parse_origin(url) for url in site.origins), site.probe_path) for site in self._sites]
+        sites = [Group(origins_of(site), site.probe_path) for site in self._sites]
         return sites + [Group((origin,), "", sibling=True) for origin in self._siblings]
 
     def follow(self, document: dict[str, Any], now: float) -> tuple[list[Member], list[Member]]:

@@ -8,7 +8,8 @@ from typing import NoReturn, TypeVar
 
 import attrs
 
-from edgecache.words.config import SIMPLE, Config, Profile, SiteSettings
+from edgecache.words.config import SIMPLE, Access, ClientSettings, Config, Profile, Secret, SiteSettings
+from edgecache.words.credentials import credentials, digested
 from edgecache.words.endpoints import Endpoint, endpoint, origin_url, proxy_url
 from edgecache.words.errors import ConfigError
 from edgecache.words.fleet import IDENTIFIER, check_fleet
@@ -18,7 +19,12 @@ from edgecache.words.voters import as_voter, is_voter
 
 T = TypeVar("T")
 
+LEAST_CHARACTERS = 8
+"""Of a client's secret: fewer are a slip, such as an empty variable."""
+
 _PAGES = re.compile(r"/([!-~]+/)?")
+_SITE_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TARGET = re.compile(r"(/[!\"$-~]*)?")
 
 
@@ -91,8 +97,19 @@ class _Checks:
             self.refuse((*path, "simple_path"), "is a path that begins and ends with a slash")
         if not _TARGET.fullmatch(site.probe_path):
             self.refuse((*path, "probe_path"), "is a path, percent-encoded, that begins with a slash")
+        if not _SITE_PATH.fullmatch(site.path):
+            self.refuse((*path, "path"), 'is a path such as "/team-a", without a slash at its end and without escapes')
+        if not _TARGET.fullmatch(site.upload) or "?" in site.upload:
+            self.refuse((*path, "upload"), "is a path, percent-encoded, that begins with a slash")
+        if site.upload and site.profile is not Profile.INDEX:
+            self.refuse((*path, "upload"), "is for an index; a plain site passes every method")
+        if site.public_url:
+            self.public_url((*path, "public_url"), site.public_url)
         return attrs.evolve(
             site,
+            public_url=site.public_url.rstrip("/"),
+            origin_authorization=self.authorization(path, site),
+            clients=self.clients(path, site),
             origins=tuple(self.origin((*path, "origins", nr), site, url) for nr, url in enumerate(site.origins)),
             hosts=tuple(host.lower() for host in site.hosts),
         )
@@ -102,26 +119,84 @@ class _Checks:
         if listens_at(self.config, parsed.host, parsed.port):
             self.refuse(path, f"{parsed.shown} is this node's own listener")
         if parsed.credentials:
-            for text in self.config.listen.public:
-                if not endpoint(text).loopback:
-                    # Anyone who can reach the listener would read with the origin's password.
-                    self.refuse(path, f"has credentials, and {text} can be reached from other machines")
+            if site.origin_authorization is not None:
+                self.refuse(path, "has credentials, and so has origin_authorization")
+            self.not_lent(path, site)
         if site.profile is Profile.INDEX and f"{parsed.path}/".endswith(SIMPLE):
             # What installers are given is the root of the pages; clients ask us for /simple/... below it.
             return url.rstrip("/").removesuffix(SIMPLE.rstrip("/"))
         return url.rstrip("/")
 
+    def not_lent(self, path: Path, site: SiteSettings) -> None:
+        """Whoever could reach the listener would read with the origin's password (DESIGN 11)."""
+        for text in self.config.listen.public:
+            if site.access is Access.OPEN and not endpoint(text).loopback:
+                self.refuse(
+                    path,
+                    f'has credentials, and {text} can be reached from other machines; access = "token" lets clients in',
+                )
+
+    def authorization(self, path: Path, site: SiteSettings) -> Secret | None:
+        """:return: the value of the field."""
+        if site.origin_authorization is None:
+            return None
+        path = (*path, "origin_authorization")
+        self.not_lent(path, site)
+        return Secret(self.parse(path, credentials, site.origin_authorization.value))
+
+    def clients(self, path: Path, site: SiteSettings) -> tuple[ClientSettings, ...]:
+        if site.access is Access.OPEN and site.clients:
+            self.refuse((*path, "client", 0), 'has no effect while access is "open"')
+        if site.access is Access.TOKEN and not site.clients:
+            self.refuse((*path, "access"), 'is "token", and there is no [[site.client]] who has one')
+        if site.access is Access.TOKEN and site.pass_authorization:
+            self.refuse((*path, "pass_authorization"), 'would pass on what access = "token" asks clients for')
+        names: set[str] = set()
+        for at, client in enumerate(site.clients):
+            place = (*path, "client", at)
+            if not IDENTIFIER.fullmatch(client.name):
+                self.refuse((*place, "name"), "is up to 64 letters, digits, '.', '_' and '-'")
+            if client.name in names:
+                self.refuse((*place, "name"), f"{client.name!r} is another client's already")
+            names.add(client.name)
+            if (client.token is None) == (client.password is None) or bool(client.user) != bool(client.password):
+                self.refuse(place, "has a token, or a user and a password")
+            if ":" in client.user:
+                self.refuse((*place, "user"), "has no colon in it (RFC 7617)")
+        return tuple(
+            attrs.evolve(
+                client,
+                token=self.digest((*path, "client", at, "token"), client.token),
+                password=self.digest((*path, "client", at, "password"), client.password),
+            )
+            for at, client in enumerate(site.clients)
+        )
+
+    def digest(self, path: Path, secret: Secret | None) -> Secret | None:
+        """All that is kept of a client's secret; it may be written as such."""
+        if secret is None or _DIGEST.fullmatch(secret.value):
+            return secret
+        if len(secret.value) < LEAST_CHARACTERS:
+            self.refuse(path, f"has fewer than {LEAST_CHARACTERS} characters, and could be guessed")
+        return Secret(digested(secret.value.encode()))
+
+    def public_url(self, path: Path, url: str) -> None:
+        parsed = self.parse(path, origin_url, url)
+        if parsed.credentials:
+            self.refuse(path, "has credentials, and clients would see them")
+
     def distinct(self, sites: tuple[SiteSettings, ...]) -> None:
         names: set[str] = set()
-        hosts: set[str] = set()
+        places: set[tuple[str, str]] = set()
         for at, site in enumerate(sites):
             if site.name in names:
                 self.refuse(("site", at), f"the name {site.name!r} is taken by another site")
             names.add(site.name)
             for host in site.hosts:
-                if host in hosts:
-                    self.refuse(("site", at, "hosts"), f"{host!r} belongs to another site already")
-                hosts.add(host)
+                if (host, site.path) in places:
+                    below = f" below {site.path}" if site.path else ""
+                    self.refuse(("site", at, "hosts"), f"{host!r}{below} belongs to another site already")
+                places.add((host, site.path))
 
     def parse(self, path: Path, parser: Callable[[str], T], text: str) -> T:
         try:

@@ -174,6 +174,11 @@ class SiteSettings:
     recently_validated_seconds: float = field(default=2.0, validator=ge(0))
     # What clients are told about pages: always ask us again.
     client_max_age_seconds: int = field(default=0, validator=ge(0))
+    # The same about files that a page names by digest, which never change: what large indexes say of theirs.
+    client_file_max_age_seconds: int = field(default=365_000_000, validator=ge(0))
+    # Hosts, as "name" or "name:port", that files are fetched from because pages link there, whatever their addresses
+    # are. Others are asked only if they are global, or loopback or private as the origin is (rules/reach.py).
+    file_hosts: tuple[str, ...] = ()
     # A path that every address of the origins is asked for now and then, whoever asks for what: "" for none.
     probe_path: str = ""
     # With policy "fallback": what another than the first origin answered is fresh for so long at most.

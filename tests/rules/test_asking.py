@@ -47,9 +47,7 @@ class SiteTests(SynchronousTestCase):
             (b"[::1]", "s1"),
             (b"[::1]:80", "s1"),
         ):
-            site = known.match(authority)
-            assert site is not None, authority
-            self.assertEqual(expected, site.settings.name)
+            self.assertEqual([expected], [site.settings.name for site in known.of_host(authority)])
 
     def test_no_site_is_421(self) -> None:
         known = self.named(("a.test", "b.test:81"))
