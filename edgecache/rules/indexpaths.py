@@ -28,8 +28,10 @@ _FILE_SUFFIXES = (
     b".provenance",
 )
 
-_PAGE_OF_PROJECT = re.compile(rb"/(?:simple/([^/]+)/?|pypi/([^/]+)(?:/[^/]+)?/json)")
+_PAGE_OF_PROJECT = re.compile(rb"/(?:simple/([^/]+)/?|pypi/([^/]+)(?:/[^/]+)?/json|files/([^/]+)/[^/]+/[^/]+)")
 _SEPARATORS = re.compile(rb"[-_.]+")
+_NAME = re.compile(rb"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+"""Of a project, as clients may spell it (PEP 508)."""
 
 
 def is_file(path: bytes) -> bool:
@@ -42,9 +44,12 @@ def is_file(path: bytes) -> bool:
 
 
 def project_of_page(path: bytes) -> bytes | None:
-    """:return: the normalised name of the project that a page is about (PEP 503), ``None`` for other paths."""
+    """
+    :return: the normalised name of the project (PEP 503) that a page, or a file by a path of ours, belongs to;
+        ``None`` for other paths.
+    """
     matched = _PAGE_OF_PROJECT.fullmatch(path)
-    return None if matched is None else normalised_name(matched[1] or matched[2])
+    return None if matched is None else normalised_name(matched[1] or matched[2] or matched[3])
 
 
 def normalised_name(name: bytes) -> bytes:
@@ -104,8 +109,8 @@ class ArtifactAsked:
 FILES = b"/files/"
 """Where files are, whatever hosts their pages link to."""
 
-_RELEASES = re.compile(rb"/pypi/([^/]+)(?:/[^/]+)?/json")
-_PROJECT = re.compile(rb"/simple/([^/]+)/")
+_RELEASES = re.compile(rb"/pypi/([^/]+)((?:/[^/]+)?)/json")
+_PROJECT = re.compile(rb"/simple/([^/]+)(/?)")
 _ARTIFACT = re.compile(rb"/files/([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)/([0-9a-f]{64}|-)/([^/]+)")
 _COMPANIONS = (b".metadata", b".asc")
 
@@ -113,15 +118,49 @@ _COMPANIONS = (b".metadata", b".asc")
 def page_of(path: bytes) -> PageAsked | None:
     """
     :param path: below the site's own path, without query.
-    :return: which page it is; ``None`` for every other path.
+    :return: which page it is; ``None`` for every other path, and for one that :func:`redirected` leads to a page.
     """
     if path == b"/simple/":
         return PageAsked(PageKind.LIST)
     matched = _PROJECT.fullmatch(path)
     if matched is not None:
-        return PageAsked(PageKind.PROJECT, normalised_name(matched[1]))
+        return PageAsked(PageKind.PROJECT, matched[1]) if matched[2] and _is_normal(matched[1]) else None
     matched = _RELEASES.fullmatch(path)
-    return None if matched is None else PageAsked(PageKind.RELEASES, normalised_name(matched[1]))
+    return None if matched is None or not _is_normal(matched[1]) else PageAsked(PageKind.RELEASES, matched[1])
+
+
+def redirected(path: bytes) -> bytes | None:
+    """
+    :param path: below the site's own path, without query.
+    :return: relative reference to the page that is meant (PEP 503: one slash at the end, the project's name
+        normalised); ``None`` where it is there already, or is no page.
+
+    >>> redirected(b"/simple/Foo_Bar"), redirected(b"/pypi/Foo.Bar/1.0/json"), redirected(b"/simple/foo/")
+    (b'./foo-bar/', b'../../foo-bar/1.0/json', None)
+    """
+    if path == b"/simple":
+        return b"./simple/"
+    matched = _PROJECT.fullmatch(path)
+    if matched is not None:
+        name = _normalised(matched[1])
+        if name is None or (matched[2] and name == matched[1]) or (not matched[2] and is_file(path)):
+            return None
+        return (b"../" if matched[2] else b"./") + name + b"/"
+    matched = _RELEASES.fullmatch(path)
+    if matched is not None:
+        name = _normalised(matched[1])
+        if name is not None and name != matched[1]:
+            return (b"../../" if matched[2] else b"../") + name + matched[2] + b"/json"
+    return None
+
+
+def _normalised(spelt: bytes) -> bytes | None:
+    name = unquote_to_bytes(spelt)
+    return normalised_name(name) if _NAME.fullmatch(name) else None
+
+
+def _is_normal(name: bytes) -> bool:
+    return _normalised(name) == name
 
 
 def artifact_of(path: bytes) -> ArtifactAsked | None:
@@ -162,10 +201,14 @@ _KNOWN_TYPES = {
     b"application/json": b"application/json",
 }
 
+SIMPLE_ACCEPT = _JSON + b", application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
+"""What an index is asked for pages with (PEP 691): one stored page serves all clients, and JSON says most."""
+
 
 def page_accept(ranked: list[tuple[bytes, float]]) -> bytes:
     """
-    The few Accept values that an index is asked with (PEP 691), so that pages are stored once per kind of client.
+    The few Accept values that an index is asked with for what looks like a page and is none of ours, so that it is
+    stored once per kind of client.
 
     :param ranked: media types that the client accepts, with weights, best first.
     :return: the known ones in the client's order; ``*/*`` if it has named none of them.

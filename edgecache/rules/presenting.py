@@ -17,8 +17,8 @@ from edgecache.rules.decisions import (
     Whole,
 )
 from edgecache.rules.fields import is_strong, opaque_tag, parsed, serialised
+from edgecache.rules.recording import length_line
 from edgecache.rules.siblinghood import record_lines
-from edgecache.rules.storing import length_line
 from edgecache.words.messages import without
 from edgecache.words.stored import Stored
 

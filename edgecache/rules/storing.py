@@ -1,4 +1,4 @@
-"""What becomes of a response: stored, served stale, passed on (RFC 9111 §3); 304 is :mod:`edgecache.rules.validating`'s."""
+"""What becomes of a response: stored, served stale, passed on (RFC 9111 §3)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgecache.rules.recording import (
     status_line,
     stored_head,
     tags_of_response,
-    via_line_value,
+    via_value,
 )
 from edgecache.rules.reusing import RETRY_AFTER, stale_reuse
 from edgecache.rules.selectors import MAX_TAGS
@@ -208,7 +208,7 @@ def _passed(
     fields = [line for line in head.fields if line[0] not in dropped]
     if not any(name == b"date" for name, _ in fields):
         fields.append((b"date", format_date(responded_at)))
-    fields.append((b"via", via_line_value(head, asked.site.via)))
+    fields.append((b"via", via_value(head, asked.site.via)))
     if asked.site.index and head.status == 504:
         # Installers try again after 503, and never after 504 (FIELD 3).
         head = Head(503, b"Service Unavailable", fields)
