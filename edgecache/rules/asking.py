@@ -11,7 +11,15 @@ from edgecache.rules.conditions import CONDITION_FIELDS, Conditions, RangeAsked,
 from edgecache.rules.decisions import Refuse
 from edgecache.rules.directives import NONE, RequestDirectives, request_directives
 from edgecache.rules.fields import members, named_by_connection
-from edgecache.rules.indexpaths import ArtifactAsked, PageAsked, artifact_of, is_file, page_accept, page_of
+from edgecache.rules.indexpaths import (
+    ArtifactAsked,
+    PageAsked,
+    artifact_of,
+    artifact_path,
+    is_file,
+    page_accept,
+    page_of,
+)
 from edgecache.rules.lookups import INTERNAL, REFUSED, FromSibling, from_sibling
 from edgecache.rules.negotiation import accepts_gzip, ranked
 from edgecache.rules.representations import SOURCE, Representation, representation_of
@@ -108,7 +116,11 @@ def ask(request: Request, sites: Sites) -> Asked | Refuse:
     readable = method in (b"GET", b"HEAD")
     joinable = readable and not request.has_content
     path = target.partition(b"?")[0]
-    file = site.index and is_file(path)
+    artifact = artifact_of(path) if site.index else None
+    if artifact is not None:
+        # However it is spelt, and whatever query is added: nobody shall make us store it many times.
+        target = artifact_path(artifact.project, artifact.sha256, artifact.filename + artifact.companion)
+    file = artifact is not None or (site.index and is_file(path))
     conditions = conditions_of(request.fields) if readable else None
     range_asked = range_of(request.fields) if method == b"GET" else None
     directives = request_directives(request.fields) if readable else NONE
@@ -156,7 +168,7 @@ def ask(request: Request, sites: Sites) -> Asked | Refuse:
         sibling=sibling,
         page=page,
         representation=representation,
-        artifact=artifact_of(path) if site.index else None,
+        artifact=artifact,
     )
 
 

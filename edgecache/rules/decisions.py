@@ -44,6 +44,7 @@ class Forward:
         it from before a purge.
     :ivar stale_allowed: ``stored`` may be served stale if no upstream gives a good answer.
     :ivar at_origin: no sibling is to be asked: it may not know why what it has is not good any more.
+    :ivar ahead: of a file of an index that is being filled, only this part is asked for, which has not come yet.
     """
 
     reason: ForwardReason
@@ -52,6 +53,7 @@ class Forward:
     no_cache: bool = False
     stale_allowed: bool = False
     at_origin: bool = False
+    ahead: Part | None = None
 
 
 @define(eq=False)
@@ -138,12 +140,14 @@ class Pass:
     :ivar update: a stored record to write besides: freshened or made stale by a HEAD (RFC 9111 §4.3.5), or
         superseded by a response that may not be stored.
     :ivar update_hash: its record's hash.
+    :ivar detail: for Cache-Status' ``detail``.
     """
 
     head: bytes
     remember: bool = False
     update: Stored | None = None
     update_hash: bytes = b""
+    detail: str = ""
 
 
 OnRequest = Reuse | Forward | Refuse

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from typing import Any
 
@@ -29,6 +30,11 @@ class Digest:
         """:return: a check of content that is still to come."""
         return Check(self)
 
+    @property
+    def field(self) -> bytes:
+        """Value of Repr-Digest (RFC 9530 §3)."""
+        return b"%b=:%b:" % (self.algorithm.encode("ascii"), base64.b64encode(self.value))
+
     def contradicts(self, others: tuple[Digest, ...]) -> bool:
         """Is one of ``others`` for other content? One by another algorithm says nothing."""
         return any(other.algorithm == self.algorithm and other.value != self.value for other in others)
@@ -51,6 +57,11 @@ class Check:
     def right(self) -> bool:
         """Is what has come exactly what the digest names?"""
         return self._hash.digest() == self.digest.value
+
+    @property
+    def came(self) -> str:
+        """What has come hashes to, in hex."""
+        return self._hash.hexdigest()
 
 
 def repr_digests(fields: Fields) -> tuple[Digest, ...]:

@@ -1,0 +1,61 @@
+"""Which addresses a link in a page may lead to (DESIGN 10, 12): the index shall not reach what only we can reach."""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from collections.abc import Iterable
+
+_IP = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+class Reach(enum.Enum):
+    """From where an address can be reached."""
+
+    GLOBAL = "global"
+    LOOPBACK = "loopback"
+    PRIVATE = "private"
+    """RFC 1918, and unique local (RFC 4193)."""
+    OTHER = "other"
+    """Link-local, where clouds keep their secrets; multicast; reserved."""
+
+
+def reach_of(host: str) -> Reach:
+    """
+    :param host: a numeric address.
+
+    >>> reach_of("192.0.2.1"), reach_of("::ffff:127.0.0.1"), reach_of("169.254.169.254")
+    (<Reach.OTHER: 'other'>, <Reach.LOOPBACK: 'loopback'>, <Reach.OTHER: 'other'>)
+    """
+    try:
+        address = _inner(ipaddress.ip_address(host))
+    except ValueError:
+        return Reach.OTHER
+    if address.is_loopback:
+        return Reach.LOOPBACK
+    if any(address.version == network.version and address in network for network in _PRIVATE):
+        return Reach.PRIVATE
+    return Reach.GLOBAL if address.is_global and not address.is_multicast else Reach.OTHER
+
+
+def may_be_asked(hosts: Iterable[str], origin: Iterable[str]) -> bool:
+    """
+    :param hosts: all addresses of the host of a link.
+    :param origin: those of the origins of the site whose page has the link.
+    :return: is every one of them global, or loopback or private like one of the origin's? Without any it is not.
+    """
+    own = {reach_of(host) for host in origin}
+    found = [reach_of(host) for host in hosts]
+    return bool(found) and all(one is Reach.GLOBAL or (one is not Reach.OTHER and one in own) for one in found)
+
+
+def _inner(address: _IP) -> _IP:
+    """:return: the IPv4 address that an IPv6 one leads to, if it says so."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return address.ipv4_mapped or address.sixtofour or address
