@@ -79,7 +79,9 @@ class ConfigurationTests(SynchronousTestCase):
 
     def example(self) -> dict[str, Any]:
         """The file with its commented settings switched on."""
-        text = re.sub(r"^# (\[+(?:tls|siblings?|site\.client)\]+|[a-z_]+ = .*)$", r"\1", CONF.read_text(), flags=re.MULTILINE)
+        text = re.sub(
+            r"^# (\[+(?:tls|siblings?|site\.client)\]+|[a-z_]+ = .*)$", r"\1", CONF.read_text(), flags=re.MULTILINE
+        )
         data = tomllib.loads(text)
         return {**data, "site": data["site"][0], "sibling": data["sibling"][0]}
 
@@ -87,6 +89,15 @@ class ConfigurationTests(SynchronousTestCase):
         document = load(str(CONF))
         config = checked(build(document, local_facts(), read_secret), document)
         self.assertEqual("eu-1", config.node.id)
+
+    def test_the_one_of_a_voter_can_be_used_and_has_what_the_nodes_need_to_know_of_it(self) -> None:
+        document = load(str(CONF.with_name("voter.toml")))
+        config = checked(build(document, local_facts(), read_secret), document)
+        assert config.siblings is not None
+        self.assertEqual((True, "vote-1", ()), (config.siblings.voter, config.node.id, config.listen.public))
+        # As docs/SIBLINGS.md has it.
+        page = (ROOT / "docs" / "SIBLINGS.md").read_text()
+        self.assertIn(f'id = "{config.node.id}"\ncontrol_url = "https://vote.example:8443"\nvoter = true', page)
 
     def test_every_setting_is_documented(self) -> None:
         example = self.example()

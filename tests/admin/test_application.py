@@ -9,8 +9,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edgecache.admin.metrics import _WORKER
 from edgecache.admin.purges import purged
-from edgecache.admin.site import CONNECTIONS
+from edgecache.admin.site import CONNECTIONS, admin_site
+from edgecache.rules.sites import Sites
+from edgecache.siblings.purger import Purger
 from edgecache.store.page import Page
+from edgecache.words.config import SiblingsSettings
 from edgecache.words.counters import Counter
 from edgecache.words.purging import PurgeState, Spreading
 from tests.admin.harness import NOW, AdminCase, Client, with_purge
@@ -503,3 +506,36 @@ class MetricsTests(AdminCase):
         answer = self.ask("GET", "/metrics", accept="application/openmetrics-text; version=1.0.0")
         self.assertTrue(answer.headers["content-type"].startswith("application/openmetrics-text"))
         self.assertTrue(answer.content.endswith(b"# EOF\n"))
+
+
+class VoterTests(AdminCase):
+    """A node that serves nobody answers operators as any other does, but for purges (DESIGN 9)."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.reason: str | None = None
+        config = evolve(self.parts.config, sites=(), siblings=SiblingsSettings("ca", "certificate", "key", voter=True))
+        purger = Purger(self.control, Sites(config), config.purge, self.clock, lambda: NOW)
+        parts = evolve(
+            self.parts, config=config, purger=purger, collector=None, workers=list, ready=lambda: self.reason
+        )
+        self.site = admin_site(parts, self.clock)
+
+    def test_it_is_ready_without_workers_unless_something_else_is_the_matter(self) -> None:
+        self.assertEqual(200, self.ask("GET", "/readyz").status)
+        self.reason = "It is joining."
+        self.assertEqual("It is joining.", self.ask("GET", "/readyz").json["detail"])
+
+    def test_status_and_metrics_say_that_nothing_is_stored(self) -> None:
+        status = self.ask("GET", "/status").json
+        self.assertEqual((True, {}, []), (status["node"]["voter"], status["store"]["environments"], status["workers"]))
+        self.assertIn("edgecache_purge_epoch", self.ask("GET", "/metrics").content.decode())
+
+    def test_a_purge_is_refused_whichever_front_it_comes_by(self) -> None:
+        answers = [
+            self.ask("POST", "/purge", {"all": True}),
+            self.ask("POST", "/service/x/purge_all"),
+            self.ask("PURGE", "/a"),
+        ]
+        self.assertEqual([(421, "voter")] * 3, [(answer.status, answer.json["error"]) for answer in answers])
+        self.assertEqual(0, self.control.head().sequence)

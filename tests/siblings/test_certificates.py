@@ -68,12 +68,13 @@ class CommandTests(Case):
     def test_the_commands_of_the_documentation(self) -> None:
         text = (ROOT / "docs" / "SIBLINGS.md").read_text()
         commands = [shlex.split(line) for line in re.findall(r"^\$ edgecache (.*)$", text, re.MULTILINE)]
-        self.assertEqual(4, len(commands))
+        self.assertEqual(5, len(commands))
         for words in commands:
             words[words.index("--out") + 1] = str(self.out)
             self.assertEqual(0, self.run_command(*words)[0], words)
         self.assertEqual(
-            {f"{name}.{kind}" for name in ("ca", "eu-1", "us-1", "ap-1") for kind in ("pem", "key")}, set(self.files())
+            {f"{name}.{kind}" for name in ("ca", "eu-1", "us-1", "ap-1", "vote-1") for kind in ("pem", "key")},
+            set(self.files()),
         )
         check_peer(self.certificate("eu-1"), "eu-1", "edge-eu.example")
         check_peer(self.certificate("eu-1"), "eu-1", "127.0.0.1")

@@ -14,11 +14,27 @@ from tests.system import processes
 from tests.system.harness import Node
 
 
+class Voter(Node):
+    """The process that only votes: nothing about clients, content or origins is said on its command line."""
+
+    def __init__(self, root: Path, arguments: tuple[str, ...]) -> None:
+        super().__init__(root, workers=0)
+        self._arguments = [
+            "--admin",
+            self.admin_url.removeprefix("http://"),
+            "--data",
+            str(self.data),
+            *arguments,
+        ]
+
+
 class Fleet:
     """
-    Nodes ``n1``, ``n2`` and so on, all siblings.
+    Nodes ``n1``, ``n2`` and so on, all siblings; and perhaps a voter ``v``.
 
-    :ivar nodes: by id.
+    :ivar ids: of the nodes that serve.
+    :ivar nodes: by id, those that serve.
+    :ivar voter: ``None`` without.
     :ivar certificates: where they lie, with their keys and the CA's.
     """
 
@@ -32,6 +48,7 @@ class Fleet:
         site: str = "",
         siblings: str = "",
         more: str = "",
+        voter: bool = False,
         of: Callable[[str], dict[str, Any]] = lambda name: {},
         **options: Any,
     ) -> None:
@@ -39,7 +56,7 @@ class Fleet:
         :param host: where each node is reached by the others.
         :param site: more lines of ``[[site]]``.
         :param siblings: more lines of ``[siblings]``.
-        :param more: more lines of the file: tables.
+        :param more: more lines of the file: tables. A voter has none of them.
         :param of: more options of each node.
         """
         self._root = root
@@ -47,35 +64,51 @@ class Fleet:
         self.certificates = certificates = root / "certificates"
         now = datetime.datetime.now(datetime.UTC)
         make_ca(certificates, now)
-        ports = {name: (processes.free_port(), processes.free_port()) for name in self.ids}
-        for name in self.ids:
+        self._host = host
+        members = [*self.ids, "v"] if voter else self.ids
+        self._ports = {name: (processes.free_port(), processes.free_port()) for name in members}
+        for name in members:
             make_node(certificates, now, name, [host(name)])
-        self.nodes: dict[str, Node] = {}
+            (root / name).mkdir(parents=True)
+        arguments = {name: ("--config", str(self.configuration(name)), "--node", name) for name in members}
+        self.nodes: dict[str, Node] = {
+            name: Node(root / name, *origins, workers=workers, arguments=arguments[name], **options, **of(name))
+            for name in self.ids
+        }
+        self.voter = Voter(root / "v", arguments["v"]) if voter else None
         for name in self.ids:
-            text = [
-                more,
-                f'[listen]\nsiblings = ["{host(name)}:{ports[name][0]}"]\ncontent = ["{host(name)}:{ports[name][1]}"]',
-                f"[[site]]\n{site}" if site else "",
-                "[siblings]",
-                f'ca = "{certificates}/ca.pem"',
-                f'certificate = "{certificates}/{name}.pem"',
-                f'key = "{certificates}/{name}.key"',
-                siblings,
-            ]
-            for other in self.ids:
-                if other != name:
-                    control, content = ports[other]
-                    text += [
-                        "[[sibling]]",
-                        f'id = "{other}"',
-                        f'control_url = "https://{host(other)}:{control}"',
-                        f'content_url = "https://{host(other)}:{content}"',
-                    ]
-            own = root / name
-            own.mkdir(parents=True)
-            self.configuration(name).write_text("\n".join(text) + "\n")
-            arguments = ("--config", str(self.configuration(name)), "--node", name)
-            self.nodes[name] = Node(own, *origins, workers=workers, arguments=arguments, **options, **of(name))
+            control, content = self._ports[name]
+            listen = f'[listen]\nsiblings = ["{host(name)}:{control}"]\ncontent = ["{host(name)}:{content}"]'
+            self._write(name, [more, listen, f"[[site]]\n{site}" if site else ""], siblings)
+        if voter:
+            listen = f'[listen]\nsiblings = ["{host("v")}:{self._ports["v"][0]}"]'
+            self._write("v", [listen], f"voter = true\n{siblings}")
+
+    def _write(self, name: str, tables: list[str], siblings: str) -> None:
+        """The file of one member."""
+        text = [
+            *tables,
+            "[siblings]",
+            f'ca = "{self.certificates}/ca.pem"',
+            f'certificate = "{self.certificates}/{name}.pem"',
+            f'key = "{self.certificates}/{name}.key"',
+            siblings,
+        ]
+        for other in self._ports:
+            if other == name:
+                continue
+            host, (control, content) = self._host(other), self._ports[other]
+            text += ["[[sibling]]", f'id = "{other}"', f'control_url = "https://{host}:{control}"']
+            if other in self.nodes:
+                text += [f'content_url = "https://{host}:{content}"', f'public_url = "{self.nodes[other].url}"']
+            else:
+                text.append("voter = true")
+        self.configuration(name).write_text("\n".join(text) + "\n")
+
+    @property
+    def members(self) -> list[Node]:
+        """All of them, the voter as well."""
+        return [*self.nodes.values(), *([] if self.voter is None else [self.voter])]
 
     def configuration(self, name: str) -> Path:
         """The file of one node."""
@@ -83,11 +116,11 @@ class Fleet:
 
     def start(self) -> Fleet:
         """All of them; returns when each has a lease."""
-        for node in self.nodes.values():
+        for node in self.members:
             node.launch()
-        for node in self.nodes.values():
+        for node in self.members:
             node.wait_ready()
-        for node in self.nodes.values():
+        for node in self.members:
             self.wait_leased(node)
         return self
 
@@ -112,7 +145,7 @@ class Fleet:
         found: list[dict[str, int]] = []
 
         def agree() -> bool:
-            found[:] = [self.positions(node) for node in self.nodes.values()]
+            found[:] = [self.positions(node) for node in self.members]
             return all(each == found[0] for each in found)
 
         try:
@@ -121,5 +154,5 @@ class Fleet:
             raise AssertionError(f"{failure}: {found}") from failure
 
     def end(self) -> None:
-        for node in self.nodes.values():
+        for node in self.members:
             node.end()

@@ -98,6 +98,14 @@ def command_line(pid: int) -> str:
         return ""
 
 
+def listening_ports(pid: int) -> set[int]:
+    """TCP ports (IPv4) on which the process listens."""
+    own = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()}
+    rows = [row.split() for row in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    # State 0A is LISTEN; the local address is hexadecimal host:port.
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own}
+
+
 def kill_now(pids: Iterable[int]) -> None:
     """SIGKILL to each, in the order given; one that is gone already is no error."""
     for pid in pids:
