@@ -8,7 +8,8 @@ they are. It is its own canonical document.
 What is refused (:class:`BadPage`, nothing stored): what is neither JSON nor HTML of an index; JSON that is not one
 (NaN, invalid UTF-8, lone surrogates), has another shape, nests deeper than 250 levels or has over 6 million
 values; an api-version whose major is not 1; a page about another project; HTML that breaks off within a tag, or
-that has links and none of them a file's.
+whose links lead to no file. A page that lists something none of which is usable is refused too: what would be left
+of it says that a project has no files.
 
 What is dropped, the rest of the page being kept: a file without a filename that is one segment and printable, or
 without a usable URL (``index.links``), or whose sha256 is none; anything about a file that has the wrong type.
@@ -19,6 +20,7 @@ Numbers: integers outside 64 bits become floats in keys that we don't know, and 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any, Final
 
@@ -59,11 +61,18 @@ _CHARSETS: Final = {b"iso-8859-1": "latin-1", b"latin-1": "latin-1", b"windows-1
 _CHARSET = re.compile(rb";\s*charset\s*=\s*\"?([A-Za-z0-9_-]+)", re.IGNORECASE)
 _BOM: Final = b"\xef\xbb\xbf"
 
+# The keys of a file's digests, in PEP 691 and in the legacy documents.
+_HASHES: Final = "hashes"
+_DIGESTS: Final = "digests"
+_YANKED: Final = (bool, str)
+
 _PROJECT = re.compile(rb"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
-_VERSION = re.compile(r"1\.[0-9]{1,9}")
+_VERSION = re.compile(r"1(?:\.[0-9]{1,9})?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HASH_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _HASH_VALUE = re.compile(r"[0-9A-Fa-f]{1,256}")
+# What a link's fragment may name a digest by (PEP 503); what else it says stays in it.
+_ALGORITHMS: Final = frozenset((*hashlib.algorithms_guaranteed, "blake2b_256"))
 _HIGHEST = 2**63 - 1
 
 
@@ -119,10 +128,10 @@ def canonical(kind: PageKind, project: bytes, content: bytes, content_type: byte
     dropped = _Dropped()
     if kind is PageKind.RELEASES:
         status = ACTIVE
-        serial = _serial(page.get("last_serial"))
+        serial = _whole(page.get("last_serial"))
         _releases(page, base, dropped)
     else:
-        serial = _serial(_meta(page).get("_last-serial"))
+        serial = _whole(_meta(page).get("_last-serial"))
         status = _status(page)
         if kind is PageKind.LIST:
             _projects(page, dropped)
@@ -180,7 +189,7 @@ def _meta(page: dict[str, Any]) -> dict[str, Any]:
     return meta
 
 
-def _serial(value: object) -> int | None:
+def _whole(value: object) -> int | None:
     return value if type(value) is int and 0 <= value <= _HIGHEST else None
 
 
@@ -210,6 +219,7 @@ def _projects(page: dict[str, Any], dropped: _Dropped) -> None:
             continue
         kept.append(entry)
     page["projects"] = kept
+    _some_left(entries, kept, dropped)
 
 
 def _project(page: dict[str, Any], project: bytes, base: Base, status: str, dropped: _Dropped) -> None:
@@ -222,7 +232,17 @@ def _project(page: dict[str, Any], project: bytes, base: Base, status: str, drop
         raise BadPage("a project without files")
     if type(page.get("versions", [])) is not list:
         del page["versions"]
-    page["files"] = [] if status == QUARANTINED else _files(files, base, _check_file, dropped)
+    if status == QUARANTINED:
+        page["files"] = []
+    else:
+        page["files"] = _files(files, base, dropped, _HASHES)
+        _some_left(files, page["files"], dropped)
+
+
+def _some_left(told: list[Any], kept: list[Any], dropped: _Dropped) -> None:
+    """An empty page says that nothing is there; one of which nothing is usable does not."""
+    if told and not kept:
+        raise BadPage(f"none of what it lists is usable: {dropped.why}")
 
 
 def _releases(page: dict[str, Any], base: Base, dropped: _Dropped) -> None:
@@ -232,16 +252,16 @@ def _releases(page: dict[str, Any], base: Base, dropped: _Dropped) -> None:
     if urls is not None:
         if type(urls) is not list:
             raise BadPage("urls are not a list")
-        page["urls"] = _files(urls, base, _check_release, dropped)
+        page["urls"] = _files(urls, base, dropped, _DIGESTS)
     releases = page.get("releases")
     if releases is not None:
         if type(releases) is not dict or any(type(files) is not list for files in releases.values()):
             raise BadPage("releases are not lists by version")
         for version, files in releases.items():
-            releases[version] = _files(files, base, _check_release, dropped)
+            releases[version] = _files(files, base, dropped, _DIGESTS)
 
 
-def _files(entries: list[Any], base: Base, check: Any, dropped: _Dropped) -> list[dict[str, Any]]:
+def _files(entries: list[Any], base: Base, dropped: _Dropped, hashes: str) -> list[dict[str, Any]]:
     kept = []
     for entry in entries:
         if type(entry) is not dict:
@@ -249,8 +269,15 @@ def _files(entries: list[Any], base: Base, check: Any, dropped: _Dropped) -> lis
             continue
         try:
             checked_filename(entry.get("filename"))
-            entry["url"] = base.resolve(entry.get("url"))
-            check(entry)
+            url = entry["url"] = base.resolve(entry.get("url"))
+            if "#" in url:
+                _take_digests(entry, hashes)
+            told = entry.get(hashes)
+            # Nearly all have this one; the rest is looked at closely.
+            if type(told) is not dict or len(told) != 1 or not _is_sha256(told.get("sha256")):
+                entry[hashes] = _checked_hashes(told)
+            if hashes == _HASHES:
+                _check_file(entry)
         except BadLink as bad:
             dropped.one(bad.why)
             continue
@@ -258,54 +285,54 @@ def _files(entries: list[Any], base: Base, check: Any, dropped: _Dropped) -> lis
     return kept
 
 
+def _take_digests(entry: dict[str, Any], hashes: str) -> None:
+    """Digests in the link's fragment move to the others; where both name one, the link's is forgotten."""
+    url, _, fragment = entry["url"].partition("#")
+    if type(entry.get(hashes)) is not dict:
+        entry[hashes] = {}
+    rest = []
+    for part in fragment.split("&"):
+        name, told, value = part.partition("=")
+        if told and name.lower() in _ALGORITHMS:
+            entry[hashes].setdefault(name.lower(), value)
+        else:
+            rest.append(part)
+    entry["url"] = f"{url}#{'&'.join(rest)}" if any(rest) else url
+
+
 def _check_file(entry: dict[str, Any]) -> None:
-    _check_hashes(entry, "hashes")
     if "dist-info-metadata" in entry:
         # Never sent on in JSON: clients exist that read it wrongly (PEP 714).
         old = entry.pop("dist-info-metadata")
         entry.setdefault("core-metadata", old)
-    if "core-metadata" in entry and type(entry["core-metadata"]) is not bool:
-        if type(entry["core-metadata"]) is dict:
-            _check_hashes(entry, "core-metadata")
-        else:
-            del entry["core-metadata"]
-    if "yanked" in entry and type(entry["yanked"]) not in (bool, str):
+    metadata = entry.get("core-metadata", False)
+    if type(metadata) is dict:
+        if len(metadata) != 1 or not _is_sha256(metadata.get("sha256")):
+            entry["core-metadata"] = _checked_hashes(metadata)
+    elif type(metadata) is not bool:
+        del entry["core-metadata"]
+    if type(entry.get("yanked", False)) not in _YANKED:
         entry["yanked"] = bool(entry["yanked"])
-    if "gpg-sig" in entry and type(entry["gpg-sig"]) is not bool:
+    if type(entry.get("gpg-sig", False)) is not bool:
         del entry["gpg-sig"]
-    if "requires-python" in entry and type(entry["requires-python"]) is not str:
+    if type(entry.get("requires-python", "")) is not str:
         del entry["requires-python"]
-    if "size" in entry and _serial(entry["size"]) is None:
+    if _whole(entry.get("size", 0)) is None:
         del entry["size"]
 
 
-def _check_release(entry: dict[str, Any]) -> None:
-    _check_hashes(entry, "digests")
+def _is_sha256(value: object) -> bool:
+    return type(value) is str and _SHA256.fullmatch(value) is not None
 
 
-def _check_hashes(entry: dict[str, Any], key: str) -> None:
-    hashes = entry.get(key)
+def _checked_hashes(hashes: object) -> dict[str, str]:
+    """:raises BadLink: what it gives for sha256 cannot be one, so that nothing could be verified."""
+    kept: dict[str, str] = {}
     if type(hashes) is not dict:
-        entry[key] = {}
-        return
-    for name, value in hashes.items():
-        if name == "sha256" and type(value) is str and _SHA256.fullmatch(value) is not None:
-            continue
-        if (
-            type(value) is not str
-            or _HASH_NAME.fullmatch(name) is None
-            or _HASH_VALUE.fullmatch(value) is None
-            or name.lower() == "sha256"
-        ):
-            entry[key] = _checked_hashes(hashes)
-            return
-
-
-def _checked_hashes(hashes: dict[str, Any]) -> dict[str, str]:
-    kept = {}
+        return kept
     for name, value in hashes.items():
         if name.lower() == "sha256":
-            if type(value) is not str or _SHA256.fullmatch(value.lower()) is None:
+            if type(value) is not str or not _is_sha256(value.lower()):
                 raise BadLink("sha256 that is none")
             kept["sha256"] = value.lower()
         elif type(value) is str and _HASH_NAME.fullmatch(name) and _HASH_VALUE.fullmatch(value):

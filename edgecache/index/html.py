@@ -9,7 +9,6 @@ and nothing of it is ever sent on as markup.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from html.parser import HTMLParser
 from typing import Any, Final
@@ -25,9 +24,7 @@ from edgecache.rules.indexpaths import PageKind, is_file, normalised_name
 MOST_TAGS: Final = 5_000_000
 
 _SERIAL = re.compile(r"\s*SERIAL\s+([0-9]{1,18})\s*")
-_DIGEST = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,31})=([0-9A-Fa-f]{8,256})")
-# What an index may hash files with (PEP 691); what else a fragment says stays in it.
-_ALGORITHMS: Final = frozenset((*hashlib.algorithms_guaranteed, "blake2b_256"))
+_DIGEST = re.compile(r"([a-z0-9_-]{1,32})=([0-9a-f]{1,256})")
 # Beside the files they belong to, in plain directories; no page lists them as files.
 _COMPANIONS: Final = (b".asc", b".sig", b".metadata", b".provenance")
 
@@ -147,16 +144,7 @@ def _files(page: _Page) -> list[dict[str, Any]]:
         name = _filename(anchor)
         if name is None:
             continue
-        href, _, fragment = anchor.href.strip(" \t\r\n\f").partition("#")
-        hashes = {}
-        rest = []
-        for part in fragment.split("&") if fragment else ():
-            digest = _DIGEST.fullmatch(part)
-            if digest is not None and digest[1].lower() in _ALGORITHMS:
-                hashes[digest[1].lower()] = digest[2].lower()
-            else:
-                rest.append(part)
-        file: dict[str, Any] = {"filename": name, "url": f"{href}#{'&'.join(rest)}" if rest else href, "hashes": hashes}
+        file: dict[str, Any] = {"filename": name, "url": anchor.href, "hashes": {}}
         _attributes(file, anchor.attributes)
         found.append(file)
     return found

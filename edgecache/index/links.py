@@ -38,13 +38,13 @@ _URL = re.compile(
     r"(?:\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?"
     r"(?P<fragment>#[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?"
 )
-# What urljoin would make the same of, without parsing both URLs: any way up, then down a plain path.
-_RELATIVE = re.compile(r"((?:\.\./)*)([A-Za-z0-9_~%][A-Za-z0-9._~!$&'()*+,;=@%/-]*)(#[A-Za-z0-9._=&-]*)?")
+# Whose meaning is plain, without urljoin parsing two URLs: any way up, or to the top, then down.
+_RELATIVE = re.compile(r"(/|(?:\.\./)*)([A-Za-z0-9_~%][A-Za-z0-9._~!$&'()*+,;=@%/-]*)(#[A-Za-z0-9._=&-]*)?")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_START = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?(?://[^/?#]*)?")
 _DOTS = re.compile(r"/\.\.?(?:/|\Z)")
 # Those that RFC 3986 gives a meaning stay; % stays too, links are taken to be encoded where they need to be.
-_KEPT = ":/?#[]@!$&'()*+,;=%-._~"
+_KEPT = ":/?#@!$&'()*+,;=%-._~"
 _UNSAFE_IN_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f/\\\u2028\u2029]")
 # No file system takes a longer one.
 _LONGEST_NAME = 255
@@ -120,13 +120,13 @@ class Base:
         :return: the absolute URL that a link means, fragment included.
         :raises BadLink: it is not a usable one.
         """
-        if type(reference) is not str:
+        if type(reference) is not str or not reference:
             raise BadLink("without URL")
         if reference[:8] == "https://" or reference[:7] == "http://":
             return absolute(reference)
         plain = _RELATIVE.fullmatch(reference)
         if plain is not None and "/." not in plain[2]:
-            up = min(len(plain[1]) // 3, len(self._above) - 1)
+            up = -1 if plain[1] == "/" else min(len(plain[1]) // 3, len(self._above) - 1)
             return f"{self._above[up]}{plain[2]}{plain[3] or ''}"
         return absolute(urljoin(self.url, _cleaned(reference)))
 
@@ -138,10 +138,7 @@ def absolute(url: str) -> str:
     """
     matched = _URL.fullmatch(url)
     if matched is None:
-        url = quote(_cleaned(url), safe=_KEPT)
-        scheme = _SCHEME.match(url)
-        if scheme is not None:
-            url = scheme[0].lower() + url[scheme.end() :]
+        url = _encoded(_cleaned(url))
         matched = _URL.fullmatch(url)
         if matched is None:
             raise BadLink(_why_not(url))
@@ -160,6 +157,12 @@ def _cleaned(reference: str) -> str:
     if _CONTROLS.search(stripped) is not None:
         raise BadLink("URL with control characters or backslashes")
     return stripped
+
+
+def _encoded(url: str) -> str:
+    start = _START.match(url)
+    end = 0 if start is None else start.end()
+    return url[:end].lower() + quote(url[end:], safe=_KEPT)
 
 
 def _why_not(url: str) -> str:

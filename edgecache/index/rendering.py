@@ -17,8 +17,8 @@ from edgecache.rules.indexpaths import normalised_name
 _SPECIAL = re.compile("[&<>\"'\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ENTITIES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
 _SPACES: Final = "\t\n\r\u2028\u2029"
-# One of those that installers verify, the best first; a link can name only one.
-_PREFERRED: Final = ("sha256", "sha512", "sha384", "sha224", "sha1", "md5")
+# After sha256: those that installers verify, the best first; a link can name only one.
+_PREFERRED: Final = ("sha512", "sha384", "sha224", "sha1", "md5")
 
 
 def render_list(page: dict[str, Any]) -> bytes:
@@ -84,36 +84,35 @@ def _anchor(file: dict[str, Any]) -> str:
     link, _, rest = file["url"].partition("#")
     digest = _digest(file["hashes"])
     fragment = f"{digest}&{rest}" if digest and rest else digest or rest
-    anchor = f'<a href="{escaped(link)}'
     if fragment:
-        anchor += f"#{escaped(fragment)}"
-    anchor += '"'
+        link = f"{link}#{fragment}"
+    more = ""
     requires = file.get("requires-python")
     if requires:
-        anchor += f' data-requires-python="{escaped(requires)}"'
-    metadata = file.get("core-metadata")
-    if metadata or metadata == {}:
-        told = _digest(metadata) if type(metadata) is dict else ""
-        told = (told or "true").replace("&", "&amp;")
+        more = f' data-requires-python="{escaped(requires)}"'
+    metadata = file.get("core-metadata", False)
+    if metadata is not False:
+        told = escaped(_digest(metadata)) if metadata is not True else ""
         # Installers of before PEP 714 know the second name only.
-        anchor += f' data-core-metadata="{told}" data-dist-info-metadata="{told}"'
+        more += ' data-core-metadata="{0}" data-dist-info-metadata="{0}"'.format(told or "true")
     yanked = file.get("yanked")
     if yanked:
-        anchor += f' data-yanked="{escaped(yanked) if type(yanked) is str else ""}"'
+        more += f' data-yanked="{escaped(yanked) if yanked is not True else ""}"'
     signed = file.get("gpg-sig")
     if signed is not None:
-        anchor += ' data-gpg-sig="true"' if signed else ' data-gpg-sig="false"'
+        more += ' data-gpg-sig="true"' if signed else ' data-gpg-sig="false"'
     provenance = file.get("provenance")
     if provenance and type(provenance) is str:
-        anchor += f' data-provenance="{escaped(provenance)}"'
-    return f"{anchor}>{escaped(file['filename'])}</a><br>\n"
+        more += f' data-provenance="{escaped(provenance)}"'
+    return f'<a href="{escaped(link)}"{more}>{escaped(file["filename"])}</a><br>\n'
 
 
 def _digest(hashes: dict[str, str]) -> str:
+    if "sha256" in hashes:
+        return f"sha256={hashes['sha256']}"
     for name in _PREFERRED:
-        value = hashes.get(name)
-        if value is not None:
-            return f"{name}={value}"
+        if name in hashes:
+            return f"{name}={hashes[name]}"
     for name, value in hashes.items():
         return f"{name}={value}"
     return ""

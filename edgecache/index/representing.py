@@ -39,10 +39,10 @@ class Links:
     """
     Where clients find files.
 
-    :ivar public_url: under which they know the site: what stands before ``/simple/``, no slash at the end;
+    :ivar public_url: scheme, authority and maybe a path under which they know this node, no slash at the end;
         ``b""``: links are relative.
-    :ivar prefix: the site's own path (``b"/team"``), for links that must be absolute although there is no
-        ``public_url``: it stands between the representation's base and ``/files/``.
+    :ivar prefix: the site's own path (``b"/team"``), which comes after that, or after the representation's base
+        where links must be absolute all the same.
     """
 
     public_url: bytes = b""
@@ -89,9 +89,13 @@ def _content(kind: PageKind, project: bytes, document: bytes, asked: Representat
         if kind is PageKind.LIST:
             return render_list(page)
         if kind is PageKind.PROJECT:
-            _rewrite(page["files"], "hashes", f"{_root(links, b'../..')}{_of_project(project)}")
+            _rewrite(
+                page["files"],
+                "hashes",
+                _start(links.public_url + links.prefix if links.public_url else b"../..", project),
+            )
             return orjson.dumps(page) if media is Media.JSON else render_project(page)
-        start = f"{_root(links, asked.base + links.prefix)}{_of_project(project)}"
+        start = _start((links.public_url or asked.base) + links.prefix, project)
         _rewrite(page.get("urls") or (), "digests", start)
         for files in (page.get("releases") or {}).values():
             _rewrite(files, "digests", start)
@@ -100,12 +104,9 @@ def _content(kind: PageKind, project: bytes, document: bytes, asked: Representat
         raise BadPage(f"not a canonical document: {error!r}") from error
 
 
-def _root(links: Links, otherwise: bytes) -> str:
-    return (links.public_url.rstrip(b"/") or otherwise).decode("ascii")
-
-
-def _of_project(project: bytes) -> str:
-    return f"{FILES.decode('ascii')}{quote(project, safe='')}/"
+def _start(above: bytes, project: bytes) -> str:
+    """What every link of a page begins with."""
+    return f"{above.decode('ascii')}{FILES.decode('ascii')}{quote(project, safe='')}/"
 
 
 def _rewrite(files: Iterable[dict[str, Any]], hashes: str, start: str) -> None:
