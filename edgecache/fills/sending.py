@@ -36,7 +36,7 @@ class Sender:
 
         :return: ``False`` if its content is gone or damaged; then nothing was sent.
         """
-        presentation = WHOLE if asked.simple else present(asked, stored)
+        presentation = WHOLE if asked.simple else present(asked, stored, age)
         head = head_of(asked, stored, presentation, age=age, cache_status=cache_status)
         if isinstance(presentation, Whole):
             start, stop = 0, stored.size

@@ -20,13 +20,19 @@ from edgecache.rules.fields import is_strong, opaque_tag, parsed, serialised
 from edgecache.rules.recording import length_line
 from edgecache.rules.siblinghood import record_lines
 from edgecache.words.messages import without
-from edgecache.words.stored import Stored
+from edgecache.words.stored import Flag, Stored
 
 
-def present(asked: Asked, stored: Stored) -> Presentation:
+DOUBT_SECONDS = 600.0
+"""So long a client may come back with the begin of content that was found wrong at its end."""
+
+
+def present(asked: Asked, stored: Stored, age: int = 0) -> Presentation:
     """
     Compare conditions and range with ``stored`` (also the prototype of a fill; of unknown size it is never
     presented in part). HEAD is presented like GET, never in part; the caller sends no content for it.
+
+    :param age: current age of ``stored``, seconds.
     """
     if stored.status != 200:
         # A condition is about the representation that a GET would bring, and there is none (RFC 9110 §13.2.1).
@@ -36,8 +42,10 @@ def present(asked: Asked, stored: Stored) -> Presentation:
         return NOT_MODIFIED
     if asked.range is None or stored.size < 0:
         return WHOLE
-    if conditions is not None and conditions.range_if and not _is_same(conditions, stored):
-        return WHOLE
+    if conditions is not None and conditions.range_if:
+        doubted = stored.flags & Flag.DOUBTED and age < DOUBT_SECONDS
+        if doubted or not _is_same(conditions, stored):
+            return WHOLE
     return _part(asked.range, stored.size)
 
 

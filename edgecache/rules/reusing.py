@@ -62,6 +62,9 @@ def _considered(
         if asked.directives.only_if_cached:
             return _only_cached()
         return Forward(ForwardReason.BYPASS, alone=True)
+    if fenced and stored is not None and asked.artifact is not None and stored.digest:
+        # Its path has its digest: what it may have missed is that its page does not name it any more (DESIGN 9).
+        fenced = False
     suspect = purged is not None or fenced
     if purged is PurgeMode.DELETE:
         stored = None

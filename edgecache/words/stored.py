@@ -33,6 +33,8 @@ class Flag(enum.IntFlag):
     """Another than the first origin of a site with the policy ``fallback`` answered: anything better replaces it."""
     PAGE = 1024
     """Its content is a page of an index as the origin has it; what clients get is derived from it."""
+    DOUBTED = 2048
+    """Clients may have the begin of wrong content under its entity tag: for a while no range is joined to what they have."""
 
 
 @define(eq=False)
