@@ -11,6 +11,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+import orjson
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.homes import HomeNode, Homes
@@ -219,6 +220,29 @@ class WorkersTests(HomesTestCase):
     test_a_purge_overtakes = MissTests.test_a_fill_from_a_sibling_that_a_purge_overtakes_is_for_those_who_had_joined
     test_tags = MissTests.test_what_a_sibling_gave_is_named_by_its_tags_and_shows_none_of_them
 
+    def test_a_home_that_has_missed_a_purge_says_so_and_catches_up(self) -> None:
+        n1, n2 = self.fleet.nodes["n1"], self.fleet.nodes["n2"]
+        target = self.target("n2")
+        self.origin.serve(target, text("old"))
+        until(lambda: n1.ask(target).hit and n2.ask(target).hit, "both have it")
+        # Its workers go on, with what the node process told them last.
+        stopped = n2.twistd_pid()
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            self.origin.serve(target, text("new"))
+            done = orjson.loads(n1.admin("POST", "/purge", {"urls": [target]}).content)
+            self.assertEqual(["n2"], done["pending"])
+            before = [self.count("n1", one) for one in (Counter.SIBLING_ASKS, Counter.SIBLING_ANSWERS)]
+            self.assertEqual(b"new", n1.ask(target).content)
+            after = [self.count("n1", one) for one in (Counter.SIBLING_ASKS, Counter.SIBLING_ANSWERS)]
+            self.assertEqual([before[0] + 1, before[1]], after, "the home was asked and had no answer")
+            self.assertEqual("healthy", self.state("n2", "n1"), "to be behind is no fault")
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        done = orjson.loads(n1.admin("GET", f"/purge/{done['id']}?wait=complete&timeout=10").content)
+        self.assertEqual("complete", done["state"])
+        self.assertEqual(b"new", n2.ask(target).content)
+
 
 class TroubleTests(HomesTestCase):
     def test_without_its_home_a_key_is_filled_from_the_origin(self) -> None:
@@ -258,6 +282,40 @@ class TroubleTests(HomesTestCase):
         self.clients.join()
         hold.release()
         self.assertTrue(download.exact, download)
+
+    def test_whoever_has_the_homes_address_and_another_members_certificate_is_asked_nothing(self) -> None:
+        self.fleet.nodes["n2"].kill()
+        target = self.target("n2")
+        self.origin.serve(target, text("found"))
+        heard: list[bytes] = []
+        with socket.create_server(("127.0.0.1", self.content_port("n2"))) as server:
+            self.clients.start(lambda: self.impostor(server, "n3", heard))
+            answer = self.fleet.nodes["n1"].ask(target)
+            until(lambda: heard, "it was called")
+            url = f"https://127.0.0.1:{self.content_port('n2')}"
+            line = f'edgecache_upstream_outcomes_total{{origin="{url}",outcome="certificate-wrong"}} '
+            until(lambda: line in self.fleet.nodes["n1"].admin("GET", "/metrics").content.decode(), "it is charged")
+            server.shutdown(socket.SHUT_RDWR)
+            self.clients.join()
+        self.assertEqual((200, b"found", 1), (answer.status, answer.content, self.origin.count(target)))
+        self.assertEqual({b""}, set(heard))
+
+    def impostor(self, server: socket.socket, name: str, heard: list[bytes]) -> None:
+        """Shake hands with a node's certificate, and keep what is said then, until the socket is shut."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(self.fleet.certificates / "ca.pem"))
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_cert_chain(self.fleet.certificates / f"{name}.pem", self.fleet.certificates / f"{name}.key")
+        while True:
+            try:
+                plain, _ = server.accept()
+            except OSError:
+                return
+            with plain:
+                plain.settimeout(20.0)
+                try:
+                    heard.append(context.wrap_socket(plain, server_side=True).recv(4096))
+                except OSError:
+                    heard.append(b"")
 
     def test_while_the_origin_is_down_what_a_sibling_has_stored_serves(self) -> None:
         target = self.target("n2")
