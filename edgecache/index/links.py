@@ -49,6 +49,10 @@ _UNSAFE_IN_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f/\\\u2028\u2029]")
 # No file system takes a longer one.
 _LONGEST_NAME = 255
 _HIGHEST_PORT = 65535
+# What servers take in a request line; a signed URL has about 2,000. All that is above a base is kept, hence less.
+_LONGEST_URL = 8192
+_LONGEST_BASE = 2048
+_NO_HOST = "URL with a host that is none, or characters that no URL has"
 
 
 def filename_of(url: str) -> str:
@@ -111,8 +115,8 @@ class Base:
         :raises BadLink: nothing can be relative to it.
         """
         url = absolute(url).partition("#")[0]
-        if url.count("/") == 2:
-            url = url.replace("?", "/?", 1) if "?" in url else url + "/"
+        if len(url) > _LONGEST_BASE:
+            raise BadLink("URL of more than 2,048 octets")
         return cls(url)
 
     def resolve(self, reference: object) -> str:
@@ -122,18 +126,24 @@ class Base:
         """
         if type(reference) is not str or not reference:
             raise BadLink("without URL")
+        if len(reference) > _LONGEST_URL:
+            raise BadLink("URL of more than 8,192 octets")
         if reference[:8] == "https://" or reference[:7] == "http://":
             return absolute(reference)
         plain = _RELATIVE.fullmatch(reference)
         if plain is not None and "/." not in plain[2]:
             up = -1 if plain[1] == "/" else min(len(plain[1]) // 3, len(self._above) - 1)
             return f"{self._above[up]}{plain[2]}{plain[3] or ''}"
-        return absolute(urljoin(self.url, _cleaned(reference)))
+        try:
+            joined = urljoin(self.url, _cleaned(reference))
+        except ValueError:
+            raise BadLink(_NO_HOST) from None
+        return absolute(joined)
 
 
 def absolute(url: str) -> str:
     """
-    :return: the URL, percent-encoded and without dot segments.
+    :return: the URL, percent-encoded, its host in lower case, with a path and no dot segments in it.
     :raises BadLink: it is not absolute, or not usable.
     """
     matched = _URL.fullmatch(url)
@@ -142,14 +152,17 @@ def absolute(url: str) -> str:
         matched = _URL.fullmatch(url)
         if matched is None:
             raise BadLink(_why_not(url))
+    origin: str = matched["origin"]
     port: str | None = matched["port"]
+    path: str | None = matched["path"]
     if port is not None and not 0 < int(port[1:]) <= _HIGHEST_PORT:
         raise BadLink("URL with a port that is none")
-    path: str | None = matched["path"]
-    if path is not None and "/." in path and _DOTS.search(path) is not None:
-        start = matched.start("path")
-        return url[:start] + urljoin("http://h/", path).removeprefix("http://h") + url[start + len(path) :]
-    return url
+    if path is None:
+        return f"{origin.lower()}/{url[len(origin) :]}"
+    if "/." in path and _DOTS.search(path) is not None:
+        rest = url[len(origin) + len(path) :]
+        return origin.lower() + urljoin("http://h/", path).removeprefix("http://h") + rest
+    return url if origin.islower() else origin.lower() + url[len(origin) :]
 
 
 def _cleaned(reference: str) -> str:
@@ -170,4 +183,4 @@ def _why_not(url: str) -> str:
         return "URL of another scheme than http and https"
     if "@" in re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0]:
         return "URL with credentials"
-    return "URL with a host that is none, or characters that no URL has"
+    return _NO_HOST
