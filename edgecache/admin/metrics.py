@@ -49,6 +49,10 @@ _WORKER: dict[Counter, tuple[str, str]] = {
     Counter.SIBLING_ANSWERS: ("sibling_answers", "Look-ups that a sibling had an answer to"),
     Counter.SIBLING_LOOK_UPS: ("sibling_look_ups", "Look-ups that siblings sent here"),
     Counter.SIBLING_HITS: ("sibling_hits", "Siblings' look-ups answered from the store"),
+    Counter.DOWNLOADS_LOST: ("downloads_lost", "Events of downloads that could not be written"),
+    Counter.DENIED: ("denied", "Requests refused for want of a client's credentials"),
+    Counter.UNCACHED: ("uncached", "Requests that a token let past the store"),
+    Counter.UPLOADS: ("uploads", "Uploads that the origin took"),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from edgecache.rules.conditions import CONDITION_FIELDS, Conditions, RangeAsked, conditions_of, range_of
 from edgecache.rules.decisions import Refuse
@@ -53,6 +53,10 @@ class Asked:
     :ivar page: on an index: the page that is asked for, ``None`` for anything else.
     :ivar representation: in which form; ``None`` without ``page``.
     :ivar artifact: on an index: the file that is asked for by a path of ours, ``None`` for anything else.
+    :ivar client: name of the site's client whose credentials it has, ``""`` where everybody may read.
+    :ivar uncached: a token that is to let it past the store, if it is good for that (DESIGN 10).
+    :ivar upload: it goes to the origin with the client's credentials, and changes a project (DESIGN 10).
+    :ivar gated: not its head alone says whether it is answered: ``client`` or ``uncached`` is set.
     :ivar variants: memo of :mod:`edgecache.rules.varying`.
     """
 
@@ -80,22 +84,33 @@ class Asked:
     page: PageAsked | None = None
     representation: Representation | None = None
     artifact: ArtifactAsked | None = None
+    client: str = ""
+    uncached: bytes | None = None
+    upload: bool = False
+    gated: bool = False
     variants: dict[tuple[bytes, ...], bytes] = field(factory=dict)
 
 
 _NOT_SENT = frozenset((b"host", b"content-length", b"expect", b"http2-settings"))
 """Besides hop-by-hop fields: the upstream's own, or framing, or for us."""
 
+BYPASS = b"edgecache-bypass"
+
+_OF_UPLOAD = frozenset((b"accept", b"authorization", b"content-type", b"user-agent"))
+"""All that an origin gets of an upload's fields."""
+
 _NOT_SHARED = CONDITION_FIELDS | {b"range"}
 
 
-def ask(request: Request, sites: Sites) -> Asked | Refuse:
+def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Refuse:
     """
     Parse ``request`` for the rules; the caller keeps the answer in ``request.asked``.
 
+    :param admitted: another worker of this node has let it in.
+
     :return: :class:`Refuse` for a host of no site (421), a path of no site of the host (404), one that climbs above
-        its site (400), a loop (508, RFC 8586), and what an index does not take: other methods (405), GET or HEAD with
-        content (400).
+        its site (400), a loop (508, RFC 8586), what an index does not take: other methods (405), GET or HEAD with
+        content (400), and for want of a client's credentials (401).
     """
     of_host = sites.of_host(request.authority)
     if not of_host:
@@ -105,17 +120,28 @@ def ask(request: Request, sites: Sites) -> Asked | Refuse:
         return Refuse(404, "No site of this host is at that path.")
     if climbs(target):
         return Refuse(400, "The path climbs above its site.")
-    refused = _refused(request, site)
+    path = target.partition(b"?")[0]
+    upload = site.index and bool(site.settings.upload) and path == site.settings.upload.encode("ascii")
+    refused = _refused(request, site, upload=upload)
     if refused is not None:
         return refused
+    upload = upload and request.method == b"POST"
     try:
         sibling = from_sibling(request.fields)
     except ValueError as error:
         return Refuse(400, str(error), fields=((REFUSED, b"malformed"),), close=True)
+    client = ""
+    if site.clients is not None and not upload:
+        if sibling is None and not admitted:
+            found = site.clients.admit(request.fields)
+            if found is None:
+                return site.clients.challenge()
+            client = found
+        # It was for us: neither an origin nor another node ever sees it, and no variant depends on it.
+        request = evolve(request, fields=without(request.fields, (b"authorization",)))
     method = request.method
     readable = method in (b"GET", b"HEAD")
     joinable = readable and not request.has_content
-    path = target.partition(b"?")[0]
     artifact = artifact_of(path) if site.index else None
     if artifact is not None:
         # However it is spelt, and whatever query is added: nobody shall make us store it many times.
@@ -125,7 +151,10 @@ def ask(request: Request, sites: Sites) -> Asked | Refuse:
     range_asked = range_of(request.fields) if method == b"GET" else None
     directives = request_directives(request.fields) if readable else NONE
     authorized = any(name == b"authorization" for name, _ in request.fields)
-    if site.index:
+    if upload:
+        upstream = own = [line for line in request.fields if line[0] in _OF_UPLOAD]
+        bypass, shared_key = False, b""
+    elif site.index:
         upstream = own = _index_fields(request, site, file)
         authorized = authorized and site.settings.pass_authorization
         bypass = authorized
@@ -143,6 +172,7 @@ def ask(request: Request, sites: Sites) -> Asked | Refuse:
         scheme = b"https://" if request.secure else b"http://"
         base = scheme + request.authority
         representation = representation_of(page.kind, request.fields, base) if sibling is None else SOURCE
+    uncached = combined(request.fields, BYPASS) if joinable and sibling is None and not admitted else None
     key = b"%016x %b %b\n%b" % (site.id, authority, target, shared_key)
     return Asked(
         request=request,
@@ -169,6 +199,10 @@ def ask(request: Request, sites: Sites) -> Asked | Refuse:
         page=page,
         representation=representation,
         artifact=artifact,
+        client=client,
+        uncached=uncached,
+        upload=upload,
+        gated=bool(client) or uncached is not None,
     )
 
 
@@ -180,7 +214,8 @@ def _sites_at(of_host: tuple[Site, ...], target: bytes) -> Iterator[tuple[Site, 
             yield site, below
 
 
-def _refused(request: Request, site: Site) -> Refuse | None:
+def _refused(request: Request, site: Site, *, upload: bool) -> Refuse | None:
+    """:param upload: it is at the path that takes uploads."""
     method = request.method
     if method == b"CONNECT":
         return Refuse(501, "This node is no tunnel.", close=True)
@@ -188,16 +223,35 @@ def _refused(request: Request, site: Site) -> Refuse | None:
         # Never forwarded: another cache behind us might take it for its own (DESIGN 12).
         return Refuse(405, "Purges go to the admin listener.", fields=((b"allow", b"GET, HEAD"),), close=True)
     if site.index:
-        if method not in (b"GET", b"HEAD"):
-            allow = ((b"allow", b"GET, HEAD"),)
+        if method == b"POST" and upload:
+            refused = _bad_upload(request, site)
+            if refused is not None:
+                return refused
+        elif method not in (b"GET", b"HEAD"):
+            allow = ((b"allow", b"GET, HEAD, POST" if upload else b"GET, HEAD"),)
             return Refuse(405, "This index is read-only here.", fields=allow, close=True)
-        if request.has_content:
+        elif request.has_content:
             return Refuse(400, "GET and HEAD have no content here.", close=True)
     for name, value in request.fields:
         if name == b"cdn-loop" and _names(value, site.cdn_id):
             return Refuse(508, "This request has been here before.", proxy_error="proxy_loop_detected")
     if method in (b"TRACE", b"OPTIONS") and combined(request.fields, b"max-forwards") == b"0":
         return Refuse(501, "Max-Forwards ends here, and this node does not answer that method itself.")
+    return None
+
+
+def _bad_upload(request: Request, site: Site) -> Refuse | None:
+    if request.content_length is None:
+        return Refuse(411, "An upload says how long it is.", close=True)
+    if request.content_length > site.settings.upload_octets:
+        return Refuse(413, f"An upload has at most {site.settings.upload_octets} octets here.", close=True)
+    media = (combined(request.fields, b"content-type") or b"").partition(b";")[0].strip().lower()
+    if media != b"multipart/form-data":
+        return Refuse(415, "An upload is multipart/form-data.", close=True)
+    if site.lends and not any(name == b"authorization" for name, _ in request.fields):
+        # Ours are for reading.
+        challenge = (b"www-authenticate", b'Basic realm="upload"')
+        return Refuse(401, "An upload needs credentials of its own.", fields=(challenge,), close=True)
     return None
 
 

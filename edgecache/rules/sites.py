@@ -8,6 +8,7 @@ from urllib.parse import unquote_to_bytes
 import xxhash
 from attrs import define
 
+from edgecache.rules.access import Clients
 from edgecache.words.config import SIMPLE, Config, Profile, SiteSettings
 
 
@@ -24,6 +25,8 @@ class Site:
     :ivar origins: (authority, path prefix without its last slash) of each origin.
     :ivar path: below which of its hosts' paths it is, ``b""`` or without its last slash. Everything but what clients
         see, and what is sent to siblings, is about what is below that.
+    :ivar clients: who may read it; ``None``: everybody.
+    :ivar lends: requests without credentials of their own get those of the site at its origins.
     :ivar public: (authority, path before ``path``) of ``public_url``; ``None`` without one.
     """
 
@@ -38,6 +41,8 @@ class Site:
     origins: tuple[tuple[bytes, bytes], ...]
     path: bytes = b""
     public: tuple[bytes, bytes] | None = None
+    clients: Clients | None = None
+    lends: bool = False
 
     def below(self, target: bytes) -> bytes | None:
         """
@@ -117,6 +122,8 @@ class Sites:
                 origins=tuple(_origin(url) for url in settings.origins),
                 path=settings.path.encode("ascii"),
                 public=_origin(settings.public_url) if settings.public_url else None,
+                clients=Clients.of(settings),
+                lends=settings.origin_authorization is not None or any("@" in url for url in settings.origins),
             )
             for settings in config.sites
         )

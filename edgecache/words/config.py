@@ -158,6 +158,8 @@ class SiteSettings:
     clients: tuple[ClientSettings, ...] = ()
     # Of an index: the path at which it takes uploads. They go to the origin with the client's own credentials.
     upload: str = ""
+    # The largest one; large wheels have hundreds of MiB.
+    upload_octets: int = field(default=GIB, validator=ge(1))
     policy: Policy = Policy.ROUND_ROBIN
     # Off: the origin sees its own name. On: it sees the client's, which is then in the key.
     preserve_host: bool = False
@@ -272,6 +274,8 @@ class LimitSettings:
     connections_per_client: int = field(default=1_000, validator=ge(1))
     # A kept-alive connection is closed after so many requests, so that load can move.
     requests_per_connection: int = field(default=100_000, validator=ge(1))
+    # Of one address, per worker: a job with an old token has a few, and whoever guesses has many.
+    wrong_credentials_per_minute: int = field(default=30, validator=ge(1))
     drain_seconds: float = field(default=30.0, validator=ge(0))
 
 
@@ -289,6 +293,8 @@ class PurgeSettings:
     shared_groups_per_second: float = field(default=50.0, validator=gt(0))
     # Whoever waits holds a connection; what asks for longer is answered after this with the state reached.
     wait_longest_seconds: float = field(default=60.0, validator=gt(0))
+    # Of the change feed: each holds one of the admin listener's connections.
+    feed_listeners: int = field(default=64, validator=and_(ge(0), le(200)))
     # Soft is stale-while-revalidate, which hands the old page to one more client per node.
     fastly_soft: FastlySoft = FastlySoft.REVALIDATE
 
@@ -342,6 +348,20 @@ class SiblingSettings:
 
 
 @frozen
+class IndexSettings:
+    """``[index]``: of all sites with profile "index"."""
+
+    # Whoever has a cache before an index needs them: what is answered here, the origin never sees.
+    downloads: bool = True
+    # "" is none; else a path, relative to the configuration file. Lines as the public index writes them.
+    download_log: str = ""
+    # Page requests are many, and seldom wanted.
+    log_pages: bool = False
+    # Daily counts are kept a little longer than a year.
+    downloads_days: int = field(default=400, validator=ge(1))
+
+
+@frozen
 class LogSettings:
     """``[log]``"""
 
@@ -365,4 +385,10 @@ class Config:
     purge: PurgeSettings = field(factory=PurgeSettings)
     siblings: SiblingsSettings | None = None
     others: tuple[SiblingSettings, ...] = ()
+    index: IndexSettings = field(factory=IndexSettings)
     log: LogSettings = field(factory=LogSettings)
+
+    @property
+    def counts_downloads(self) -> bool:
+        """Is there an index whose downloads are counted?"""
+        return self.index.downloads and any(site.profile is Profile.INDEX for site in self.sites)

@@ -60,6 +60,14 @@ class Counter(enum.IntEnum):
     """Look-ups by siblings; they are no clients' requests, and counted nowhere else."""
     SIBLING_HITS = 30
     """Those that the store answered."""
+    DOWNLOADS_LOST = 31
+    """Events of downloads that could not be written."""
+    DENIED = 32
+    """Refused for want of a client's credentials."""
+    UNCACHED = 33
+    """Fetched past the store with a token."""
+    UPLOADS = 34
+    """Uploads that the origin took."""
 
 
 SLOTS = 64
