@@ -155,21 +155,35 @@ class AddressBook:
 
     def __init__(self) -> None:
         self._addresses: dict[Origin, tuple[Address, ...]] = {}
+        # What was told of all names, and what was made of it for others than the configured origins.
+        self._told: dict[str, list[tuple[str, int, int]]] = {}
+        self._others: dict[Origin, tuple[Address, ...]] = {}
 
     def update(self, document: dict[str, Any], origins: Iterable[Origin]) -> None:
         """
         :param document: ``{"origins": {name: [[host, port, slot], ...]}}``, plain JSON.
-        :param origins: those whose names count; credentials and prefixes never travel.
+        :param origins: the configured ones; credentials and prefixes never travel.
         """
-        known = document["origins"]
+        self._told, self._others = document["origins"], {}
         for origin in origins:
-            found = known.get(origin.name)
+            found = self._told.get(origin.name)
             if found:
                 self._addresses[origin] = tuple(Address(origin, host, port, None, slot) for host, port, slot in found)
 
     def of(self, origin: Origin) -> tuple[Address, ...]:
         """:return: the addresses of ``origin`` in the resolver's order, ``()`` while none is known."""
-        return self._addresses.get(origin, ())
+        known = self._addresses.get(origin)
+        return self._named(origin) if known is None else known
+
+    def _named(self, origin: Origin) -> tuple[Address, ...]:
+        """Of one that no setting names: its name may be known all the same, because a page has a link there."""
+        found = self._others.get(origin)
+        if found is None:
+            rows = self._told.get(origin.name, ())
+            found = tuple(Address(origin, host, port, None, slot) for host, port, slot in rows)
+            if found:
+                self._others[origin] = found
+        return found
 
 
 def literal(host: str) -> bool:

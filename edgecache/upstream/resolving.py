@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -52,6 +52,7 @@ class Resolver:
     Keeps the addresses of ``origins`` up to date; the last good set stays when a name fails to resolve.
 
     :param publish: called with :attr:`document` whenever it has changed.
+    :param slots: of the mapped page, for these origins alone; addresses beyond that have none.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Resolver:
         settings: UpstreamSettings,
         look_up: LookUp,
         publish: Callable[[dict[str, Any]], None],
+        slots: Iterable[int] = range(SLOTS),
     ) -> None:
         # By name: sites may share an origin, with other prefixes.
         self._origins = {origin.name: origin for origin in origins}
@@ -73,9 +75,10 @@ class Resolver:
         self._found: dict[str, tuple[str, ...]] = {}
         self._slots: dict[tuple[str, str], int] = {}
         # Freed ones go to the end: a slot's old health is forgotten before it has a new tenant.
-        self._free = deque(range(SLOTS))
+        self._free = deque(slots)
         self._failing: set[str] = set()
         self._running: set[str] = set()
+        self._awaited: dict[str, list[Deferred[None]]] = {}
         self._timer: Timer | None = None
         self._started: Deferred[None] | None = None
 
@@ -106,7 +109,37 @@ class Resolver:
             self._timer.cancel()
             self._timer = None
         self._origins = {}
+        for name in list(self._awaited):
+            self._looked(name)
         self._tried()
+
+    def add(self, origin: Origin) -> Deferred[None]:
+        """:return: fires once its name was tried, found or not; at once if it was found before."""
+        name = origin.name
+        if self._timer is None:
+            return succeed(None)  # it is being stopped
+        self._origins.setdefault(name, origin)
+        host, port = self._where(origin)
+        if literal(host):
+            self._set(name, (host,))
+        if name in self._found:
+            return succeed(None)
+        tried: Deferred[None] = Deferred()
+        self._awaited.setdefault(name, []).append(tried)
+        if name not in self._running:
+            self._look(name, host, port)
+        return tried
+
+    def discard(self, name: str) -> None:
+        """Nobody asks for it any more."""
+        if self._origins.pop(name, None) is not None:
+            self._failing.discard(name)
+            self._set(name, ())
+
+    def _look(self, name: str, host: str, port: int) -> None:
+        self._running.add(name)
+        looked_up = self._look_up(host, port)
+        _ = looked_up.addCallbacks(self._good, self._bad, callbackArgs=(name,), errbackArgs=(name,))
 
     def _round(self) -> None:
         self._timer = self._timers.callLater(self._settings.resolve_seconds, self._round)
@@ -118,8 +151,7 @@ class Resolver:
         ]
         self._running.update(name for name, _host, _port in due)
         for name, host, port in due:
-            looked_up = self._look_up(host, port)
-            _ = looked_up.addCallbacks(self._good, self._bad, callbackArgs=(name,), errbackArgs=(name,))
+            self._look(name, host, port)
         self._tried()
 
     def _good(self, hosts: list[str], name: str) -> None:
@@ -127,7 +159,7 @@ class Resolver:
         if name in self._origins and hosts:
             self._failing.discard(name)
             self._set(name, tuple(hosts))
-        self._tried()
+        self._looked(name)
 
     def _bad(self, failure: Failure, name: str) -> None:
         self._running.discard(name)
@@ -142,6 +174,12 @@ class Resolver:
                 error=str(failure.value),
                 known=known,
             )
+        self._looked(name)
+
+    def _looked(self, name: str) -> None:
+        for tried in self._awaited.pop(name, ()):
+            if not tried.called:
+                tried.callback(None)
         self._tried()
 
     def _where(self, origin: Origin) -> tuple[str, int]:
@@ -160,7 +198,10 @@ class Resolver:
         # Round-robin DNS turns the order with each answer; that is no change.
         if frozenset(before) == frozenset(hosts):
             return
-        self._found[name] = hosts
+        if hosts:
+            self._found[name] = hosts
+        else:
+            del self._found[name]
         for host in before:
             if host not in hosts and (slot := self._slots.pop((name, host), -1)) >= 0:
                 self._free.append(slot)

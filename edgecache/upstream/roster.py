@@ -92,18 +92,30 @@ class Roster:
     All addresses of all sites, and of the siblings.
 
     :ivar members: by slot.
+    :ivar links: hosts that files are fetched from because pages link there; each has nobody to stand in for it.
     """
 
     _sites: Iterable[SiteSettings]
     _settings: UpstreamSettings
     _siblings: Iterable[Origin] = ()
     members: dict[int, Member] = field(factory=dict)
-    groups: list[Group] = field(init=False)
+    links: dict[str, Group] = field(factory=dict)
+    _fixed: list[Group] = field(init=False)
 
-    @groups.default
+    @_fixed.default
     def _grouped(self) -> list[Group]:
         sites = [Group(origins_of(site), site.probe_path) for site in self._sites]
         return sites + [Group((origin,), "", sibling=True) for origin in self._siblings]
+
+    @property
+    def groups(self) -> list[Group]:
+        """All of them."""
+        return [*self._fixed, *self.links.values()]
+
+    def link(self, origins: Iterable[Origin]) -> None:
+        """From now on :attr:`links` are these; who is one already keeps its members."""
+        before = self.links
+        self.links = {origin.name: before.get(origin.name) or Group((origin,), "") for origin in origins}
 
     def follow(self, document: dict[str, Any], now: float) -> tuple[list[Member], list[Member]]:
         """

@@ -162,6 +162,43 @@ class UpstreamBusy(UpstreamFailed):
 
 
 @define(eq=False)
+class LinkRefused(UpstreamFailed):
+    """A page names a file at a host that must not be asked (DESIGN 12)."""
+
+    detail: str = ""
+    proxy_error = "destination_ip_prohibited"
+    sent = False
+
+
+@define(eq=False)
+class PageUnobtainable(UpstreamFailed):
+    """
+    What the page says of a file cannot be found out now.
+
+    :ivar proxy_error: of what failed, where that is known.
+    """
+
+    detail: str = ""
+    proxy_error: str = "destination_unavailable"
+    sent = False
+
+
+@define(eq=False)
+class FileNotThere(UpstreamFailed):
+    """The page names the file, and its host gave no usable answer."""
+
+    detail: str = ""
+    proxy_error = "destination_unavailable"
+
+
+@define(eq=False)
+class WrongLength(BadResponse):
+    """The file is announced with another length than its page says: it is another file."""
+
+    outcome = Outcome.WRONG_DIGEST
+
+
+@define(eq=False)
 class ContentMissing(EdgeError):
     """A chunk of stored content is gone or damaged; whoever streams it must fetch the rest elsewhere."""
 
