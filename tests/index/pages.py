@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -31,7 +32,7 @@ def project(*files: object, **changes: Any) -> dict[str, Any]:
 
 
 def of_json(page: object, kind: PageKind = PageKind.PROJECT) -> Document:
-    return canonical(kind, b"" if kind is PageKind.LIST else b"six", orjson.dumps(page), JSON, AT)
+    return canonical(kind, b"" if kind is PageKind.LIST else b"six", json.dumps(page).encode(), JSON, AT)
 
 
 def of_html(page: str, kind: PageKind = PageKind.PROJECT, url: bytes = AT, content_type: bytes = HTML) -> Document:
