@@ -9,6 +9,7 @@ from attrs import define, field, frozen
 from twisted.web.http import Request
 
 from edgecache.admin.requests import JSON
+from edgecache.siblings.feed import BadCursor
 from edgecache.siblings.purger import NoSites, NotAdmitted, PurgeConflict, PurgeInvalid, TooManyPurges
 from edgecache.words.errors import ControlFailed, EdgeError
 
@@ -65,6 +66,10 @@ def problem_of(error: EdgeError) -> Problem | None:
         case NoSites():
             detail = "This node is a voter: it has no site, so it cannot tell what a purge names. Ask one that serves."
             return Problem(421, "voter", detail)
+        case BadCursor():
+            return Problem(
+                400, "invalid-cursor", "since: this is no cursor of a feed; without it, one for now is given."
+            )
         case NotAdmitted(reason):
             return Problem(503, "joining", reason, retry_after(1.0))
         case TooManyPurges(after, setting):
@@ -81,16 +86,22 @@ def retry_after(seconds: float) -> tuple[tuple[str, str], ...]:
     return (("Retry-After", str(max(1, -int(-seconds // 1)))),)
 
 
+def begin(request: Request, status: int, content_type: bytes) -> None:
+    """Set status and the fields that every answer has."""
+    request.setResponseCode(status)
+    headers = request.responseHeaders
+    for name, value in _HEADERS:
+        headers.setRawHeaders(name, [value])
+    headers.setRawHeaders(b"Content-Type", [content_type])
+
+
 def respond(request: Request, answer: Answer) -> bytes:
     """Set status and fields. :return: the content."""
     content = answer.content
     if answer.content_type == JSON:
         content = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
-    request.setResponseCode(answer.status)
+    begin(request, answer.status, answer.content_type)
     headers = request.responseHeaders
-    for name, value in _HEADERS:
-        headers.setRawHeaders(name, [value])
-    headers.setRawHeaders(b"Content-Type", [answer.content_type])
     headers.setRawHeaders(b"Content-Length", [b"%d" % len(content)])
     for field_name, text in answer.headers:
         headers.setRawHeaders(field_name, [text])

@@ -20,6 +20,7 @@ from edgecache.admin.access import peer_of, presented
 from edgecache.admin.answers import Answer, Problem, problem_of, refuse, respond, retry_after
 from edgecache.admin.documents import status_document
 from edgecache.admin.fastly import Fastly
+from edgecache.admin.feeds import Feeds
 from edgecache.admin.metrics import exposition
 from edgecache.admin.parts import AdminParts
 from edgecache.admin.purges import Purges, json_document
@@ -30,7 +31,8 @@ from edgecache.words.purging import Scope, Token
 
 _log = Logger()
 
-Handler = Callable[..., Awaitable[Answer]]
+Handler = Callable[..., Awaitable[Answer | None]]
+"""``None``: it has answered already, bit by bit."""
 
 
 @define(eq=False)
@@ -59,6 +61,7 @@ class Admin:
         self._route(app, "/service/<service>/purge/<path:key>", "POST", fastly.one, Scope.PURGE)
         self._route(app, "/service/<service>/purge", "POST", fastly.bulk, Scope.PURGE)
         self._route(app, "/service/<service>/purge_all", "POST", fastly.everything, Scope.PURGE)
+        self._route(app, "/feed", "GET", Feeds(self._parts).get, Scope.STATUS)
         self._route(app, "/tokens", "POST", self.make_token, Scope.TOKENS)
         self._route(app, "/tokens/<name>", "DELETE", self.revoke_token, Scope.TOKENS)
         app.handle_errors(HTTPException)(_unrouted)  # type: ignore[arg-type]  # klein knows no subclass of its request
@@ -141,7 +144,7 @@ class Admin:
                 raise
             except Exception:  # noqa: BLE001  # the rim: a bug is logged, and told as one
                 return _broken(request)
-            return respond(request, answer)
+            return b"" if answer is None else respond(request, answer)
 
         app.route(path, methods=[method], endpoint=f"{method} {path}", strict_slashes=False)(handle)
 

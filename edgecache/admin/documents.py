@@ -81,6 +81,12 @@ def status_document(parts: AdminParts) -> dict[str, Any]:
         "store": _store(parts),
         "upstreams": [asdict(upstream) for upstream in parts.upstreams()],
         "purges": _purges(parts),
+        "feed": {
+            "listeners": parts.feed.listeners,
+            "most_listeners": parts.config.purge.feed_listeners,
+            "changes_given": parts.feed.given,
+            "resets_given": parts.feed.resets,
+        },
         "tokens": [
             {"name": token.name, "scopes": sorted(scope.value for scope in token.scopes)}
             for token in parts.tokens.known

@@ -134,6 +134,11 @@ class NodeMetrics(Collector):
         for outcome, count in parts.groups().items():
             groups.add_metric([outcome], count)
         yield groups
+        yield _gauge("feed_listeners", "Readers of the change feed, waiting or streaming", parts.feed.listeners)
+        given = _family(False, "feed_events", "Events given to readers of the change feed", "type")
+        given.add_metric(["change"], parts.feed.given)
+        given.add_metric(["reset"], parts.feed.resets)
+        yield given
         purges = parts.control.read.purges()
         yield _gauge("purge_epoch", "Count of selectors ever invalidated on this node", purges.epoch)
         yield _gauge("purge_trimmed_epoch", "Epochs up to this one are forgotten", purges.trimmed)

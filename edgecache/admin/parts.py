@@ -11,9 +11,11 @@ from attrs import field, frozen
 from edgecache.admin.access import Access
 from edgecache.admin.audit import AUDIT_FILE, Audit
 from edgecache.admin.tokens import Tokens
+from edgecache.siblings.feed import Feed
 from edgecache.siblings.purger import Purger
 from edgecache.store.collecting import Collector
 from edgecache.store.control import Control
+from edgecache.store.folding import Downloads
 from edgecache.store.page import PageWriter
 from edgecache.words.config import Config
 from edgecache.words.ports import Timers
@@ -112,6 +114,7 @@ class AdminParts:
     :ivar groups: answers with Cache-Group-Invalidation, where it is shared, by what became of it
         (:class:`edgecache.siblings.groups.Groups`).
     :ivar ready: why the node does not serve now; ``None`` when it does.
+    :ivar downloads: what is counted; ``None`` where nothing is.
     :ivar wall: seconds since the epoch.
     :ivar timers: on monotonic time.
     """
@@ -131,13 +134,19 @@ class AdminParts:
     groups: Callable[[], dict[str, int]] = dict
     lease: Callable[[], float] = field(default=lambda: inf)
     ready: Callable[[], str | None] = field(default=lambda: None)
+    downloads: Downloads | None = None
     started_at: float = field(init=False)
+    feed: Feed = field(init=False)
     audit: Audit = field(init=False)
     access: Access = field(init=False)
 
     @started_at.default
     def _now(self) -> float:
         return self.wall()
+
+    @feed.default
+    def _changes(self) -> Feed:
+        return Feed(self.control, self.purger.spread)
 
     @audit.default
     def _file(self) -> Audit:

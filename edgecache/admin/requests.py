@@ -26,10 +26,19 @@ class Bounds(Protocol):
 
 
 class AdminRequest(BoundedRequest):
-    """:ivar host_lines: lines of its Host field, which the router does not get to see."""
+    """
+    :ivar host_lines: lines of its Host field, which the router does not get to see.
+    :ivar gone: its connection was lost.
+    """
 
     channel: AdminChannel
     host_lines: list[bytes]
+    gone = False
+
+    def connectionLost(self, reason: Failure) -> None:
+        """There is nobody any more to answer."""
+        self.gone = True
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted has no types here
 
     def most_content(self) -> int:
         """:return: what the site allows."""

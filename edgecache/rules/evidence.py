@@ -141,6 +141,11 @@ class Evidence:
             return Spreading(PurgeState.EFFECTIVE, *named)
         return Spreading(PurgeState.DURABLE, *named, effective_by=wall + left)
 
+    def settled(self, log: LogName) -> int:
+        """:return: the sequence up to which entries are effective or complete, as far as known by the last tick."""
+        marks = self._marks.get(log, Marks())
+        return max(marks.effective, marks.complete)
+
     @property
     def everyone(self) -> frozenset[str]:
         """

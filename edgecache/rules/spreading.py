@@ -265,6 +265,10 @@ class Member:
         """:return: how far an entry of any log has come; see :meth:`Evidence.state`."""
         return self._evidence.state(log, sequence, now, wall)
 
+    def settled(self, log: LogName) -> int:
+        """:return: see :meth:`Evidence.settled`."""
+        return self._evidence.settled(log)
+
     def siblings(self) -> list[SiblingState]:
         """:return: what is known of each, in order of their ids."""
         return [

@@ -34,7 +34,7 @@ from edgecache.store.control import Control, Gap
 from edgecache.words import spreading
 from edgecache.words.errors import ControlFailed
 from edgecache.words.ports import Timer, Timers
-from edgecache.words.purging import Entry, LogName, Row, SerialDemand, Spreading
+from edgecache.words.purging import Entry, LogName, PurgeState, Row, SerialDemand, Spreading
 from edgecache.words.spreading import (
     Admit,
     Adopt,
@@ -92,6 +92,7 @@ class Mesh:
     _pushing: Timer | None = None
     _problems: dict[str, str] = field(factory=dict)
     _timer: Timer | None = None
+    _settling: list[Callable[[], None]] = field(factory=list)
     _stopped: bool = False
 
     @property
@@ -165,6 +166,14 @@ class Mesh:
             waiting[:] = [each for each in waiting if not each[1].called]
             waiting.append((entry.sequence, changed))
         return changed
+
+    def settled(self, log: LogName) -> float:
+        """See :meth:`edgecache.siblings.purger.Spread.settled`."""
+        return self._member.settled(log)
+
+    def when_settled(self, told: Callable[[], None]) -> None:
+        """See :meth:`edgecache.siblings.purger.Spread.when_settled`."""
+        self._settling.append(told)
 
     # What happens
 
@@ -332,6 +341,9 @@ class Mesh:
         for sequence, told in waiting:
             if sequence <= changed.sequence and not told.called:
                 told.callback(None)
+        if changed.state in (PurgeState.EFFECTIVE, PurgeState.COMPLETE):
+            for settling in self._settling:
+                settling()
 
 
 def _failed(failure: Failure, what: str) -> None:

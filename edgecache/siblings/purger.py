@@ -27,7 +27,7 @@ from edgecache.store.control import Control
 from edgecache.words.config import PurgeSettings
 from edgecache.words.errors import EdgeError
 from edgecache.words.ports import Timers
-from edgecache.words.purging import STATES, Entry, PurgeState, Spreading
+from edgecache.words.purging import STATES, Entry, LogName, PurgeState, Spreading
 from edgecache.words.reasons import PurgeMode
 
 _log = Logger()
@@ -99,19 +99,28 @@ class Spread(Protocol):
             own; cancelling it only takes it back. That ``effective_by`` passes need not fire it.
         """
 
+    def settled(self, log: LogName) -> float:
+        """:return: the sequence up to which a log's entries are effective or complete by now; may be beyond its end."""
+
+    def when_settled(self, told: Callable[[], None]) -> None:
+        """Call ``told`` whenever :meth:`settled` may have risen for some log."""
+
 
 @define(eq=False)
 class LoneNode:
     """A node without siblings is its own quorum: what it has on disk and published is complete."""
 
     _id: str
+    _told: list[Callable[[], None]] = field(factory=list)
 
     def refuses(self) -> str | None:
         """:return: always ``None``: it is admitted at once."""
         return None
 
     def durable(self, entry: Entry) -> None:
-        """There is nobody to tell."""
+        """There are no siblings to tell."""
+        for told in self._told:
+            told()
 
     def state(self, entry: Entry) -> Spreading:
         """:return: complete."""
@@ -120,6 +129,14 @@ class LoneNode:
     def changed(self, purge_id: str) -> Deferred[None]:
         """:return: never fires."""
         return Deferred()
+
+    def settled(self, log: LogName) -> float:
+        """:return: all of it."""
+        return inf
+
+    def when_settled(self, told: Callable[[], None]) -> None:
+        """See :meth:`Spread.when_settled`."""
+        self._told.append(told)
 
 
 @frozen
@@ -168,6 +185,11 @@ class Purger:
     @_pace.default
     def _unused_pace(self) -> Pace:
         return Pace(self._settings.per_second)
+
+    @property
+    def spread(self) -> Spread:
+        """The port to the members."""
+        return self._spread
 
     async def accept(self, document: Any, by: str, told: Told = lambda answer, new: None) -> PurgeAnswer:
         """
@@ -252,7 +274,7 @@ class Purger:
             effective_by = answer.spreading.effective_by
             if effective_by is not None:
                 left = min(left, max(_LEAST_WAIT_SECONDS, effective_by - self._wall()))
-            await _either(self._spread.changed(answer.entry.purge_id), left, self._timers)
+            await either(self._spread.changed(answer.entry.purge_id), left, self._timers)
 
     def state(self, purge_id: str) -> PurgeAnswer | None:
         """
@@ -313,7 +335,7 @@ def _sheltered(work: Coroutine[Deferred[Any], Any, PurgeAnswer]) -> Deferred[Pur
     return answered
 
 
-async def _either(changed: Deferred[None], seconds: float, timers: Timers) -> None:
+async def either(changed: Deferred[None], seconds: float, timers: Timers) -> None:
     """Wait for ``changed``, or for so long."""
     woken: Deferred[None] = Deferred()
     over = False

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
-from edgecache.words.purging import Entry, PurgeState, Spreading
+from edgecache.words.purging import Entry, LogName, PurgeState, Spreading
 
 LEASE_SECONDS = 10.0
 
@@ -27,6 +27,8 @@ class HandFleet:
     told: list[Entry] = field(factory=list)
     hears: Callable[[Entry], object] = lambda entry: None
     joining: str | None = None
+    settled_to: dict[LogName, int] = field(factory=dict)
+    _settling: list[Callable[[], None]] = field(factory=list)
     _applied: dict[str, set[str]] = field(factory=dict)
     _durable_at: dict[str, float] = field(factory=dict)
     _waiting: dict[str, list[Deferred[None]]] = field(factory=dict)
@@ -63,6 +65,18 @@ class HandFleet:
         waiting, self._waiting[purge_id] = self._waiting.get(purge_id, []), []
         for each in waiting:
             each.callback(None)
+
+    def settled(self, log: LogName) -> float:
+        return self.settled_to.get(log, 0)
+
+    def when_settled(self, told: Callable[[], None]) -> None:
+        self._settling.append(told)
+
+    def settle(self, log: LogName, sequence: int) -> None:
+        """Up to here a log's purges are effective."""
+        self.settled_to[log] = sequence
+        for told in self._settling:
+            told()
 
     def waiting(self, purge_id: str) -> int:
         """:return: how many wait for it."""
