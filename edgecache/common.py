@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from edgecache.admin.parts import AdminParts, UpstreamCounts, UpstreamState, WorkerState
+from edgecache.admin.publicbypass import PublicBypass
 from edgecache.admin.publicpurges import PublicPurges
 from edgecache.admin.site import listen
 from edgecache.admin.tokens import ADMIN_FILE, Tokens
@@ -36,11 +37,13 @@ from edgecache.siblings.purger import LoneNode, Purger
 from edgecache.store.collecting import Collector
 from edgecache.store.control import Control
 from edgecache.store.environments import Environments
+from edgecache.store.folding import Downloads
 from edgecache.store.page import FREE, PageWriter
 from edgecache.store.threads import OneThread
 from edgecache.upstream.addresses import origins_of
 from edgecache.upstream.client import Client
 from edgecache.upstream.dialing import Dialer
+from edgecache.upstream.linkhosts import LINK_SLOTS, LinkHosts
 from edgecache.upstream.resolving import Resolver, thread_look_up
 from edgecache.upstream.roster import Roster
 from edgecache.upstream.watching import Watch
@@ -53,6 +56,7 @@ RUN = "run"
 """Below the data directory: what means nothing after this life of the node."""
 
 _RESOLVING_THREADS = 8
+_LINK_THREADS = 4
 _FIRST_NAMES_SECONDS = 3.0
 """Workers begin without addresses when names take longer than this."""
 
@@ -79,11 +83,17 @@ class Common:
     _watch: Watch
     _groups: GroupSharing
     _workers: Callable[[], list[WorkerState]]
+    _downloads: Downloads | None
     _pool: ThreadPool = field(factory=lambda: ThreadPool(0, _RESOLVING_THREADS, "resolver"))
+    # Names in pages that take long to look up must not keep those of the origins waiting.
+    _link_pool: ThreadPool = field(factory=lambda: ThreadPool(0, _LINK_THREADS, "link resolver"))
     _resolver: Resolver = field(init=False)
+    _links: LinkHosts = field(init=False)
     _ports: list[IListeningPort] = field(factory=list)
     _unready: str | None = "The node is starting."
     _public_purges: PublicPurges | None = None
+    _bypass: PublicBypass | None = None
+    _tell: Callable[..., None] = field(init=False)
 
     @classmethod
     def open(
@@ -116,8 +126,9 @@ class Common:
         most = math.inf if config.siblings is None else entry_octets(config.siblings)
         purger = Purger(control, Sites(config), config.purge, timers, time.time, spread=spread, entry_octets=most)
         groups = GroupSharing(control, purger, timers, Pace(config.purge.shared_groups_per_second))
+        roster = Roster(config.sites, config.upstream, content_origins(config))
         watch = Watch(
-            Roster(config.sites, config.upstream, content_origins(config)),
+            roster,
             Client(dialer, timers, config.upstream, siblings=None if fleet is None else fleet.trust),
             timers,
             time.time,
@@ -126,7 +137,9 @@ class Common:
             tell,
             lambda: random.uniform(-1.0, 1.0),
         )
-        threads = [committing, collecting]
+        counting = OneThread.named(reactor, "downloads")
+        downloads = Downloads.of(config, timers, counting) if config.counts_downloads else None
+        threads = [committing, collecting, counting]
         common = cls(
             config,
             environments,
@@ -141,10 +154,14 @@ class Common:
             watch,
             groups,
             workers,
+            downloads,
         )
 
-        def named(document: dict[str, Any]) -> None:
+        common._tell = tell
+
+        def named(_: dict[str, Any]) -> None:
             # In this order: a worker that hears of an address finds its own word in the page.
+            document = common._addresses()
             watch.follow(document)
             tell("addresses", **document)
 
@@ -155,7 +172,12 @@ class Common:
             config.upstream,
             thread_look_up(reactor, common._pool),
             named,
+            range(LINK_SLOTS.start),
         )
+        linked = Resolver(
+            (), timers, config.upstream, thread_look_up(reactor, common._link_pool), named, LINK_SLOTS
+        )
+        common._links = LinkHosts(frozenset(origin.name for origin in origins), linked, roster, timers)
         return common
 
     async def start(self, sockets: list[socket.socket], siblings: list[socket.socket]) -> None:
@@ -168,6 +190,7 @@ class Common:
         for thread in self._threads:
             thread.start()
         self._pool.start()
+        self._link_pool.start()
         if self._fleet is None:
             # A lone node's purges are all its own: whatever it published holds, also once it has siblings.
             await self.control.admit()
@@ -175,6 +198,8 @@ class Common:
         tokens = Tokens(self.control, os.path.join(self.config.node.data, ADMIN_FILE))
         await tokens.load()
         self.collector.start()
+        if self._downloads is not None:
+            self._downloads.start()
         if self._fleet is not None:
             await self._fleet.start(siblings)
         parts = AdminParts(
@@ -193,11 +218,14 @@ class Common:
             siblings=list if self._fleet is None else self._fleet.siblings,
             groups=lambda: {outcome.value: count for outcome, count in self._groups.counts.items()},
             ready=lambda: self._unready,
+            downloads=self._downloads,
         )
         self._groups.told = lambda answer, new: parts.audit.purged(
             answer, new, peer="", front="Cache-Group-Invalidation"
         )
         self._public_purges = PublicPurges.of(parts)
+        bypass = self._bypass = PublicBypass.of(parts)
+        tokens.changed = lambda: self._tell("bypass-tokens", digests=bypass.digests)
         self._ports += listen(parts, self._reactor, sockets)
         await self._first_names()
 
@@ -214,21 +242,29 @@ class Common:
             channel.on("behind", self._fleet.mesh.catch_up)
         if self._public_purges is not None:
             channel.on("purge", self._public_purges.purge)
-        channel.notify("addresses", **self._resolver.document)
+        if self._bypass is not None:
+            channel.on("bypass", self._bypass.ask)
+            channel.notify("bypass-tokens", digests=self._bypass.digests)
+        channel.on("link", lambda origin: self._links.announce(origin))
+        channel.notify("addresses", **self._addresses())
 
     async def stop(self) -> None:
         """After the last worker: nobody may need anything of this any more."""
         self._resolver.stop()
+        self._links.stop()
         self._watch.stop()
         for port in self._ports:
             await maybeDeferred(port.stopListening)
         if self._fleet is not None:
             await self._fleet.stop()
         await self.collector.stop()
+        if self._downloads is not None:
+            await self._downloads.stop()
         await self.control.close()
         for thread in self._threads:
             thread.stop()
         self._pool.stop()
+        self._link_pool.stop()
         self.environments.close()
         self.page.close()
 
@@ -241,6 +277,10 @@ class Common:
         """Of groups that an origin has named, also at the siblings. Answered once it is published here."""
         await self._groups.share([bytes.fromhex(selector) for selector in selectors])
 
+    def _addresses(self) -> dict[str, Any]:
+        """Of the origins, and of the hosts that pages link to."""
+        return {"origins": {**self._links.addresses, **self._resolver.document["origins"]}}
+
     async def _first_names(self) -> None:
         """Wait for the first addresses: what is asked meanwhile waits in the listening sockets."""
         waited: Deferred[None] = Deferred()
@@ -251,13 +291,15 @@ class Common:
 
         timer = self._timers.callLater(_FIRST_NAMES_SECONDS, enough)
         background(self._resolver.start().addCallback(enough), "resolve origins")
+        background(self._links.start(), "resolve hosts that pages link to")
         await waited
         timer.cancel()
 
     def _upstreams(self) -> list[UpstreamState]:
-        found = self._resolver.document["origins"]
+        found = self._addresses()["origins"]
         origins = [origin.name for site in self.config.sites for origin in origins_of(site)]
         origins += (origin.name for origin in content_origins(self.config))
+        origins += self._links.names
         return [
             self._upstream(origin, host, port, slot)
             for origin in dict.fromkeys(origins)

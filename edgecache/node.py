@@ -28,6 +28,7 @@ from edgecache.store.page import FREE, Page
 from edgecache.store.reading import StoreReader
 from edgecache.store.writing import StoreWriter
 from edgecache.upstream.addresses import Address
+from edgecache.wire.gate import Gate
 from edgecache.wire.purging import PublicPurging
 from edgecache.words.counters import Counter
 from edgecache.words.messages import Request
@@ -64,6 +65,7 @@ class Node:
     _timers: Timers
     _applied: Applied
     _behind: Callable[[str], None]
+    _gate: Gate
     _purging: PublicPurging | None = None
 
     def answer(self, request: Request, downstream: Downstream) -> None:
@@ -102,10 +104,14 @@ class Node:
     def _answer(self, request: Request, downstream: Downstream, owned: bool) -> None:
         asked = request.asked
         if asked is None:
-            asked = request.asked = ask(request, self._sites)
+            asked = request.asked = ask(request, self._sites, admitted=owned)
         if type(asked) is Refuse:
+            if asked.status == 401:
+                asked = self._gate.denied(request, asked, downstream.peer)
             if not (request.method == b"PURGE" and asked.status == 405 and self._purge(request, downstream, owned)):
                 self._refuse(request, asked, downstream)
+            return
+        if asked.gated and not self._let_in(asked, downstream):
             return
         if not asked.joinable:
             self._fills.join(asked, Forward(ForwardReason.METHOD, alone=True), asked.key_hash, downstream)
@@ -185,6 +191,31 @@ class Node:
             self._fills.refresh(asked, forward, record_hash)
         else:
             self._owners.refresh(owner, asked)
+
+    def _let_in(self, asked: Asked, downstream: Downstream) -> bool:
+        """:return: is it for the store to answer? Otherwise it is, or will be, answered."""
+        refuse = self._gate.waits(asked, downstream.peer) if asked.client else None
+        if refuse is not None:
+            self._refuse(asked.request, refuse, downstream)
+        elif asked.uncached is None:
+            return True
+        elif self._gate.knows(asked.uncached):
+            self._uncached(asked, downstream)
+        else:
+            background(self._ask_uncached(asked, downstream), "look at a token")
+        return False
+
+    async def _ask_uncached(self, asked: Asked, downstream: Downstream) -> None:
+        refuse = await self._gate.refused(asked, downstream.peer)
+        if refuse is None:
+            self._uncached(asked, downstream)
+        else:
+            self._refuse(asked.request, refuse, downstream)
+
+    def _uncached(self, asked: Asked, downstream: Downstream) -> None:
+        self._page.add(Counter.FORWARDED)
+        self._page.add(Counter.UNCACHED)
+        self._fills.past_store(asked, downstream)
 
     def _purge(self, request: Request, downstream: Downstream, owned: bool) -> bool:
         """:return: is it one that a token may allow? Then it will be answered."""

@@ -30,6 +30,7 @@ from edgecache.processes.channel import Channel
 from edgecache.processes.timers import LoopTimers, boot_clock
 from edgecache.rules import status_fields
 from edgecache.rules.decisions import Refuse
+from edgecache.rules.guesses import Guesses
 from edgecache.rules.purges import PurgeTable
 from edgecache.rules.selectors import Selector, rows_of
 from edgecache.rules.sharing import parted
@@ -41,14 +42,18 @@ from edgecache.siblings.server import Problems
 from edgecache.store.controlrows import ControlReader
 from edgecache.store.environments import Environments
 from edgecache.store.epochs import WINDOW, Epochs
+from edgecache.store.folding import DIRECTORY as DOWNLOADS
 from edgecache.store.page import Page
 from edgecache.store.reading import StoreReader
+from edgecache.store.threads import OneThread
 from edgecache.store.writing import StoreWriter
 from edgecache.upstream.addresses import AddressBook, Origin, origins_of, unix_address
 from edgecache.upstream.client import Client
 from edgecache.upstream.dialing import LoopDialer
 from edgecache.upstream.standing import Standing
 from edgecache.wire.access import AccessLog
+from edgecache.wire.downloads import DownloadEvents
+from edgecache.wire.gate import Gate
 from edgecache.wire.listener import Listener
 from edgecache.wire.listening import Server, start_server
 from edgecache.wire.purging import PublicPurging
@@ -105,6 +110,7 @@ class Worker:
     _keep: Keep
     _listeners: list[Listener]
     _access: AccessLog | None
+    _downloads: _Downloads | None
     _servers: list[Server] = field(factory=list)
 
     async def drain(self, seconds: float) -> None:
@@ -124,6 +130,32 @@ class Worker:
         await self._writer.close()
         if self._access is not None:
             self._access.close()
+        if self._downloads is not None:
+            await self._downloads.events.close()
+            self._downloads.thread.stop()
+
+
+@frozen(eq=False)
+class _Downloads:
+    events: DownloadEvents
+    thread: OneThread
+
+    @classmethod
+    def of(cls, parts: WorkerParts) -> _Downloads | None:
+        if not parts.config.counts_downloads:
+            return None
+        thread = OneThread.named(parts.reactor, "downloads")
+        thread.start()
+        events = DownloadEvents(
+            os.path.join(parts.data, DOWNLOADS),
+            parts.config.node.id,
+            parts.config.index.log_pages,
+            parts.page,
+            LoopTimers(parts.loop),
+            parts.loop.call_soon,
+            thread,
+        )
+        return cls(events, thread)
 
 
 async def start_worker(parts: WorkerParts) -> Worker:
@@ -204,6 +236,8 @@ async def start_worker(parts: WorkerParts) -> Worker:
         b"1.1 " + node_token(config.node.id),
         lambda refuse: status_fields.refusal(None, node_id, refuse),
     )
+    gate = Gate(parts.channel.call, page, timers, Guesses(config.limits.wrong_credentials_per_minute))
+    parts.channel.on("bypass-tokens", gate.tokens_are)
     node = Node(
         sites,
         reader,
@@ -219,9 +253,10 @@ async def start_worker(parts: WorkerParts) -> Worker:
         timers,
         applied,
         lambda sibling: parts.channel.notify("behind", sibling=sibling),
+        gate,
         purging,
     )
-    access = _access_log(parts)
+    access, downloads = _access_log(parts), _Downloads.of(parts)
 
     def refusal(status: int, detail: str) -> tuple[bytes, bytes]:
         page.add(Counter.REFUSED)
@@ -237,6 +272,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
             secure=config.tls is not None and not owned,
             trusted=owned,
             on_done=access.done if access is not None and not owned else None,
+            downloads=downloads.events if downloads is not None and not owned else None,
             wall=time.time,
             refusal=refusal,
         )
@@ -270,7 +306,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
     # Everything made so far lives as long as the worker: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    return Worker(writer, client, standing, keep, listeners, access, servers)
+    return Worker(writer, client, standing, keep, listeners, access, downloads, servers)
 
 
 def _follow_addresses(parts: WorkerParts) -> AddressBook:

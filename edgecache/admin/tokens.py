@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Callable
 
 from attrs import define, field
 from twisted.logger import Logger
@@ -50,11 +51,13 @@ class Tokens:
     The tokens of this node.
 
     :ivar path: of the admin token's file.
+    :ivar changed: called when a token was made or revoked.
     """
 
     _control: Control
     path: str
     _known: list[Token] = field(factory=list)
+    changed: Callable[[], None] = lambda: None
 
     @property
     def known(self) -> list[Token]:
@@ -100,11 +103,13 @@ class Tokens:
         """
         removed = await self._control.remove_token(name)
         self._known = [token for token in self._known if token.name != name]
+        self.changed()
         return removed
 
     async def _keep(self, token: Token) -> None:
         await self._control.put_token(token)
         self._known = [each for each in self._known if each.name != token.name] + [token]
+        self.changed()
 
     def _admin_token(self) -> str:
         try:

@@ -92,6 +92,15 @@ class Fills:
         elif not self._join_running(waiter):
             self._start(asked, forward, record_hash, record_hash, [waiter])
 
+    def past_store(self, asked: Asked, downstream: Downstream) -> None:
+        """
+        Answer ``downstream`` from the origin alone: not from the store, a running fill, a sibling, or what is kept of
+        a content that broke off. What comes is stored: nothing is newer. Nobody joins, for then it would not be the
+        origin's answer to each.
+        """
+        forward = Forward(ForwardReason.BYPASS, no_cache=True, at_origin=True, alone=asked.head)
+        self._start(asked, forward, asked.key_hash, None, [Waiter(asked, forward, asked.key_hash, downstream)])
+
     def refresh(self, asked: Asked, forward: Forward, record_hash: bytes) -> None:
         """Validate a stored response behind the client's back (RFC 5861 §3), unless that is happening already."""
         if self._joinable(asked, record_hash) is None:
