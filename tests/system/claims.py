@@ -113,8 +113,6 @@ class Readers:
     """
     Clients that ask all nodes for all pages, and hold each answer against what was promised before it was asked for.
 
-    What a client has seen at a node, no later request of any of them may go back before.
-
     :ivar checked: answers by node.
     :ivar lost: requests by node that got no answer.
     """
@@ -125,7 +123,6 @@ class Readers:
     checked: dict[str, int] = field(factory=lambda: defaultdict(int))
     lost: dict[str, int] = field(factory=lambda: defaultdict(int))
     over: threading.Event = field(factory=threading.Event)
-    _seen: dict[tuple[str, str], int] = field(factory=lambda: defaultdict(int))
     _lock: threading.Lock = field(factory=threading.Lock)
 
     def read(self, names: Iterable[str], *, mortal: bool = False) -> None:
@@ -154,14 +151,13 @@ class Readers:
 
         :return: the version that was served.
         """
-        least = max(self.promises.least(name, page), self._seen[name, page.target])
+        least = self.promises.least(name, page)
         answer = self.fleet.nodes[name].ask(page.target)
         if not answer.complete:
             raise ConnectionResetError(f"{name}: {answer}")
         version = version_of(page, answer)
         if version < least:
-            raise FalseClaim(f"{name} serves version {version} of {page.target} after {least} was due: {answer}")
+            raise FalseClaim(f"{name} serves version {version} of {page.target} after {least} was promised: {answer}")
         with self._lock:
-            self._seen[name, page.target] = max(version, self._seen[name, page.target])
             self.checked[name] += 1
         return version

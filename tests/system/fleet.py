@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -140,12 +140,13 @@ class Fleet:
         logs = self.status(node)["purges"]["logs"]
         return {f"{log['node']}/{log['incarnation']}": log["position"] for log in logs if log["position"]}
 
-    def wait_agreed(self) -> None:
-        """Until all have the same."""
+    def wait_agreed(self, names: Iterable[str] = ()) -> None:
+        """Until all, or these, have the same."""
+        among = [self.nodes[name] for name in names] or self.members
         found: list[dict[str, int]] = []
 
         def agree() -> bool:
-            found[:] = [self.positions(node) for node in self.members]
+            found[:] = [self.positions(node) for node in among]
             return all(each == found[0] for each in found)
 
         try:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from attrs import define
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.membership import Membership
@@ -42,53 +43,110 @@ DOCUMENTS: tuple[tuple[dict[str, Any], tuple[Page, ...]], ...] = (
 UNLIMITED = "[purge]\nper_second = 1000000.0\ntoken_per_second = 1000000.0"
 # Look-ups among siblings have tests of their own, too.
 SITE = 'fill = "origin"'
+# Over in a moment, and long enough for a busy machine to renew it in.
+LEASE_SECONDS = 2.0
+PULL_SECONDS = 0.25
+CALL_SECONDS = 0.75
+PACE = f"pull_seconds = {PULL_SECONDS}\ncall_seconds = {CALL_SECONDS}\nlease_seconds = {LEASE_SECONDS}"
 # A call that hangs, two rounds, and an answer.
-CAUGHT_UP_SECONDS = 1.0 + 2 * 0.5 + 0.5
+CAUGHT_UP_SECONDS = CALL_SECONDS + 2 * PULL_SECONDS + 0.5
+
+
+@define(eq=False)
+class Scene:
+    """
+    An origin with versions of :data:`PAGES`, and a fleet before it.
+
+    :ivar lease_seconds: of its nodes.
+    """
+
+    fleet: Fleet
+    versions: VersionedOrigin
+    lease_seconds: float
+    _directory: tempfile.TemporaryDirectory[str]
+
+    @classmethod
+    def open(
+        cls,
+        count: int = 3,
+        *,
+        siblings: str = PACE,
+        lease_seconds: float = LEASE_SECONDS,
+        origin: str = "127.0.0.1",
+        **options: Any,
+    ) -> Scene:
+        """
+        :param siblings: lines of ``[siblings]``; their lease is ``lease_seconds``.
+        :param options: of :class:`~tests.system.fleet.Fleet`.
+        :return: all of it runs, and every node has a lease.
+        """
+        directory = tempfile.TemporaryDirectory(prefix="edgecache-fleet-")
+        versions = VersionedOrigin({page.target: page for page in PAGES}, host=origin)
+        url = versions.origin.start().url
+        fleet = Fleet(Path(directory.name), count, url, site=SITE, more=UNLIMITED, siblings=siblings, **options)
+        scene = cls(fleet, versions, lease_seconds, directory)
+        try:
+            fleet.start()
+        except BaseException:
+            scene.close()
+            raise
+        return scene
+
+    def close(self) -> None:
+        """Nothing of it is left."""
+        self.fleet.end()
+        self.versions.origin.stop()
+        self._directory.cleanup()
 
 
 class FleetTestCase(SynchronousTestCase):
-    """A fleet before an origin with versions: one for all tests of a class. Each test finds it whole."""
+    """A fleet before an origin, which several tests share. Each test finds it whole."""
 
-    count = 3
-    # A lease that is over in a few seconds.
-    siblings = "pull_seconds = 0.5\ncall_seconds = 1.0\nlease_seconds = 3.0"
-    lease_seconds = 3.0
-    options: dict[str, Any] = {}
-    origin = "127.0.0.1"
-    fleet: Fleet
-    versions: VersionedOrigin
+    scene: Scene
 
     @classmethod
     def setUpClass(cls) -> None:
-        directory = tempfile.TemporaryDirectory(prefix="edgecache-fleet-")
-        cls.addClassCleanup(directory.cleanup)
-        cls.versions = VersionedOrigin({page.target: page for page in PAGES}, host=cls.origin)
-        url = cls.versions.origin.start().url
-        cls.addClassCleanup(cls.versions.origin.stop)
-        cls.fleet = Fleet(
-            Path(directory.name), cls.count, url, site=SITE, more=UNLIMITED, siblings=cls.siblings, **cls.options
-        )
-        cls.addClassCleanup(cls.fleet.end)
-        cls.fleet.start()
+        cls.scene = cls.opened()
+        cls.addClassCleanup(cls.scene.close)
+
+    @classmethod
+    def opened(cls) -> Scene:
+        """What the tests of this class play on."""
+        return Scene.open()
+
+    @property
+    def fleet(self) -> Fleet:
+        return self.scene.fleet
+
+    @property
+    def versions(self) -> VersionedOrigin:
+        return self.scene.versions
 
     def setUp(self) -> None:
         self.versions.origin.start()
-        for node in self.fleet.nodes.values():
-            try:
-                node.require_alive()
-            except NodeDied:
-                node.start()
-            self.fleet.wait_leased(node)
-        self.fleet.wait_agreed()
-        bound = Membership.of("n1", self.fleet.ids, lease_seconds=self.lease_seconds).bound_seconds
+        self.whole(self.fleet.ids)
+        bound = Membership.of("n1", self.fleet.ids, lease_seconds=self.scene.lease_seconds).bound_seconds
         self.promises = Promises(frozenset(self.fleet.ids), bound)
         self.readers = Readers(self.fleet, self.promises, PAGES)
         self.clients = Together()
         self.addCleanup(self.readers.over.set)
 
-    def fill(self) -> int:
-        """Every node has every page in the current version, and finds it."""
-        for name in self.fleet.ids:
+    def whole(self, names: Iterable[str]) -> None:
+        """These nodes run, have leases, and agree."""
+        nodes = [self.fleet.nodes[name] for name in names]
+        for node in nodes:
+            try:
+                node.require_alive()
+            except NodeDied:
+                node.launch()
+        for node in nodes:
+            node.wait_ready()
+            self.fleet.wait_leased(node)
+        self.fleet.wait_agreed(names)
+
+    def fill(self, names: Iterable[str] = ()) -> int:
+        """Every node, or these, have every page in the current version, and find it."""
+        for name in names or self.fleet.ids:
             for page in PAGES:
                 until(lambda node=self.fleet.nodes[name], page=page: node.ask(page.target).hit, f"{page} in {name}")
         return self.versions.version

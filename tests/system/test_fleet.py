@@ -1,7 +1,7 @@
 """
-Three real nodes with certificates: killed, and with one of them that is not what the others know of it.
+Three real nodes with certificates: killed, robbed of data, and with one that is not what the others know of it.
 
-``EDGECACHE_KILLS`` says how often a node is killed in a storm (default 2), ``EDGECACHE_SEED`` repeats a run's choices.
+``EDGECACHE_KILLS`` says how often a node is killed (default 1), ``EDGECACHE_SEED`` repeats a run's choices.
 """
 
 from __future__ import annotations
@@ -9,23 +9,43 @@ from __future__ import annotations
 import datetime
 import os
 import random
+import shutil
 import threading
+from collections.abc import Iterable
 
 from edgecache.siblings.certificates import make_ca, make_node
 from tests.system.clients import Together
-from tests.system.fleetcase import ONE, SEED, FleetTestCase
+from tests.system.fleetcase import LEASE_SECONDS, ONE, PAGES, SEED, FleetTestCase, Scene
 from tests.system.harness import Node
 from tests.system.processes import until
 
-KILLS = int(os.environ.get("EDGECACHE_KILLS", "2"))
+KILLS = int(os.environ.get("EDGECACHE_KILLS", "1"))
 
 
-class DeathTests(FleetTestCase):
+_scenes: list[Scene] = []
+
+
+def tearDownModule() -> None:
+    for scene in _scenes:
+        scene.close()
+
+
+class SharedFleetTestCase(FleetTestCase):
+    """One fleet for all classes here: to start its nodes takes as long as many a test."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        if not _scenes:
+            _scenes.append(Scene.open())
+        cls.scene = _scenes[0]
+
+
+class DeathTests(SharedFleetTestCase):
     """kill -9, of the node that has just answered and of one that purges are raining on."""
 
     def test_what_a_node_has_answered_reaches_everyone_though_it_was_killed_at_once(self) -> None:
         self.fill()
-        for number, by in enumerate(self.fleet.ids):
+        for number, by in enumerate(random.Random(SEED).choices(self.fleet.ids, k=KILLS)):
             others = [name for name in self.fleet.ids if name != by]
             # Its answer is here, so that a majority has it; who else has is what differs from run to run.
             found = self.purge(by, number, "durable")
@@ -80,21 +100,127 @@ class DeathTests(FleetTestCase):
         self.assertGreater(self.readers.lost[victim], 0, "it was never away")
 
 
-class OddMemberTests(FleetTestCase):
+class LossTests(SharedFleetTestCase):
+    """A lost control makes a new member of a node; lost content costs it fills."""
+
+    def incarnations(self, name: str, at: str) -> list[str]:
+        """Of a node's logs, as another knows them, those without entries too."""
+        logs = self.fleet.status(self.fleet.nodes[at])["purges"]["logs"]
+        return sorted(log["incarnation"] for log in logs if log["node"] == name)
+
+    def lose(self, name: str, *parts: str) -> None:
+        """It is killed, and parts of its data are gone."""
+        self.fleet.nodes[name].kill(random.Random(SEED))
+        for part in parts:
+            shutil.rmtree(self.fleet.nodes[name].data / part)
+        self.promises.restarted(name)
+
+    def joining(self, name: str, at: str) -> bool:
+        siblings = self.fleet.status(self.fleet.nodes[at])["siblings"]
+        return bool(next(each["joining"] for each in siblings if each["id"] == name))
+
+    def _in_a_storm(self, *parts: str) -> str:
+        """:return: the node that comes back without ``parts`` while purges go on at the others."""
+        self.fill()
+        victim, *others = random.Random(SEED).sample(self.fleet.ids, 3)
+        # Of its log something is to be known.
+        self.require(self.purge(victim, 0, "complete"), "complete")
+        self.clients.start(lambda: self.readers.read([victim], mortal=True))
+        storm, over = Together(), threading.Event()
+
+        def purger(by: str) -> None:
+            number = 1
+            while not over.is_set():
+                self.require(self.purge(by, number, "durable"), "durable")
+                number += 1
+
+        for name in others:
+            storm.start(purger, name)
+        try:
+            seen = self.readers.checked[victim]
+            self.while_all_is_well(lambda: self.readers.checked[victim] > seen + 20, "answers of the victim", storm)
+            self.lose(victim, *parts)
+            claims = self.promises.claims
+            self.while_all_is_well(lambda: self.promises.claims > claims + 5, "purges without the victim", storm)
+            node = self.fleet.nodes[victim]
+            node.launch()
+            node.wait_ready()
+            self.fleet.wait_leased(node)
+            # From now on it counts: what only its own answers can make complete becomes so, in the storm.
+            self.require(self.purge(victim, 1, "complete"), "complete")
+            seen = self.readers.checked[victim]
+            self.while_all_is_well(lambda: self.readers.checked[victim] > seen + 20, "answers of the victim", storm)
+        finally:
+            over.set()
+            storm.join()
+        self.end_readers()
+        self.fleet.wait_agreed()
+        for name in self.fleet.ids:
+            self.check_all(name)
+        self.assertGreater(self.readers.lost[victim], 0, "it was never away")
+        return victim
+
+    def test_a_node_without_its_control_comes_back_in_a_storm_and_is_a_member_by_another_name(self) -> None:
+        before = {name: self.incarnations(name, at="n1") for name in self.fleet.ids}
+        victim = self._in_a_storm("control")
+        for at in self.fleet.ids:
+            found = self.incarnations(victim, at=at)
+            self.assertEqual(set(before[victim]), set(found) & set(before[victim]), "its old purges are not forgotten")
+            self.assertEqual(len(before[victim]) + 1, len(found), at)
+
+    def test_a_node_without_its_content_comes_back_in_a_storm_and_its_log_goes_on(self) -> None:
+        before = {name: self.incarnations(name, at="n1") for name in self.fleet.ids}
+        victim = self._in_a_storm("small", "blobs")
+        self.assertEqual(before[victim], self.incarnations(victim, at="n2"))
+
+    def test_while_it_joins_a_node_takes_no_purge_counts_for_none_and_serves_nothing_that_it_has_not_validated(
+        self,
+    ) -> None:
+        self.fill()
+        self.lose("n3", "control")
+        # One that is to vouch for it is away, so that it stays joining.
+        self.fleet.nodes["n2"].kill()
+        third = self.fleet.nodes["n3"].start()
+        until(lambda: self.joining("n3", at="n1"), "n1 knows that n3 is joining")
+        refused = third.admin("POST", "/purge", {"all": True})
+        self.assertEqual(503, refused.status, refused)
+        self.assertIn("no quorum of its siblings", refused.content.decode())
+        found = self.purge("n1", 0, "durable", timeout=0.3)
+        self.assertEqual(("local", ["n2", "n3"]), (found["state"], found["pending"]))
+        for _ in range(2):
+            for page in PAGES:
+                self.assertFalse(third.ask(page.target).hit)
+                self.assertEqual(self.versions.version, self.readers.check("n3", page))
+        self.fleet.nodes["n2"].start()
+        self.promises.restarted("n2")
+        self.require(self.state("n1", found, "complete"), "complete")
+        self.fleet.wait_leased(third)
+        self.require(self.purge("n3", 0, "complete"), "complete")
+        self.fill()
+        self.assertTrue(third.ask(ONE.target).hit)
+        for name in self.fleet.ids:
+            self.check_all(name)
+
+
+class OddMemberTests(SharedFleetTestCase):
     """A third node that is not what the others know of it: they say so, and nothing of it counts."""
+
+    def whole(self, names: Iterable[str]) -> None:
+        """Without the third: each test starts it as it needs it."""
+        self.third = self.fleet.nodes["n3"]
+        self.third.kill()
+        super().whole(["n1", "n2"])
 
     def setUp(self) -> None:
         super().setUp()
-        self.third = self.fleet.nodes["n3"]
         self.file = self.fleet.configuration("n3")
         self.right = self.file.read_text()
         self.addCleanup(self.file.write_text, self.right)
         self.now = datetime.datetime.now(datetime.UTC)
-        self.fill()
+        self.fill(["n1", "n2"])
 
     def odd(self, text: str) -> None:
         """The third node, with this file."""
-        self.third.kill()
         self.file.write_text(text)
         self.third.start()
 
@@ -113,7 +239,7 @@ class OddMemberTests(FleetTestCase):
         """Neither what it purges nor its silence."""
         before = self.fleet.positions(self.fleet.nodes["n1"])
         until(lambda: self.fleet.status(self.third)["purges"]["fenced"], "the third is fenced")
-        found = self.purge("n3", 0, "durable", timeout=1.0)
+        found = self.purge("n3", 0, "durable", timeout=0.3)
         self.assertEqual(("local", ["n1", "n2"]), (found["state"], found["pending"]))
         for name in ("n1", "n2"):
             self.assertTrue(self.fleet.nodes[name].ask(ONE.target).hit, "what only the third purged is purged nowhere")
@@ -121,14 +247,6 @@ class OddMemberTests(FleetTestCase):
         found = self.purge("n1", 1, "durable")
         self.assertEqual(("durable", ["n3"]), (found["state"], found["pending"]))
         for name in ("n1", "n2"):
-            self.check_all(name)
-
-    def well_again(self) -> None:
-        self.odd(self.right)
-        self.fleet.wait_leased(self.third)
-        self.promises.restarted("n3")
-        self.fleet.wait_agreed()
-        for name in self.fleet.ids:
             self.check_all(name)
 
     def test_a_certificate_of_another_ca(self) -> None:
@@ -141,29 +259,31 @@ class OddMemberTests(FleetTestCase):
             self.says(name, "a connection from 127.0.0.1 was refused: ")
         self.says("n3", "certificate", of="n1")
         self.nothing_of_it_counts()
-        self.well_again()
 
     def test_a_certificate_for_another_host(self) -> None:
+        self.addCleanup(make_node, self.fleet.certificates, self.now, "n3", ["127.0.0.1"], force=True)
         make_node(self.fleet.certificates, self.now, "n3", ["edge-3.example"], force=True)
         self.odd(self.right)
         self.says("n1", "the certificate of node n3 is not for 127.0.0.1", of="n3")
         # It can ask, and so it has everything all the same.
         self.require(self.purge("n1", 1, "complete"), "complete")
         self.check_all("n3")
-        make_node(self.fleet.certificates, self.now, "n3", ["127.0.0.1"], force=True)
-        self.well_again()
 
-    def test_other_settings_of_the_fleet(self) -> None:
-        self.odd(self.right.replace("lease_seconds = 3.0", "lease_seconds = 4.0"))
+    def test_other_settings_of_the_fleet_until_they_are_the_same(self) -> None:
+        self.odd(self.right.replace(f"lease_seconds = {LEASE_SECONDS}", "lease_seconds = 4.0"))
         for name, other in (("n1", "n3"), ("n2", "n3"), ("n3", "n1"), ("n3", "n2")):
             self.says(name, "configured otherwise", of=other)
         self.nothing_of_it_counts()
-        self.well_again()
+        self.third.kill()
+        self.odd(self.right)
+        self.promises.restarted("n3")
+        super().whole(self.fleet.ids)
+        for name in self.fleet.ids:
+            self.check_all(name)
 
     def test_a_node_that_is_no_member(self) -> None:
         """It is where the third should be, knows all the others, and has a certificate of the fleet."""
         make_node(self.fleet.certificates, self.now, "n9", ["127.0.0.1"])
-        self.third.kill()
         root = self.file.parent.with_name("n9")
         root.mkdir()
         (root / "edgecache.toml").write_text(self.right.replace("n3.pem", "n9.pem").replace("n3.key", "n9.key"))

@@ -6,7 +6,7 @@ import time
 import unittest
 from collections.abc import Callable
 
-from tests.system.fleetcase import CAUGHT_UP_SECONDS, ONE, FleetTestCase
+from tests.system.fleetcase import CAUGHT_UP_SECONDS, LEASE_SECONDS, ONE, FleetTestCase, Scene
 from tests.system.namespaces import Network, unavailable
 from tests.system.versions import version_of
 
@@ -19,14 +19,18 @@ class PartitionTests(FleetTestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.network = network = Network(["n1", "n2", "n3"])
-        cls.addClassCleanup(network.end)
-        cls.origin = network.origin
-        cls.options = {
-            "host": network.sibling,
-            "of": lambda name: {"host": network.host(name), "prefix": network.prefix(name)},
-        }
+        cls.network = Network(["n1", "n2", "n3"])
+        cls.addClassCleanup(cls.network.end)
         super().setUpClass()
+
+    @classmethod
+    def opened(cls) -> Scene:
+        network = cls.network
+        return Scene.open(
+            origin=network.origin,
+            host=network.sibling,
+            of=lambda name: {"host": network.host(name), "prefix": network.prefix(name)},
+        )
 
     def setUp(self) -> None:
         self.network.heal()
@@ -153,7 +157,7 @@ class PartitionTests(FleetTestCase):
         self.fill()
         # Any lease of before the last cut is over then.
         for name in self.fleet.ids:
-            self.read_until(name, since + self.lease_seconds)
+            self.read_until(name, since + LEASE_SECONDS)
             self.assertTrue(self.fleet.nodes[name].ask(ONE.target).hit, name)
             self.assertFalse(self.fleet.status(self.fleet.nodes[name])["purges"]["fenced"], name)
         self.network.heal()
