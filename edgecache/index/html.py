@@ -23,6 +23,9 @@ from edgecache.rules.indexpaths import PageKind, is_file, normalised_name
 # microseconds of Python, so this also bounds what a hostile page costs.
 MOST_TAGS: Final = 5_000_000
 
+# Of an anchor; file names have at most 255.
+_LONGEST_TEXT: Final = 512
+
 _SERIAL = re.compile(r"\s*SERIAL\s+([0-9]{1,18})\s*")
 _DIGEST = re.compile(r"([a-z0-9_-]{1,32})=([0-9a-f]{1,256})")
 # Beside the files they belong to, in plain directories; no page lists them as files.
@@ -69,8 +72,9 @@ class _Page(HTMLParser):
             self._open = None
 
     def handle_data(self, data: str) -> None:
-        if self._open is not None:
-            self._open.text += data
+        # No further than names are long: what is appended to again and again is copied each time.
+        if self._open is not None and len(self._open.text) < _LONGEST_TEXT:
+            self._open.text += data[:_LONGEST_TEXT]
 
     def handle_comment(self, data: str) -> None:
         matched = _SERIAL.fullmatch(data)
@@ -86,7 +90,11 @@ def read_html(kind: PageKind, text: str) -> tuple[dict[str, Any], str | None]:
     if text.count("<") > MOST_TAGS:
         raise BadPage("more tags than any index has")
     page = _Page()
-    page.feed(text)
+    try:
+        page.feed(text)
+    except (AssertionError, ValueError):
+        # The parser's own words for declarations it does not know, and numbers of too many digits.
+        raise BadPage("markup that is none") from None
     # Never close(): it would take what is unfinished for text, at quadratic cost.
     if page.rawdata.startswith("<"):
         raise BadPage("breaks off within a tag")
