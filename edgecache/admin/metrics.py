@@ -50,6 +50,7 @@ _WORKER: dict[Counter, tuple[str, str]] = {
     Counter.SIBLING_LOOK_UPS: ("sibling_look_ups", "Look-ups that siblings sent here"),
     Counter.SIBLING_HITS: ("sibling_hits", "Siblings' look-ups answered from the store"),
     Counter.DOWNLOADS_LOST: ("downloads_lost", "Events of downloads that could not be written"),
+    Counter.WRONG_CONTENTS: ("wrong_contents", "Contents that were not what their digest names"),
     Counter.DENIED: ("denied", "Requests refused for want of a client's credentials"),
     Counter.UNCACHED: ("uncached", "Requests that a token let past the store"),
     Counter.UPLOADS: ("uploads", "Uploads that the origin took"),

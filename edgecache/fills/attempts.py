@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import Any, Protocol
 
-from attrs import define, field
-from twisted.internet.defer import Deferred, fail
+from attrs import define, evolve, field, frozen
+from twisted.internet.defer import Deferred
 
 from edgecache.fills.continuing import Continuing
 from edgecache.fills.homes import LookUp, SiblingsAsked
-from edgecache.fills.quest import ELSEWHERE, Outlet, Quest
+from edgecache.fills.quest import ELSEWHERE, Judge, Outlet, Quest
+from edgecache.processes.background import background
 from edgecache.rules.allowance import Allowance, Ticket
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward
+from edgecache.rules.digests import Digest
 from edgecache.rules.hedging import Latencies
 from edgecache.rules.resuming import Broken, Rest, on_answer, rest_of
 from edgecache.rules.routing import candidates
@@ -33,6 +36,52 @@ from edgecache.words.reasons import Outcome
 _ABOUT_A_RANGE = (206, 416)
 """Statuses that answer nobody who did not ask for a range."""
 
+_LINKED = 64
+"""Hosts that pages link to whose latencies are remembered; the oldest are forgotten."""
+
+
+@frozen(eq=False)
+class Way:
+    """
+    Whom to ask for something of a site, and what for.
+
+    :ivar family: whose latencies are alike.
+    :ivar target: below each origin's prefix; ``None``: what the request says.
+    :ivar judge: see :class:`~edgecache.fills.quest.Quest`.
+    """
+
+    origins: tuple[Origin, ...]
+    policy: Policy
+    family: int | str
+    target: bytes | None = None
+    judge: Judge | None = None
+
+
+class Seeking(Protocol):
+    """
+    What is asked for is somewhere else than its path says (:mod:`edgecache.fills.artifacts`).
+
+    :ivar digest: what it must hash to, as far as that is known by now.
+    :ivar found: where it is, once that is known.
+    """
+
+    digest: Digest | None
+    found: Way | None
+
+    async def way(self, until: float) -> Way | Response:
+        """
+        :param until: monotonic seconds.
+        :return: where it is; or an answer of our own, where there is nobody to ask.
+        :raises UpstreamFailed: that cannot be found out, or must not be asked.
+        """
+
+    def taken(self, response: Response) -> Response:
+        """
+        :param response: of one of the way's origins.
+        :return: what it means: the same, or an answer of our own.
+        :raises UpstreamFailed: it is of no use.
+        """
+
 
 @define(eq=False)
 class Attempts:
@@ -45,7 +94,7 @@ class Attempts:
     _book: AddressBook
     _outlet: Outlet
     _allowance: Allowance
-    _latencies: dict[int, Latencies] = field(factory=dict)
+    _latencies: dict[int | str, Latencies] = field(factory=dict)
     _origins: dict[int, tuple[Origin, ...]] = field(factory=dict)
     _turn: int = 0
     _siblings: SiblingsAsked | None = None
@@ -85,6 +134,9 @@ class Attempts:
         broken: Broken | None = None,
         look_up: LookUp | None = None,
         seconds: float | None = None,
+        seeking: Seeking | None = None,
+        *,
+        resumable: bool = True,
     ) -> Continuing:
         """
         :param avoid: asked only when all others have failed.
@@ -92,6 +144,8 @@ class Attempts:
             :attr:`~edgecache.fills.continuing.Continuing.begun` tells whether it comes, or another response.
         :param look_up: siblings may be asked as well: the home before the origin, others when that gives nothing.
         :param seconds: to the head, instead of ``first_byte_seconds`` if that is more.
+        :param seeking: where it is has to be found out first, unless a sibling has it.
+        :param resumable: its content may be put together from several responses.
         :return: the first usable response, or an origin's own 502, 503 or 504; if its content breaks off, the rest
             comes from another address wherever that is possible.
         :raises UpstreamFailed: of the last address tried.
@@ -103,12 +157,12 @@ class Attempts:
         until = self._outlet.timers.seconds() + (within if seconds is None else min(within, seconds))
         ticket = self._allowance.ticket()
         try:
-            response = await self._head(site, asking, interim, avoid, ticket, look_up, until)
+            response = await self._head(site, asking, interim, avoid, ticket, look_up, until, seeking)
         except BaseException:
             ticket.close()
             raise
         if broken is None:
-            return self._continuing(site, outbound, response, ticket)
+            return self._continuing(site, outbound, response, ticket, seeking, resumable=resumable)
         by_close = response.delimited_by_close
         fitting = on_answer(broken.known, broken.received, response.head, response.length, delimited_by_close=by_close)
         if not isinstance(fitting, Rest) and response.head.status in _ABOUT_A_RANGE:
@@ -118,8 +172,8 @@ class Attempts:
                 self._outlet.counts.add(Counter.UPSTREAM_FAILURES)
                 self._outlet.standing.failed(response.address, Outcome.WRONG_RANGE, outbound.probe_target)
                 avoid |= {response.address}
-            return await self.ask(site, outbound, interim, avoid)
-        continuing = self._continuing(site, outbound, response, ticket)
+            return await self.ask(site, outbound, interim, avoid, seeking=seeking)
+        continuing = self._continuing(site, outbound, response, ticket, seeking)
         if isinstance(fitting, Rest):
             continuing.go_on_from(broken, fitting)
         return continuing
@@ -133,17 +187,18 @@ class Attempts:
         ticket: Ticket,
         look_up: LookUp | None,
         until: float,
+        seeking: Seeking | None,
     ) -> Response:
         """The home, the origin, what others have stored: the first that has something good."""
         siblings = self._siblings
         if siblings is None or look_up is None:
-            return await self._from_origin(site, outbound, interim, avoid, ticket, until)
+            return await self._from_origin(site, outbound, interim, avoid, ticket, until, seeking)
         if look_up.home:
             response = await siblings.home(look_up, interim, until, avoid)
             if response is not None:
                 return response
         try:
-            response = await self._from_origin(site, outbound, interim, avoid, ticket, until)
+            response = await self._from_origin(site, outbound, interim, avoid, ticket, until, seeking)
         except UpstreamFailed:
             copy = await siblings.copy(look_up, avoid)
             if copy is None:
@@ -165,34 +220,50 @@ class Attempts:
         avoid: frozenset[Address],
         ticket: Ticket,
         until: float,
+        seeking: Seeking | None,
     ) -> Response:
-        addresses = self._candidates(site)
+        way = self._way_of(site) if seeking is None else await seeking.way(until)
+        if not isinstance(way, Way):
+            return way
+        addresses = self._candidates(way)
         if avoid:
             addresses.sort(key=avoid.__contains__)
         if not addresses:
-            raise ResolveFailed(self._names(site), 0.0, "no address of it is known")
+            raise ResolveFailed(_names(way), 0.0, "no address of it is known")
         within = max(0.0, until - self._outlet.timers.seconds())
-        return await self._quest(site, outbound, interim, addresses, ticket, within).start()
+        response = await self._quest(way, outbound, interim, addresses, ticket, within).start()
+        return response if seeking is None else seeking.taken(response)
 
-    def continued(self, site: Site, outbound: Outbound, response: Response) -> Response:
+    def continued(self, site: Site, outbound: Outbound, response: Response, seeking: Seeking | None = None) -> Response:
         """
         :param response: to ``outbound``, by somebody else than the site's origins: the owner of its key.
         :return: the same, but if its content breaks off, an origin is asked for the rest.
         """
-        return self._continuing(site, outbound, response, self._allowance.ticket())
+        return self._continuing(site, outbound, response, self._allowance.ticket(), seeking)
 
-    def _continuing(self, site: Site, outbound: Outbound, response: Response, ticket: Ticket) -> Continuing:
+    def _continuing(
+        self,
+        site: Site,
+        outbound: Outbound,
+        response: Response,
+        ticket: Ticket,
+        seeking: Seeking | None,
+        *,
+        resumable: bool = True,
+    ) -> Continuing:
         outlet = self._outlet
         return Continuing(
             response,
             outbound,
-            partial(self._rest, site, ticket),
+            partial(self._rest, site, seeking, ticket),
             outlet.standing,
             outlet.timers,
             outlet.settings,
             outlet.counts,
-            partial(self._others, site),
+            partial(self._others, site, seeking),
             ticket.close,
+            None if seeking is None else seeking.digest,
+            resumable=resumable,
         )
 
     def failing(self, site: Site) -> bool:
@@ -200,56 +271,93 @@ class Attempts:
         addresses = [address for origin in self._origins_of(site) for address in self._book.of(origin)]
         return bool(addresses) and all(map(self._outlet.standing.failing, addresses))
 
-    def _rest(self, site: Site, ticket: Ticket, outbound: Outbound, tried: frozenset[Address]) -> Deferred[Response]:
+    def _rest(
+        self, site: Site, seeking: Seeking | None, ticket: Ticket, outbound: Outbound, tried: frozenset[Address]
+    ) -> Deferred[Response]:
         """Ask for the rest of a content, at an address that was not asked for one before."""
-        left = [address for address in self._candidates(site) if address not in tried]
-        if not left:
-            return fail(ResolveFailed(self._names(site), 0.0, "every address was asked for the rest"))
         # A client sits there with half a content: it should hear of the end in good time, if this is the end.
-        quest = self._quest(site, outbound, None, left, ticket, self._outlet.settings.head_seconds)
+        within = self._outlet.settings.head_seconds
+        running: Deferred[Any] | None = None
 
         def give_up(_: object) -> None:
             ticket.stay()
-            quest.result.cancel()
-
-        def proceed() -> None:
-            _ = quest.start().chainDeferred(admitted)
+            if running is not None:
+                running.cancel()
 
         admitted: Deferred[Response] = Deferred(give_up)
-        ticket.move(proceed)
+
+        def ask(way: Way) -> None:
+            nonlocal running
+            left = [address for address in self._candidates(way) if address not in tried]
+            if not left:
+                admitted.errback(ResolveFailed(_names(way), 0.0, "every address was asked for the rest"))
+                return
+            quest = self._quest(way, outbound, None, left, ticket, within)
+            running = quest.result
+
+            def proceed() -> None:
+                _ = quest.start().chainDeferred(admitted)
+
+            ticket.move(proceed)
+
+        if seeking is None:
+            ask(self._way_of(site))
+            return admitted
+        known = Deferred.fromCoroutine(seeking.way(self._outlet.timers.seconds() + within))
+        running = known
+
+        def found(way: Way | Response) -> None:
+            if isinstance(way, Way):
+                ask(way)
+            else:
+                way.cancel()
+                admitted.errback(ResolveFailed(site.settings.name, 0.0, "nobody has it any more"))
+
+        background(known.addCallbacks(found, admitted.errback), "find out who has the rest of a file")
         return admitted
 
     def _quest(
         self,
-        site: Site,
+        way: Way,
         outbound: Outbound,
         interim: Callable[[Head], None] | None,
         addresses: list[Address],
         ticket: Ticket,
-        within: float | None = None,
+        within: float,
     ) -> Quest:
-        latencies = self._latencies.get(site.id)
+        latencies = self._latencies.get(way.family)
         if latencies is None:
-            latencies = self._latencies[site.id] = Latencies(self._outlet.settings.hedge_window_seconds)
+            linked = [family for family in self._latencies if isinstance(family, str)]
+            if len(linked) >= _LINKED:
+                del self._latencies[linked[0]]
+            latencies = self._latencies[way.family] = Latencies(self._outlet.settings.hedge_window_seconds)
         better: frozenset[Address] = frozenset()
-        if site.settings.policy is Policy.FALLBACK:
-            better = frozenset(self._book.of(self._origins_of(site)[0]))
-        return Quest(self._outlet, outbound, interim, deque(addresses), ticket, latencies, better, within)
+        if way.policy is Policy.FALLBACK:
+            better = frozenset(self._book.of(way.origins[0]))
+        if way.target is not None:
+            outbound = evolve(outbound, target=way.target, authority=None)
+        addressed = deque(addresses)
+        return Quest(self._outlet, outbound, interim, addressed, ticket, latencies, better, within, way.judge)
 
-    def _candidates(self, site: Site) -> list[Address]:
+    def _candidates(self, way: Way) -> list[Address]:
         self._turn += 1
         standing = self._outlet.standing
-        known = [self._book.of(origin) for origin in self._origins_of(site)]
-        return candidates(known, site.settings.policy, self._turn, standing.share, standing.ejected)
+        known = [self._book.of(origin) for origin in way.origins]
+        return candidates(known, way.policy, self._turn, standing.share, standing.ejected)
 
-    def _others(self, site: Site, address: Address) -> bool:
-        """Is another address of the site as good as new?"""
+    def _others(self, site: Site, seeking: Seeking | None, address: Address) -> bool:
+        """Is another address of the site, or of where it is, as good as new?"""
         share = self._outlet.standing.share
+        way = None if seeking is None else seeking.found
+        origins = self._origins_of(site) if way is None else way.origins
         return any(
             other != address and share(other) >= 1.0
-            for origin in self._origins_of(site)
+            for origin in origins
             for other in self._book.of(origin)
         )
+
+    def _way_of(self, site: Site) -> Way:
+        return Way(self._origins_of(site), site.settings.policy, site.id)
 
     def _origins_of(self, site: Site) -> tuple[Origin, ...]:
         origins = self._origins.get(site.id)
@@ -261,5 +369,6 @@ class Attempts:
         for quest in list(self._outlet.quests):
             quest.ejected(slot)
 
-    def _names(self, site: Site) -> str:
-        return ", ".join(origin.name for origin in self._origins_of(site))
+
+def _names(way: Way) -> str:
+    return ", ".join(origin.name for origin in way.origins)

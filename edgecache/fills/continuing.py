@@ -93,12 +93,15 @@ class Continuing(Delivery):
         others_healthy: Callable[[Address], bool],
         over: Callable[[], None],
         digest: Digest | None = None,
+        *,
+        resumable: bool = True,
     ) -> None:
         """
         :param outbound: what ``response`` answers.
         :param others_healthy: is another address than that one in service, so that a slow one need not be put up with?
         :param over: called once, when nothing more goes on upstream.
         :param digest: of the whole content, where it is known otherwise than by its Repr-Digest.
+        :param resumable: another address may give the rest. Not after parts of several did not fit together.
         """
         self.address = response.address
         self.head = response.head
@@ -119,12 +122,16 @@ class Continuing(Delivery):
         self._over: Callable[[], None] | None = over
         self._check: Check | None = None if self.digest is None else self.digest.check()
         self._complete = None if response.empty else response.length
-        self._known = known_of(
-            outbound,
-            response.head,
-            response.length,
-            delimited_by_close=response.delimited_by_close,
-            digest=self.digest,
+        self._known = (
+            known_of(
+                outbound,
+                response.head,
+                response.length,
+                delimited_by_close=response.delimited_by_close,
+                digest=self.digest,
+            )
+            if resumable
+            else None
         )
         self._tail = b""
         # What came of it is wrong, or another address says so: no next try should go on with it.
@@ -242,11 +249,16 @@ class Continuing(Delivery):
             # Which of several sent what is wrong, nobody can tell.
             mixed = len(self._sources) > 1 or self.begun > 0
             self._doubtful = True
-            wrong = WrongDigest(
-                response.address.name,
-                self._since(response),
-                f"not what its {self._check.digest.algorithm} names",
-                mixed,
+            wanted, came = self._check.digest, self._check.came
+            detail = f"{wanted.algorithm} {wanted.value.hex()} was expected, {came} came"
+            wrong = WrongDigest(response.address.name, self._since(response), detail, mixed)
+            self._counts.add(Counter.WRONG_CONTENTS)
+            _log.error(
+                "{target}: wrong content of {octets} octets from {sources}: {detail}",
+                target=self._outbound.target.decode("latin-1"),
+                octets=self.received,
+                sources=", ".join(sorted(address.name for address in self._sources)) or response.address.name,
+                detail=detail,
             )
             self._fail_with(wrong, response, blamed=not mixed)
             return

@@ -89,6 +89,18 @@ class Outlet:
     quests: set[Quest] = field(factory=set)
 
 
+class Lesser(enum.Enum):
+    """A verdict: another address may know better, and this one is not to blame."""
+
+    LESSER = "lesser"
+
+
+LESSER = Lesser.LESSER
+
+Judge = Callable[[Response], UpstreamFailed | Lesser | None]
+"""What is wrong with an answer: a failure of that address, to be left; or only that others may have a better one."""
+
+
 @define(eq=False)
 class Quest:
     """
@@ -96,6 +108,7 @@ class Quest:
 
     :ivar better: those that others may not be asked beside, only after (a fallback is no equal); none: all are equals.
     :ivar within: seconds for all of it; ``None``: ``first_byte_seconds``. With content there is no limit.
+    :ivar judge: what is wrong with an answer, for whatever reason there is to know it; ``None``: nothing.
     :ivar result: fires with the response, or with the origin's own 502, 503 or 504 if nothing better was to be had;
         fails with the last :class:`~edgecache.words.errors.UpstreamFailed`, or with what the content of the request
         failed with. Cancelling ends it.
@@ -109,6 +122,7 @@ class Quest:
     _latencies: Latencies
     _better: frozenset[Address] = frozenset()
     _within: float | None = None
+    _judge: Judge | None = None
     _until: float = field(init=False)
     result: Deferred[Response] = field(init=False)
     _attempts: list[Attempt] = field(factory=list)
@@ -254,12 +268,26 @@ class Quest:
             outlet.standing.failed(attempt.address, Outcome.ERROR_STATUS, outbound.probe_target)
             if outbound.idempotent and (self._hopeful or self._left):
                 outlet.counts.add(Counter.UPSTREAM_FAILURES)
-                spare, self._spare = self._spare, response
-                if spare is not None:
-                    spare.cancel()
-                self._move()
+                self._put_aside(response)
                 return
-        self._win(response)
+        verdict = None if self._judge is None else self._judge(response)
+        if isinstance(verdict, UpstreamFailed):
+            response.cancel()
+            outlet.counts.add(Counter.UPSTREAM_FAILURES)
+            outlet.standing.failed(attempt.address, verdict.outcome, outbound.probe_target)
+            self._failure = verdict
+            self._move()
+        elif verdict is LESSER and (self._hopeful or self._left):
+            self._put_aside(response)
+        else:
+            self._win(response)
+
+    def _put_aside(self, response: Response) -> None:
+        """Another address may have something better; it is the answer if none has."""
+        spare, self._spare = self._spare, response
+        if spare is not None:
+            spare.cancel()
+        self._move()
 
     def _failed(self, failure: Failure, attempt: Attempt) -> None:
         if attempt not in self._attempts:

@@ -68,6 +68,8 @@ class Counter(enum.IntEnum):
     """Fetched past the store with a token."""
     UPLOADS = 34
     """Uploads that the origin took."""
+    WRONG_CONTENTS = 40
+    """Contents that were not what their digest names: neither stored, nor ever complete at a client."""
 
 
 SLOTS = 64

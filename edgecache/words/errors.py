@@ -144,7 +144,7 @@ class WrongRange(BadResponse):
 @define(eq=False)
 class WrongDigest(BadResponse):
     """
-    The content is complete, and not what its digest names.
+    The content is complete, and not what its digest names; or it is announced with a length that cannot be right.
 
     :ivar resumed: it came from several addresses, so that nobody is to blame.
     """
@@ -189,13 +189,6 @@ class FileNotThere(UpstreamFailed):
 
     detail: str = ""
     proxy_error = "destination_unavailable"
-
-
-@define(eq=False)
-class WrongLength(BadResponse):
-    """The file is announced with another length than its page says: it is another file."""
-
-    outcome = Outcome.WRONG_DIGEST
 
 
 @define(eq=False)
