@@ -13,6 +13,8 @@ import shutil
 import threading
 from collections.abc import Iterable
 
+import lmdb
+
 from edgecache.siblings.certificates import make_ca, make_node
 from tests.system.clients import Together
 from tests.system.fleetcase import LEASE_SECONDS, ONE, PAGES, SEED, FleetTestCase, Scene
@@ -172,6 +174,36 @@ class LossTests(SharedFleetTestCase):
         before = {name: self.incarnations(name, at="n1") for name in self.fleet.ids}
         victim = self._in_a_storm("small", "blobs")
         self.assertEqual(before[victim], self.incarnations(victim, at="n2"))
+
+    def test_a_node_whose_data_are_those_of_yesterday_says_so_takes_no_purge_and_is_no_member(self) -> None:
+        """A machine that was set back to a snapshot: entries of its log are out there that it would number again."""
+        self.fill()
+        third, kept = self.fleet.nodes["n3"], self.fleet.nodes["n3"].root / "kept"
+        for part in ("control", "small", "blobs"):
+            (kept / part).mkdir(parents=True)
+            with lmdb.open(str(third.data / part), readonly=True) as environment:
+                environment.copy(str(kept / part))
+        self.require(self.purge("n3", 0, "complete"), "complete")
+        self.lose("n3", "control", "small", "blobs")
+        shutil.copytree(kept, third.data, dirs_exist_ok=True)
+        third.start()
+        until(lambda: "is an older copy, and must be moved aside" in third.log, "it says so")
+        for _ in range(2):
+            for page in PAGES:
+                self.readers.check("n3", page)
+                self.assertFalse(third.ask(page.target).hit)
+        refused = third.admin("POST", "/purge", {"all": True})
+        self.assertEqual(503, refused.status, refused)
+        self.assertIn("moved aside", refused.content.decode())
+        found = self.purge("n1", 1, "durable")
+        self.assertEqual(("durable", ["n3"]), (found["state"], found["pending"]))
+        self.lose("n3", "control")
+        third.start()
+        self.fleet.wait_leased(third)
+        self.require(self.state("n1", found, "complete"), "complete")
+        self.require(self.purge("n3", 2, "complete"), "complete")
+        for name in self.fleet.ids:
+            self.check_all(name)
 
     def test_while_it_joins_a_node_takes_no_purge_counts_for_none_and_serves_nothing_that_it_has_not_validated(
         self,

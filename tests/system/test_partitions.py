@@ -10,6 +10,9 @@ from tests.system.fleetcase import CAUGHT_UP_SECONDS, LEASE_SECONDS, ONE, FleetT
 from tests.system.namespaces import Network, unavailable
 from tests.system.versions import version_of
 
+STORM = 30
+"""Purges at each of two nodes while the third is cut off."""
+
 
 @unittest.skipIf(reason := unavailable(), reason)
 class PartitionTests(FleetTestCase):
@@ -82,10 +85,13 @@ class PartitionTests(FleetTestCase):
         for name in ("n1", "n2"):
             found = self.state(name, found, "complete", timeout=0.2)
             self.assertEqual(("effective", ["n3"]), (found["state"], found["pending"]), name)
-        later = self.purge("n2", 0, "durable")
-        self.assertEqual(("durable", ["n3"]), (later["state"], later["pending"]))
+        # Nobody waits for it, however many calls to it hang.
+        for name in ("n1", "n2"):
+            self.clients.start(self._storm, name)
+        self.clients.join()
         # It is fenced already: before anybody can promise it.
         self.assertEqual(self.versions.version, self.readers.check("n3", ONE))
+        later = self.purge("n2", STORM, "durable")
 
         self.network.heal()
         # A call that was on its way may fail first; then come two rounds.
@@ -95,6 +101,11 @@ class PartitionTests(FleetTestCase):
         self.fleet.wait_agreed()
         for name in self.fleet.ids:
             self.check_all(name)
+
+    def _storm(self, by: str) -> None:
+        for number in range(1, STORM):
+            found = self.purge(by, number, "durable")
+            self.assertEqual(("durable", ["n3"]), (found["state"], found["pending"]))
 
     def test_a_node_that_is_cut_off_is_named_and_serves_nothing_old_from_effective_by_on(self) -> None:
         self._named_and_nothing_old(self.cut_off)
