@@ -54,18 +54,20 @@ class Representation:
 
 SOURCE = Representation(Media.SOURCE, Coding.IDENTITY)
 
-_OFFERED = {
-    Media.JSON.value: Media.JSON,
-    b"application/vnd.pypi.simple.latest+json": Media.JSON,
-    Media.HTML.value: Media.HTML,
-    b"application/vnd.pypi.simple.latest+html": Media.HTML,
-    Media.TEXT.value: Media.TEXT,
+_ALIASES = {
+    b"application/vnd.pypi.simple.latest+json": Media.JSON.value,
+    b"application/vnd.pypi.simple.latest+html": Media.HTML.value,
 }
-# What a client that takes anything gets: browsers and old installers know nothing else (PEP 691).
-_RANGES = {b"*/*": Media.TEXT, b"text/*": Media.TEXT, b"application/*": Media.JSON}
-_CODINGS = {b"gzip": Coding.GZIP, b"x-gzip": Coding.GZIP, b"zstd": Coding.ZSTD}
+# With the ranges that mean each, most specific first. A client that takes anything gets text/html: browsers and old
+# installers know nothing else (PEP 691).
+_OFFERED = (
+    (Media.JSON, (b"application/*",)),
+    (Media.HTML, (b"application/*",)),
+    (Media.TEXT, (b"text/*", b"*/*")),
+)
+_CODINGS = {b"gzip": Coding.GZIP, b"x-gzip": Coding.GZIP, b"zstd": Coding.ZSTD, b"identity": Coding.IDENTITY}
 # Of equal weight, the smaller and cheaper to unpack comes first.
-_PREFERENCE = (Coding.ZSTD, Coding.GZIP)
+_PREFERENCE = {Coding.ZSTD: 2, Coding.GZIP: 1, Coding.IDENTITY: 0}
 
 
 def representation_of(kind: PageKind, fields: Fields, base: bytes) -> Representation:
@@ -83,26 +85,25 @@ def representation_of(kind: PageKind, fields: Fields, base: bytes) -> Representa
 
 def media_of(accept: bytes) -> Media:
     """:return: the best offered media type of an Accept field (RFC 9110 §12.5.1); text/html where it names none."""
-    best: tuple[float, int] | None = None
-    found = Media.TEXT
+    weights: dict[bytes, float] = {}
     for kind, weight in ranked(accept):
-        media = _OFFERED.get(kind)
-        specific = 1 if media is not None else 0
-        media = media or _RANGES.get(kind)
-        if media is None or weight <= 0.0:
-            continue
-        # Named outright beats a range of the same weight; JSON is first among equals, by order of names.
-        rank = (weight, specific)
-        if best is None or rank > best:
-            best, found = rank, media
+        weights.setdefault(_ALIASES.get(kind, kind), weight)
+    best, found = (0.0, 0), Media.TEXT
+    for media, ranges in _OFFERED:
+        for specific, kind in ((2, media.value), *((1, one) for one in ranges)):
+            if kind in weights:
+                # Of equal weight, one that is named; of those, the first, which says most.
+                if weights[kind] > 0.0 and (weights[kind], specific) > best:
+                    best, found = (weights[kind], specific), media
+                break
     return found
 
 
 def coding_of(fields: Fields) -> Coding:
     """:return: a coding that the request names as acceptable (not by ``*``); identity without any."""
-    weights: dict[Coding, float] = {}
+    best, found = (0.0, 0), Coding.IDENTITY
     for name, weight in ranked(b",".join(field_values(fields, b"accept-encoding"))):
         coding = _CODINGS.get(name)
-        if coding is not None and weight > 0.0:
-            weights[coding] = max(weight, weights.get(coding, 0.0))
-    return max(_PREFERENCE, key=lambda one: weights[one]) if len(weights) > 1 else next(iter(weights), Coding.IDENTITY)
+        if coding is not None and weight > 0.0 and (weight, _PREFERENCE[coding]) > best:
+            best, found = (weight, _PREFERENCE[coding]), coding
+    return found
