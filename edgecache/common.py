@@ -25,6 +25,7 @@ from edgecache.admin.publicbypass import PublicBypass
 from edgecache.admin.publicpurges import PublicPurges
 from edgecache.admin.site import listen
 from edgecache.admin.tokens import ADMIN_FILE, Tokens
+from edgecache.admin.uploads import Uploads
 from edgecache.fleet import Fleet, content_origins, entry_octets
 from edgecache.processes.background import background
 from edgecache.processes.channel import Channel, Payload
@@ -93,6 +94,7 @@ class Common:
     _unready: str | None = "The node is starting."
     _public_purges: PublicPurges | None = None
     _bypass: PublicBypass | None = None
+    _uploads: Uploads | None = None
     _tell: Callable[..., None] = field(init=False)
 
     @classmethod
@@ -225,6 +227,7 @@ class Common:
         )
         self._public_purges = PublicPurges.of(parts)
         bypass = self._bypass = PublicBypass.of(parts)
+        self._uploads = Uploads(parts)
         tokens.changed = lambda: self._tell("bypass-tokens", digests=bypass.digests)
         self._ports += listen(parts, self._reactor, sockets)
         await self._first_names()
@@ -244,6 +247,9 @@ class Common:
             channel.on("purge", self._public_purges.purge)
         if self._bypass is not None:
             channel.on("bypass", self._bypass.ask)
+        if self._uploads is not None:
+            channel.on("uploaded", self._uploads.uploaded)
+        if self._bypass is not None:
             channel.notify("bypass-tokens", digests=self._bypass.digests)
         channel.on("link", lambda origin: self._links.announce(origin))
         channel.notify("addresses", **self._addresses())

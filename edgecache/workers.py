@@ -7,6 +7,7 @@ The same function starts a worker in its own process and, with ``--workers 0``, 
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
 import os
 import socket
@@ -29,6 +30,7 @@ from edgecache.node import Node
 from edgecache.processes.channel import Channel
 from edgecache.processes.timers import LoopTimers, boot_clock
 from edgecache.rules import status_fields
+from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Refuse
 from edgecache.rules.guesses import Guesses
 from edgecache.rules.purges import PurgeTable
@@ -60,8 +62,9 @@ from edgecache.wire.purging import PublicPurging
 from edgecache.wire.tls import tls_context
 from edgecache.words.config import Config
 from edgecache.words.counters import Counter
-from edgecache.words.errors import StartError
+from edgecache.words.errors import EdgeError, StartError
 from edgecache.words.fleet import acquainted
+from edgecache.words.messages import combined
 from edgecache.words.purging import LogName
 from edgecache.words.reasons import PurgeMode
 
@@ -192,6 +195,20 @@ async def start_worker(parts: WorkerParts) -> Worker:
             told.append(parts.channel.call("share", selectors=[selector.canonical.hex() for selector in shared]))
         await gatherResults(told, consumeErrors=True)
 
+    async def uploaded(asked: Asked, begin: bytes, peer: bytes) -> None:
+        page.add(Counter.UPLOADS)
+        try:
+            await parts.channel.call(
+                "uploaded",
+                site=asked.site.settings.name,
+                content_type=(combined(asked.request.fields, b"content-type") or b"").decode("latin-1"),
+                begin=base64.b64encode(begin).decode("ascii"),
+                peer=peer.decode("latin-1"),
+            )
+        except EdgeError as error:
+            # The origin has it: whoever sent it must not send it again.
+            _log.error("an upload to {site} is not purged: {error}", site=asked.site.settings.name, error=error)
+
     def fenced() -> bool:
         return page.fresh_until <= boot_clock()
 
@@ -222,6 +239,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
         node_id,
         fenced,
         timers.seconds,
+        uploaded,
     )
     owners = Owners(
         parts.index,

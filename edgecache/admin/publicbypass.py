@@ -16,7 +16,7 @@ from edgecache.words.purging import Scope
 
 @define(eq=False)
 class PublicBypass:
-    """Serves the workers' ``bypass`` calls. Most are never made: workers know the digests of the tokens that are good."""
+    """Serves the workers' ``bypass`` calls: few, for workers know the digests of the tokens that are good."""
 
     _parts: AdminParts
     _access: Access

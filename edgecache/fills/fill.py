@@ -13,6 +13,7 @@ from edgecache.fills.contents import Filling
 from edgecache.fills.continuing import Continuing
 from edgecache.fills.homes import LookUp
 from edgecache.fills.keeping import Kept
+from edgecache.fills.uploading import Form
 from edgecache.fills.waiting import Waiters
 from edgecache.processes.background import background
 from edgecache.rules.asking import Asked
@@ -85,6 +86,9 @@ class Fill:
     # What an earlier fill has brought: yet to be used; used.
     _kept: Kept | None = None
     _used: Kept | None = None
+    # Of an upload: what is sent, and by whom.
+    _form: Form | None = None
+    _peer: bytes = b""
 
     # Joining
 
@@ -128,6 +132,9 @@ class Fill:
         content, first = None, self.waiters.first
         if first is not None and self.leader.request.has_content:
             content = first.downstream.request_content()
+            if self.leader.upload:
+                content = self._form = Form(content)
+                self._peer = first.downstream.peer
         asking = outbound(self.leader, self.forward, content=content)
         requested_at = self._fills.clock()
         if self.registered is not None:
@@ -148,7 +155,8 @@ class Fill:
                 None if sibling is None else sibling.budget_seconds,
             )
         )
-        if self.registered is None and first is not None:
+        if self.registered is None and first is not None and self._form is None:
+            # An upload that is sent counts, whoever waits for its answer.
             first.downstream.on_gone(self)
         try:
             response = await self._asking
@@ -166,6 +174,8 @@ class Fill:
             if selectors:
                 # Before the client hears of it: its next request must not be answered from before.
                 await self._fills.invalidate(selectors)
+        if self._form is not None and 200 <= response.head.status < 300:
+            await self._fills.uploaded(self.leader, bytes(self._form.begin), self._peer)
         told = self._told(response)
         decision = on_response(
             self.leader,

@@ -57,6 +57,8 @@ class Fills:
     :ivar clock: wall time, seconds since the epoch.
     :ivar fenced: can this node not vouch for being up to date? See Note [joining while fenced].
     :ivar seconds: monotonic.
+    :ivar uploaded: an origin has taken an upload: the request, what its content begins with, and who sent it; fires
+        once its project is purged.
     :ivar invalidate: asks the node process for a local epoch for selectors; fires once it is published.
     """
 
@@ -72,6 +74,7 @@ class Fills:
     node_id: bytes
     fenced: Callable[[], bool]
     seconds: Callable[[], float]
+    uploaded: Callable[[Asked, bytes, bytes], Awaitable[None]]
     _running: dict[bytes, Fill] = field(factory=dict)
     _unshareable: dict[bytes, float] = field(factory=dict)
 

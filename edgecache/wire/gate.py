@@ -1,4 +1,4 @@
-"""What more than a request's head decides: how often its address was wrong, and whether a token lets it past the store."""
+"""What a request's head does not decide alone: was its address wrong too often, does a token let it past the store?"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import define, field
 from twisted.internet import reactor as installed  # noqa: TID251  # the one that conftest installed
@@ -188,6 +188,7 @@ class RigCase(TestCase):
 
     :ivar clock: none: time is real here, and nothing asserts any.
     :cvar origins: of the one site; each is an origin server of its own.
+    :cvar site: further settings of it.
     :cvar scheme: by which they are asked; they speak HTTP without TLS whatever it says.
     :ivar origin: the first of them.
     :ivar others: the rest.
@@ -198,6 +199,7 @@ class RigCase(TestCase):
     policy = Policy.ROUND_ROBIN
     origins = 1
     scheme = "http"
+    site: ClassVar[dict[str, Any]] = {}
     fallback_seconds = 5.0
     page_seconds = 10.0
     workers = 1
@@ -276,6 +278,7 @@ class RigCase(TestCase):
                     policy=self.policy,
                     fallback_seconds=self.fallback_seconds,
                     page_seconds=self.page_seconds,
+                    **self.site,
                 ),
             ),
             store=StoreSettings(size=64 << 20),
