@@ -2,9 +2,10 @@
 Events of downloads: the lines that workers append, and the log lines that come of them (DESIGN 10, FIELD 3).
 
 An event is one line, its fields separated by tabs: milliseconds since the epoch, client, TLS protocol, TLS
-cipher, octets of content sent, range, kind, site, path, User-Agent. The range is empty for a complete whole
-response, else ``first-last/total`` of what was sent. The path names project, file and digest. A User-Agent
-may have tabs, so it comes last; nothing else can.
+cipher, octets of content sent, range, number. The range is empty for a complete whole response, else
+``first-last/total`` of what was sent. The number stands for what all requests of one head have in common, which
+another line of the same file has said before: ``=number``, kind, site, path, User-Agent. The path names project,
+file and digest. A User-Agent may have tabs, so it comes last; nothing else can.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import enum
 import re
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from edgecache.index.distributions import Distribution
 from edgecache.rules.dates import format_date
@@ -20,7 +21,7 @@ from edgecache.rules.dates import format_date
 HEADER = b"edgecache-downloads 1 "
 """A file of events begins with this and the id of the node."""
 
-_FIELDS = 10
+_EVENT_FIELDS, _COMMON_FIELDS = 7, 4
 _RANGE = re.compile(rb"([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 _CONTENT_RANGE = re.compile(rb"\r\ncontent-range: *bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19}) *\r\n", re.IGNORECASE)
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,19}) *\r\n", re.IGNORECASE)
@@ -34,6 +35,9 @@ class Kind(enum.Enum):
 
     FILE = b"D"
     PAGE = b"S"
+
+
+_KINDS = {kind.value: kind for kind in Kind}
 
 
 @frozen
@@ -68,9 +72,9 @@ class Event:
         return self.time // DAY_MILLISECONDS
 
 
-def tail(kind: Kind, site: int, path: bytes, user_agent: bytes) -> bytes:
-    """:return: what the lines of all requests with this head end in."""
-    return b"%b\t%016x\t%b\t%b\n" % (kind.value, site, path, user_agent)
+def common(kind: Kind, site: int, path: bytes, user_agent: bytes) -> bytes:
+    """:return: what all requests of one head have in common."""
+    return b"%b\t%016x\t%b\t%b" % (kind.value, site, path, user_agent)
 
 
 def sent_range(head: bytes, octets: int) -> bytes | None:
@@ -93,35 +97,54 @@ def sent_range(head: bytes, octets: int) -> bytes | None:
     return None if matched is None else b"<0-%d/%b" % (octets - 1, matched[1])
 
 
-def parse(line: bytes) -> Event | None:
-    """:return: ``None`` when it is no event, as after a power cut."""
-    fields = line.rstrip(b"\n").split(b"\t", _FIELDS - 1)
-    if len(fields) != _FIELDS or not fields[0].isdigit() or not fields[4].isdigit() or len(fields[7]) != 16:
-        return None
-    part = None
-    given = fields[5]
-    if given:
-        matched = _RANGE.fullmatch(given.removeprefix(b"<"))
-        if matched is None:
+@define(eq=False)
+class Reader:
+    """
+    Reads the lines of one file of events, in order.
+
+    :ivar damaged: lines that were neither, as after a power cut.
+    """
+
+    damaged: int = 0
+    _common: dict[bytes, tuple[Kind, bytes, bytes, bytes]] = field(factory=dict)
+
+    def read(self, line: bytes) -> Event | None:
+        """
+        :param line: without its end.
+        :return: ``None`` when it is no event.
+        """
+        if line.startswith(b"="):
+            self._learn(line)
             return None
-        part = (int(matched[1]), int(matched[2]) + 1, int(matched[3]))
-        if not part[0] < part[1] <= part[2]:
+        event = None if line.startswith(HEADER) else self._event(line)
+        self.damaged += event is None and not line.startswith(HEADER)
+        return event
+
+    def _learn(self, line: bytes) -> None:
+        number, *fields = line[1:].split(b"\t", _COMMON_FIELDS)
+        if len(fields) == _COMMON_FIELDS and fields[0] in _KINDS and len(fields[1]) == 16:
+            self._common[number] = (_KINDS[fields[0]], fields[1], fields[2], fields[3])
+        else:
+            self.damaged += 1
+
+    def _event(self, line: bytes) -> Event | None:
+        fields = line.split(b"\t")
+        if len(fields) != _EVENT_FIELDS or not fields[0].isdigit() or not fields[4].isdigit():
             return None
-    try:
-        kind = Kind(fields[6])
-    except ValueError:
-        return None
-    return Event(
-        int(fields[0]),
-        fields[1],
-        fields[2],
-        fields[3],
-        int(fields[4]),
-        part,
-        given.startswith(b"<"),
-        kind,
-        *fields[7:],
-    )
+        told = self._common.get(fields[6])
+        given, part = fields[5], None
+        if given:
+            matched = _RANGE.fullmatch(given.removeprefix(b"<"))
+            if matched is None:
+                return None
+            part = (int(matched[1]), int(matched[2]) + 1, int(matched[3]))
+            if not part[0] < part[1] <= part[2]:
+                return None
+        if told is None:
+            return None
+        return Event(
+            int(fields[0]), fields[1], fields[2], fields[3], int(fields[4]), part, given.startswith(b"<"), *told
+        )
 
 
 def log_line(event: Event, file: Distribution | None) -> bytes:

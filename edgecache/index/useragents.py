@@ -59,7 +59,8 @@ _VERSION = re.compile(_RELEASE)
 _SERIES = re.compile(r"[0-9]{1,2}\.[0-9]{1,3}")
 # bandersnatch: (cpython 3.11.4-final0, Linux x86_64); devpi: (py3.11.2; linux).
 _COMMENT = re.compile(
-    r"\((?:(?P<implementation>[A-Za-z]{2,16}) |py)(?P<python>[0-9]+\.[0-9]+(?:\.[0-9]+)?)[^,;)]*[,;] ?(?P<system>[A-Za-z]+)"
+    r"\((?:(?P<implementation>[A-Za-z]{2,16}) |py)(?P<python>[0-9]+\.[0-9]+(?:\.[0-9]+)?)"
+    r"[^,;)]*[,;] ?(?P<system>[A-Za-z]+[0-9]*)"
 )
 
 _IMPLEMENTATIONS = {

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import cast
 
 from edgecache.wire.answering import Answering
+from edgecache.wire.downloads import client_of
 from edgecache.wire.fieldlines import RequestRefused
 from edgecache.wire.listener import Listener
 from edgecache.wire.pace import Pace
@@ -47,7 +48,11 @@ class Connection(Answering):
     :ivar peer: the client's address, without port; ``b""`` on a Unix socket.
     """
 
-    __slots__ = ("_advancing", "_discarded", "_eof", "_held", "_left", "_pace", "_release", "_started", "peer")
+    # fmt: off
+    __slots__ = (
+        "_advancing", "_client", "_discarded", "_eof", "_held", "_left", "_pace", "_release", "_started", "peer",
+    )
+    # fmt: on
 
     def __init__(self, listener: Listener, peer: bytes = b"", release: Callable[[], None] | None = None) -> None:
         """:param release: called once when the connection is closed."""
@@ -61,6 +66,7 @@ class Connection(Answering):
         self._pace: Pace | None = None
         self._discarded = 0
         self._started = 0.0
+        self._client = b""  # as events of downloads tell it
 
     # The straight path.
 
@@ -161,8 +167,14 @@ class Connection(Answering):
     def _end_exchange(self, *, complete: bool) -> None:
         framed, self._framed = self._framed, None
         self._pace = None
-        if self._listener.on_done is not None and framed is not None:
-            self._listener.on_done(framed.request, self._head, self._octets, complete, self._started, self.peer)
+        if framed is not None:
+            listener = self._listener
+            if listener.on_done is not None:
+                listener.on_done(framed.request, self._head, self._octets, complete, self._started, self.peer)
+            if listener.downloads is not None:
+                # What a lost connection was handed went nowhere.
+                sent = complete and not self._transport.is_closing()
+                listener.downloads.done(framed.request, self._head, self._octets, sent, self._client)
         self._octets = 0
         if self._pump is not None:
             self._pump.stop()
@@ -283,6 +295,9 @@ class Connection(Answering):
         self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER if self._listener.secure else 0)
         sock = None if self._listener.secure else transport.get_extra_info("socket")
         self._descriptor = -1 if sock is None else sock.fileno()
+        if self._listener.downloads is not None:
+            cipher, protocol = (transport.get_extra_info("cipher") or ("", ""))[:2]
+            self._client = client_of(self.peer, protocol.encode(), cipher.encode())
         self._since = self._listener.now
         self._listener.made(self)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 
+from edgecache.wire.downloads import DownloadEvents
 from edgecache.wire.fieldlines import Section
 from edgecache.wire.memo import Memo
 from edgecache.wire.refusals import refusal
@@ -66,6 +67,7 @@ class Listener:
     :ivar secure: TLS.
     :ivar trusted: a worker of this node, or a sibling, is at the other end: fields that begin with
         ``edgecache-`` are let in, and one client may make any number of connections.
+    :ivar downloads: told about every exchange at its end, where downloads are counted.
     :ivar refusal: status and a short detail -> head and content of our own error responses.
     :ivar make: connections that are more than a client's: listener, peer, what to call when it is closed.
     :ivar admitted: connections let in and not yet closed, those in their TLS handshake included.
@@ -80,6 +82,7 @@ class Listener:
     secure: bool = False
     trusted: bool = False
     on_done: OnDone | None = None
+    downloads: DownloadEvents | None = None
     wall: Callable[[], float] = time.time
     refusal: Callable[[int, str], tuple[bytes, bytes]] = refusal
     make: Callable[[Listener, bytes, Callable[[], None]], Connection] | None = None

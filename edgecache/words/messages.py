@@ -51,6 +51,7 @@ class Request:
     :ivar has_content: content follows the head (its framing is the wire's business).
     :ivar content_length: octets that follow, ``None`` when chunked or without content.
     :ivar asked: what :mod:`edgecache.rules.asking` made of it; computed once.
+    :ivar told: memo of :mod:`edgecache.wire.downloads`.
     """
 
     method: bytes
@@ -62,6 +63,7 @@ class Request:
     has_content: bool = False
     content_length: int | None = None
     asked: Any = None
+    told: Any = None
 
 
 @define(eq=False)

@@ -44,6 +44,7 @@ _PATHS = frozenset(
         ("siblings", "ca"),
         ("siblings", "certificate"),
         ("siblings", "key"),
+        ("index", "download_log"),
         ("log", "access"),
     )
 )

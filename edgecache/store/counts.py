@@ -1,0 +1,392 @@
+"""
+Counts of downloads, by day: ``DATA/downloads/counts``, an LMDB environment of the node process alone.
+
+What a batch of events adds and how far their files were read is one synced transaction, so each event is counted
+once, whenever the process is killed. Counts only grow, and belong to one life of this environment
+(:attr:`DownloadCounts.life`): whoever adds those of several nodes takes of each life the highest it has seen.
+
+::
+
+  files     day (u32) + hash (16)        -> count (u64) + JSON: what (``FILE_KEYS`` of ``index.tabulating``)
+  clients   day (u32) + hash (16)        -> count (u64) + JSON: what (``CLIENT_KEYS``)
+  partials  hash (16)                    -> JSON: what a client has of a file so far
+  expiry    milliseconds (u64) + hash    -> b"": which of them is the oldest
+  segments  name of a file of events     -> octets of it that are counted (u64)
+  meta      :data:`LIFE`, :data:`LOG`
+
+See docs/decisions/0140-download-counts.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import struct
+from collections.abc import Iterable, Iterator
+
+import lmdb
+import orjson
+from attrs import define, field
+from twisted.logger import Logger
+
+from edgecache.index.coverage import Coverage
+from edgecache.index.distributions import Distribution, distribution_of
+from edgecache.index.downloads import Event, Kind
+from edgecache.index.tabulating import CLIENT_KEYS, FILE_KEYS, Row
+from edgecache.index.useragents import OTHER, Installer, installer_of
+from edgecache.words.config import GIB
+
+_log = Logger()
+
+WINDOW_MILLISECONDS = 3600_000
+"""Ranges of one client's one file, each so long after the one before, are one download's."""
+
+MOST_PARTIALS = 100_000
+"""Unfinished downloads that are remembered; the oldest go first."""
+
+MOST_INSTALLERS = 256
+"""Installers of different name or version that one day's counts know; more are ``other``."""
+
+MOST_CLIENTS = 2048
+"""The same for everything that clients tell of themselves."""
+
+LIFE, LOG, _LAYOUT = b"life", b"log", b"layout"
+_FORMAT = b"1"
+_DATABASES = (b"files", b"clients", b"partials", b"expiry", b"segments", b"meta")
+_MAP = 64 * GIB
+_DAY = struct.Struct(">I")
+_U64 = struct.Struct("<Q")
+_EXPIRY = struct.Struct(">Q16s")
+
+
+@define(eq=False)
+class Partial:
+    """
+    What one client has got of one file in parts.
+
+    :ivar time: of the newest part, milliseconds since the epoch.
+    :ivar begun: some of it came as the begin of a whole response.
+    :ivar spare: downloads by ranges alone that were counted; the whole response that follows one is the same download.
+    """
+
+    time: int
+    coverage: Coverage
+    begun: bool = False
+    spare: int = 0
+
+    def dump(self) -> bytes:
+        """:return: for :meth:`load`."""
+        coverage = self.coverage
+        return orjson.dumps([self.time, self.begun, self.spare, coverage.total, coverage.starts, coverage.depths])
+
+    @classmethod
+    def load(cls, octets: bytes) -> Partial:
+        """:return: what was dumped."""
+        time, begun, spare, total, starts, depths = orjson.loads(octets)
+        return cls(time, Coverage(total, starts, depths), begun, spare)
+
+
+@define(eq=False)
+class DownloadCounts:
+    """
+    One thread at a time.
+
+    :ivar life: 16 hexadecimal digits, made with the environment.
+    """
+
+    _env: lmdb.Environment
+    _db: dict[bytes, lmdb._Database]
+    life: str
+    _labels: dict[tuple[bytes, int], set[bytes]] = field(factory=dict)
+
+    @classmethod
+    def open(cls, directory: str) -> DownloadCounts:
+        """
+        What is damaged is moved aside (once), and counting begins anew, in another life.
+
+        :raises lmdb.Error, OSError: it cannot be opened.
+        """
+        path = os.path.join(directory, "counts")
+        try:
+            return cls._opened(path)
+        except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.PageNotFoundError) as error:
+            aside = path + ".aside"
+            _log.error("downloads: the counts are damaged ({error}); moved to {aside}", error=error, aside=aside)
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(path, aside)
+            return cls._opened(path)
+
+    @classmethod
+    def _opened(cls, path: str) -> DownloadCounts:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        # The map is address space; the file is as large as what was counted.
+        env = lmdb.open(path, map_size=_MAP, max_dbs=len(_DATABASES), max_readers=16, mode=0o600, readahead=False)
+        try:
+            with env.begin(write=True) as txn:
+                databases = {name: env.open_db(name, txn=txn) for name in _DATABASES}
+                meta = databases[b"meta"]
+                if txn.get(_LAYOUT, db=meta) is None:
+                    txn.put(_LAYOUT, _FORMAT, db=meta)
+                    txn.put(LIFE, secrets.token_hex(8).encode(), db=meta)
+                if txn.get(_LAYOUT, db=meta) != _FORMAT:
+                    raise lmdb.InvalidError("another layout")
+                life = bytes(txn.get(LIFE, b"", db=meta)).decode()
+        except BaseException:
+            env.close()
+            raise
+        return cls(env, databases, life)
+
+    def close(self) -> None:
+        """No other thread may be at it."""
+        self._env.close()
+
+    def segments(self) -> dict[str, int]:
+        """:return: how many octets of each file of events are counted."""
+        with self._env.begin() as txn:
+            rows = txn.cursor(self._db[b"segments"])
+            return {bytes(name).decode(): _U64.unpack(octets)[0] for name, octets in rows}
+
+    def log_place(self) -> tuple[int, int, int] | None:
+        """:return: device and inode of the log, and its length when the last batch was counted."""
+        with self._env.begin() as txn:
+            found = txn.get(LOG, db=self._db[b"meta"])
+        return None if found is None else tuple(orjson.loads(found))
+
+    def begin(self, sites: dict[bytes, str], now: int) -> Batch:
+        """
+        :param sites: names by the ids that events have.
+        :param now: milliseconds since the epoch.
+        """
+        return Batch(self, self._env.begin(write=True), self._db, sites, now)
+
+    def trim(self, before: int) -> int:
+        """Forget days before this one. :return: rows deleted."""
+        deleted = 0
+        with self._env.begin(write=True) as txn:
+            for name in (b"files", b"clients"):
+                cursor = txn.cursor(self._db[name])
+                while cursor.first() and _DAY.unpack(cursor.key()[:4])[0] < before:
+                    cursor.delete()
+                    deleted += 1
+        return deleted
+
+    def days(self) -> list[int]:
+        """:return: days that have counts, oldest first."""
+        found = []
+        with self._env.begin() as txn:
+            cursor = txn.cursor(self._db[b"files"])
+            more = cursor.first()
+            while more:
+                day = _DAY.unpack(cursor.key()[:4])[0]
+                found.append(day)
+                more = cursor.set_range(_DAY.pack(day + 1))
+        return found
+
+    def rows(self, first: int, last: int, *, clients: bool = False) -> Iterator[Row]:
+        """
+        :param first: with ``last`` the days, both included.
+        :param clients: those by everything that clients tell, else those by file.
+        """
+        keys = CLIENT_KEYS if clients else FILE_KEYS
+        with self._env.begin() as txn:
+            cursor = txn.cursor(self._db[b"clients" if clients else b"files"])
+            more = cursor.set_range(_DAY.pack(max(0, first)))
+            while more:
+                key, value = cursor.item()
+                day = _DAY.unpack(key[:4])[0]
+                if day > last:
+                    return
+                yield {
+                    "day": day,
+                    **dict(zip(keys, orjson.loads(value[8:]), strict=True)),
+                    "downloads": _U64.unpack(value[:8])[0],
+                }
+                more = cursor.next()
+
+    def known(self, txn: lmdb.Transaction, name: bytes, day: int) -> set[bytes]:
+        """:return: what is counted separately on that day; the caller adds to it."""
+        found = self._labels.get((name, day))
+        if found is None:
+            found = set()
+            cursor = txn.cursor(self._db[b"clients"])
+            more = cursor.set_range(_DAY.pack(day))
+            while more and cursor.key()[:4] == _DAY.pack(day):
+                told = orjson.loads(cursor.value()[8:])
+                found.add(orjson.dumps(told[1:3] if name == b"installers" else told[1:]))
+                more = cursor.next()
+            while len(self._labels) > 8:
+                del self._labels[next(iter(self._labels))]
+            self._labels[name, day] = found
+        return found
+
+    def forget_labels(self) -> None:
+        """A batch was given up: what it had added is not known."""
+        self._labels.clear()
+
+
+@define(eq=False)
+class Batch:
+    """
+    One transaction. :meth:`commit` or :meth:`abort` ends it.
+
+    :ivar lines: events that are counted, or pages, in order: what the log shall have.
+    """
+
+    _counts: DownloadCounts
+    _txn: lmdb.Transaction
+    _db: dict[bytes, lmdb._Database]
+    _sites: dict[bytes, str]
+    _now: int
+    lines: list[tuple[Event, Distribution | None]] = field(factory=list)
+    _files: dict[tuple[int, bytes], int] = field(factory=dict)
+    _clients: dict[tuple[int, bytes], int] = field(factory=dict)
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Count them; best in the order of their times."""
+        oldest = self._now
+        for event in events:
+            oldest = min(oldest, event.time)
+            if event.kind is Kind.PAGE:
+                self.lines.append((event, None))
+            elif event.part is None:
+                if not self._spared(event):
+                    self._count(event)
+            else:
+                for _ in range(self._add_part(event)):
+                    self._count(event)
+        self._expire(oldest - WINDOW_MILLISECONDS)
+
+    def note(self, name: str, octets: int) -> None:
+        """So much of a file of events is counted with this."""
+        self._txn.put(name.encode(), _U64.pack(octets), db=self._db[b"segments"])
+
+    def forget(self, name: str) -> None:
+        """A file of events is gone, and stays so even after a power cut."""
+        self._txn.delete(name.encode(), db=self._db[b"segments"])
+
+    def place_log(self, place: tuple[int, int, int]) -> None:
+        """See :meth:`DownloadCounts.log_place`."""
+        self._txn.put(LOG, orjson.dumps(place), db=self._db[b"meta"])
+
+    def commit(self) -> None:
+        """
+        All of it is on disk after this.
+
+        :raises lmdb.Error: nothing is.
+        """
+        self._grow(b"files", self._files)
+        self._grow(b"clients", self._clients)
+        self._txn.commit()
+
+    def abort(self) -> None:
+        """Nothing happened."""
+        self._txn.abort()
+        self._counts.forget_labels()
+
+    def _grow(self, name: bytes, added: dict[tuple[int, bytes], int]) -> None:
+        for (day, what), count in added.items():
+            key = _DAY.pack(day) + hashlib.blake2b(what, digest_size=16).digest()
+            before = self._txn.get(key, db=self._db[name])
+            total = count + (_U64.unpack(before[:8])[0] if before is not None else 0)
+            self._txn.put(key, _U64.pack(total) + what, db=self._db[name])
+
+    def _count(self, event: Event) -> None:
+        file = distribution_of(event.path)
+        installer = self._bounded(event.day, installer_of(event.user_agent))
+        site = self._sites.get(event.site, event.site.decode("ascii", "replace"))
+        told = [installer.name, installer.version]
+        what = orjson.dumps([site, file.project, file.version, file.kind, file.filename, file.sha256, *told])
+        self._files[event.day, what] = self._files.get((event.day, what), 0) + 1
+        who = orjson.dumps([site, *_told(installer)])
+        self._clients[event.day, who] = self._clients.get((event.day, who), 0) + 1
+        self.lines.append((event, file))
+
+    def _bounded(self, day: int, installer: Installer) -> Installer:
+        """Names, versions and details are a stranger's choice: each day knows only so many."""
+        if not self._has_room(b"installers", day, [installer.name, installer.version], MOST_INSTALLERS):
+            return OTHER
+        if not self._has_room(b"clients", day, _told(installer), MOST_CLIENTS):
+            return Installer(installer.name, installer.version)
+        return installer
+
+    def _has_room(self, name: bytes, day: int, label: list[str], most: int) -> bool:
+        known, packed = self._counts.known(self._txn, name, day), orjson.dumps(label)
+        if packed not in known:
+            if len(known) >= most:
+                return False
+            known.add(packed)
+        return True
+
+    def _add_part(self, event: Event) -> int:
+        """:return: how many downloads it completes."""
+        assert event.part is not None
+        first, stop, total = event.part
+        key, partial = self._partial(event)
+        if partial is None or partial.coverage.total != total:
+            partial = Partial(event.time, Coverage(total))
+        partial.coverage.add(first, stop)
+        partial.begun = partial.begun or event.begun
+        done = partial.coverage.take()
+        if done and not partial.begun:
+            partial.spare += done
+        if done:
+            partial.begun = False
+        self._keep(key, partial, event.time)
+        return done
+
+    def _spared(self, event: Event) -> bool:
+        """Was it counted already, when the client had read all of it by ranges?"""
+        key, partial = self._partial(event)
+        if partial is None or not partial.spare or partial.coverage.total != event.octets:
+            return False
+        partial.spare -= 1
+        self._keep(key, partial, event.time)
+        return True
+
+    def _partial(self, event: Event) -> tuple[bytes, Partial | None]:
+        fields = (event.client, event.user_agent, event.site, event.path)
+        key = hashlib.blake2b(b"\n".join(fields), digest_size=16).digest()
+        found = self._txn.get(key, db=self._db[b"partials"])
+        if found is None:
+            return key, None
+        partial = Partial.load(bytes(found))
+        if event.time - partial.time > WINDOW_MILLISECONDS:
+            self._txn.delete(_EXPIRY.pack(partial.time, key), db=self._db[b"expiry"])
+            self._txn.delete(key, db=self._db[b"partials"])
+            return key, None
+        return key, partial
+
+    def _keep(self, key: bytes, partial: Partial, now: int) -> None:
+        partials, expiry = self._db[b"partials"], self._db[b"expiry"]
+        self._txn.delete(_EXPIRY.pack(partial.time, key), db=expiry)
+        if partial.coverage.empty and not partial.spare:
+            self._txn.delete(key, db=partials)
+            return
+        partial.time = max(partial.time, now)
+        self._txn.put(key, partial.dump(), db=partials)
+        self._txn.put(_EXPIRY.pack(partial.time, key), b"", db=expiry)
+
+    def _expire(self, before: int) -> None:
+        cursor = self._txn.cursor(self._db[b"expiry"])
+        left = self._txn.stat(self._db[b"expiry"])["entries"]
+        while cursor.first():
+            time, key = _EXPIRY.unpack(cursor.key())
+            if time >= before and left <= MOST_PARTIALS:
+                return
+            cursor.delete()
+            self._txn.delete(key, db=self._db[b"partials"])
+            left -= 1
+
+
+def _told(installer: Installer) -> list[str]:
+    ci = {True: "yes", False: "no", None: ""}[installer.ci]
+    return [
+        installer.name,
+        installer.version,
+        installer.python_series,
+        installer.implementation,
+        installer.system,
+        ci,
+    ]
