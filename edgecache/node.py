@@ -118,13 +118,14 @@ class Node:
             return
         now = self._clock()
         # In this order, and before anything is looked up: see Note [order of the page] in edgecache.store.page.
+        followed = asked.site.followed >= 0 and asked.sibling is None and self._is_followed(asked.site.followed)
         fresh_until, epoch = self._page.lease()
         fenced = fresh_until != FREE and fresh_until <= self._boot_clock()
         try:
             stored, record_hash, vary_miss = self._select(asked)
             # Of most records it is known at a glance: nothing at all was purged since.
             purged = None if stored is None or stored.floor >= epoch else self._epochs.since(stored)
-            decision = on_request(asked, stored, purged, fenced, now, vary_miss=vary_miss)
+            decision = on_request(asked, stored, purged, fenced, now, vary_miss=vary_miss, followed=followed)
             if asked.sibling is not None:
                 decision = for_sibling(asked, decision, stored)
             if isinstance(decision, Reuse):
@@ -149,6 +150,10 @@ class Node:
             # Whatever siblings have may be what was deleted: local invalidations never reach them.
             decision.at_origin = purged is PurgeMode.DELETE
             self._forward(asked, decision, record_hash, downstream, owned)
+
+    def _is_followed(self, site: int) -> bool:
+        """Not for siblings: by the time they have it, their own followers may have looked already."""
+        return self._page.followed_until(site) > self._boot_clock()
 
     def _select(self, asked: Asked) -> tuple[Stored | None, bytes, bool]:
         """:return: the stored response that the request selects, where it lies, and "only others" (RFC 9111 §4.1)."""

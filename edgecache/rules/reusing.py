@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward, OnFailure, OnRequest, Refuse, Reuse
+from edgecache.rules.indexpaths import PageKind
 from edgecache.words.errors import UpstreamFailed
 from edgecache.words.reasons import ForwardReason, PurgeMode
 from edgecache.words.stored import Flag, Stored
@@ -23,6 +24,7 @@ def on_request(
     now: float,
     *,
     vary_miss: bool = False,
+    followed: bool = False,
 ) -> OnRequest:
     """
     May ``stored`` answer?
@@ -32,13 +34,25 @@ def on_request(
     :param fenced: this node cannot vouch for being up to date: validate first.
     :param now: wall time, seconds since the epoch.
     :param vary_miss: something is stored for the key, but no variant of it is this request's.
+    :param followed: what changed at the origin is invalidated here, as where purges are pushed, for now.
     """
     if stored is not None and purged is None and not fenced and asked.simple:
         left = stored.fresh_until - now
         if left > 0.0 and not stored.flags & _ALWAYS_VALIDATE:
             age = now - stored.generated_at
             return Reuse(int(age) if age > 0.0 else 0, int(left))
-    return _considered(asked, stored, purged, fenced, now, vary_miss)
+    return _considered(asked, stored, purged, fenced, now, vary_miss, followed)
+
+
+def covered_until(asked: Asked, stored: Stored) -> float:
+    """
+    :return: until when a response is fresh while the origin's project list is followed: of what that list tells about,
+        as long as where purges are pushed. That is no property of the record: it ends when following does.
+    """
+    page = asked.page
+    if page is None or page.kind is PageKind.LIST or stored.status != 200 or stored.flags & Flag.FALLBACK:
+        return stored.fresh_until
+    return max(stored.fresh_until, stored.validated_at + asked.site.settings.purged_page_seconds)
 
 
 def _age(stored: Stored, now: float) -> int:
@@ -54,7 +68,13 @@ def _left(against: ForwardReason, stored: Stored, now: float) -> int:
 
 
 def _considered(
-    asked: Asked, stored: Stored | None, purged: PurgeMode | None, fenced: bool, now: float, vary_miss: bool
+    asked: Asked,
+    stored: Stored | None,
+    purged: PurgeMode | None,
+    fenced: bool,
+    now: float,
+    vary_miss: bool,
+    followed: bool,
 ) -> OnRequest:
     if not asked.joinable:
         return Forward(ForwardReason.METHOD, alone=True)
@@ -73,9 +93,10 @@ def _considered(
             return _only_cached()
         reason = ForwardReason.VARY_MISS if vary_miss else ForwardReason.URI_MISS
         return Forward(reason, alone=asked.head, no_cache=suspect or asked.directives.no_cache)
-    against = _against(asked, stored, purged, fenced, now)
+    until = covered_until(asked, stored) if followed else stored.fresh_until
+    against = _against(asked, stored, purged, fenced, now, until)
     if against is None:
-        return Reuse(_age(stored, now), int(stored.fresh_until - now))
+        return Reuse(_age(stored, now), int(until - now))
     forward = Forward(
         against,
         stored,
@@ -91,17 +112,24 @@ def _considered(
     return _only_cached() if asked.directives.only_if_cached else forward
 
 
-def _against(asked: Asked, stored: Stored, purged: PurgeMode | None, fenced: bool, now: float) -> ForwardReason | None:
-    """:return: what keeps a fresh response from being reused, ``None`` if nothing does."""
-    if purged is not None or fenced or now >= stored.fresh_until or stored.flags & Flag.ALWAYS_VALIDATE:
+def _against(
+    asked: Asked, stored: Stored, purged: PurgeMode | None, fenced: bool, now: float, until: float
+) -> ForwardReason | None:
+    """:return: what keeps a response that is fresh ``until`` then from being reused, ``None`` if nothing does."""
+    if purged is not None or fenced or now >= until or stored.flags & Flag.ALWAYS_VALIDATE:
         return ForwardReason.STALE
-    return None if satisfies(asked, stored, now) else ForwardReason.REQUEST
+    return None if satisfies(asked, stored, now, until) else ForwardReason.REQUEST
 
 
-def satisfies(asked: Asked, stored: Stored, now: float) -> bool:
-    """Do the request's own directives accept this fresh response (RFC 9111 §5.2.1)?"""
+def satisfies(asked: Asked, stored: Stored, now: float, until: float = 0.0) -> bool:
+    """
+    Do the request's own directives accept this fresh response (RFC 9111 §5.2.1)?
+
+    :param until: when it is fresh for longer than its own time says.
+    """
     directives = asked.directives
-    if directives.min_fresh is not None and stored.fresh_until - now < directives.min_fresh:
+    until = max(until, stored.fresh_until)
+    if directives.min_fresh is not None and until - now < directives.min_fresh:
         return False
     site = asked.site
     if site.index and asked.file and stored.flags & Flag.IMMUTABLE:
@@ -117,7 +145,8 @@ def satisfies(asked: Asked, stored: Stored, now: float) -> bool:
         return False
     # pip demands max-age=0 of every page. Purges cover it, or it was vouched for just now (DESIGN 10).
     settings = site.settings
-    return settings.purged or now - stored.validated_at <= settings.recently_validated_seconds
+    covered = settings.purged or until > stored.fresh_until
+    return covered or now - stored.validated_at <= settings.recently_validated_seconds
 
 
 def _is_within_window(asked: Asked, stored: Stored, purged: PurgeMode | None, now: float) -> bool:

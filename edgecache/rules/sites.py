@@ -27,6 +27,7 @@ class Site:
         see, and what is sent to siblings, is about what is below that.
     :ivar clients: who may read it; ``None``: everybody.
     :ivar lends: requests without credentials of their own get those of the site at its origins.
+    :ivar followed: its place among all sites, where the word about its follower is; -1: it has none.
     :ivar public: (authority, path before ``path``) of ``public_url``; ``None`` without one.
     """
 
@@ -43,6 +44,7 @@ class Site:
     public: tuple[bytes, bytes] | None = None
     clients: Clients | None = None
     lends: bool = False
+    followed: int = -1
 
     def below(self, target: bytes) -> bytes | None:
         """
@@ -124,8 +126,9 @@ class Sites:
                 public=_origin(settings.public_url) if settings.public_url else None,
                 clients=Clients.of(settings),
                 lends=settings.origin_authorization is not None or any("@" in url for url in settings.origins),
+                followed=place if settings.follow_seconds else -1,
             )
-            for settings in config.sites
+            for place, settings in enumerate(config.sites)
         )
         self._by_host: dict[bytes, tuple[Site, ...]] = {}
         for site in sorted(self.all, key=lambda site: len(site.path), reverse=True):

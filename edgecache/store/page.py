@@ -47,11 +47,15 @@ FENCED = float("-inf")
 FREE = float("inf")
 """A lease that does not end: the node has no siblings."""
 
+FOLLOWED = 32
+"""Sites, the first so many configured, whose project list can be followed."""
+
 _SLOT = 8
 _HEADER = 64
 _WORKERS, _ADDRESSES = 1, 2
 _EPOCH, _TRIMMED, _DRAINING, _FULL_SMALL, _FULL_BLOBS = 8, 9, 10, 11, 12
 _FRESH_UNTIL = 16
+_FOLLOWED = 24
 
 _BEAT = SLOTS
 _PINS = SLOTS + 8
@@ -122,6 +126,17 @@ class PageWriter:
     def publish_fresh_until(self, fresh_until: float) -> None:
         """:param fresh_until: end of the lease in CLOCK_BOOTTIME seconds; :data:`FREE` without siblings."""
         self._floats[_FRESH_UNTIL] = fresh_until
+
+    def publish_followed(self, site: int, until: float) -> None:
+        """
+        What changed at the origin of a site is invalidated here, but for the last so many seconds before ``until``.
+
+        :param site: its place in the configuration, below :data:`FOLLOWED`.
+        :param until: CLOCK_BOOTTIME seconds; 0.0 takes it back.
+        """
+        if not 0 <= site < FOLLOWED:
+            raise IndexError(site)
+        self._floats[_FOLLOWED + site] = until
 
     def publish_trimmed(self, trimmed: int) -> None:
         """Records with a floor below ``trimmed`` are to be validated: control has forgotten what came after."""
@@ -205,6 +220,8 @@ class PageWriter:
     def close(self) -> None:
         """Fence whoever still has the page mapped, and unmap it."""
         self._floats[_FRESH_UNTIL] = FENCED
+        for site in range(FOLLOWED):
+            self.publish_followed(site, 0.0)
         for view in (self._slots, self._floats, self._octets):
             view.release()
         self._map.close()
@@ -277,6 +294,15 @@ class Page:
     def fresh_until(self) -> float:
         """End of the lease in CLOCK_BOOTTIME seconds; infinite without siblings."""
         return self._floats[_FRESH_UNTIL]
+
+    def followed_until(self, site: int) -> float:
+        """
+        To be read before the epoch, as the lease.
+
+        :param site: its place in the configuration, below :data:`FOLLOWED`.
+        :return: CLOCK_BOOTTIME seconds until which its project list is followed as promised; 0.0: it is not.
+        """
+        return self._floats[_FOLLOWED + site]
 
     def lease(self) -> tuple[float, int]:
         """:return: ``fresh_until``, then ``epoch``, read in this order."""

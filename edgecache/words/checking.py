@@ -19,6 +19,9 @@ from edgecache.words.voters import as_voter, is_voter
 
 T = TypeVar("T")
 
+MOST_FOLLOWED = 32
+"""Sites that there is a word for (:data:`edgecache.store.page.FOLLOWED`)."""
+
 LEAST_CHARACTERS = 8
 """Of a client's secret: fewer are a slip, such as an empty variable."""
 
@@ -99,6 +102,11 @@ class _Checks:
             self.refuse((*path, "probe_path"), "is a path, percent-encoded, that begins with a slash")
         if not _SITE_PATH.fullmatch(site.path):
             self.refuse((*path, "path"), 'is a path such as "/team-a", without a slash at its end and without escapes')
+        if site.follow_seconds:
+            if site.profile is not Profile.INDEX:
+                self.refuse((*path, "follow_seconds"), "is for an index; a plain site has no list of projects")
+            if at >= MOST_FOLLOWED:
+                self.refuse((*path, "follow_seconds"), f"is for the first {MOST_FOLLOWED} sites only")
         if not _TARGET.fullmatch(site.upload) or "?" in site.upload:
             self.refuse((*path, "upload"), "is a path, percent-encoded, that begins with a slash")
         if site.upload and site.profile is not Profile.INDEX:

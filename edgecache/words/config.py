@@ -168,6 +168,12 @@ class SiteSettings:
     # An index page without purges: validated (collapsed) after this. Short, and one request per page at most.
     page_seconds: float = field(default=10.0, validator=ge(0))
     purged_page_seconds: float = field(default=86400.0, validator=ge(0))
+    # Of an index that pushes no purges: its list of projects is looked at this often, and what has a new serial there
+    # is invalidated. 0: it is not. While that works, pages live as where purges are pushed.
+    follow_seconds: float = field(default=0.0, validator=ge(0))
+    # The list, of 30 MB and more, has to come within this; later, pages live for page_seconds until it does.
+    follow_fetch_seconds: float = field(default=30.0, validator=gt(0))
+    follow_octets: int = field(default=256 * MIB, validator=ge(1))
     # Of an index: where below the origin the pages are. Clients always find them below /simple/.
     simple_path: str = SIMPLE
     # A page or file that is not there (404, 410).

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.store.page import FENCED, FREE, PINS, Page, PageWriter
+from edgecache.store.page import FENCED, FOLLOWED, FREE, PINS, Page, PageWriter
 from edgecache.words.counters import SLOTS, Counter
 from edgecache.words.errors import StartError
 
@@ -214,3 +214,22 @@ class PinTests(PageCase):
         page.unpin(slots[5])
         self.assertEqual(slots[5], page.pin(b"z" * 16))
         self.assertEqual(PINS, len(writer.pins()))
+
+
+class FollowedTests(PageCase):
+    """A word for each site whose project list is followed."""
+
+    def test_a_worker_reads_what_was_published_for_the_site(self) -> None:
+        writer = PageWriter.create(str(self.directory / "page"), 1)
+        page = self.open(writer)
+        self.assertEqual(0.0, page.followed_until(3))
+        writer.publish_followed(3, 17.5)
+        self.assertEqual((17.5, 0.0), (page.followed_until(3), page.followed_until(4)))
+        writer.close()
+        self.assertEqual(0.0, page.followed_until(3))
+
+    def test_there_is_a_word_for_so_many_sites(self) -> None:
+        writer = self.make()
+        writer.publish_followed(FOLLOWED - 1, 1.0)
+        self.assertRaises(IndexError, writer.publish_followed, FOLLOWED, 1.0)
+        self.assertRaises(IndexError, writer.publish_followed, -1, 1.0)
