@@ -38,7 +38,10 @@ def render_project(page: dict[str, Any]) -> bytes:
 
 def escaped(text: str) -> str:
     """:return: the text for an element or a quoted attribute; what HTML cannot have becomes U+FFFD."""
-    return text if _SPECIAL.search(text) is None else _SPECIAL.sub(_entity, text)
+    # Tried first: nearly all texts are so, and this takes half as long.
+    if text.isprintable() and not ("&" in text or "<" in text or ">" in text or '"' in text or "'" in text):
+        return text
+    return _SPECIAL.sub(_entity, text)
 
 
 def _entity(matched: re.Match[str]) -> str:

@@ -26,9 +26,9 @@ from edgecache.rules.representations import Coding, Media, Representation
 REWRITER: Final = b"1"
 """Goes into each ETag; another number whenever the same document would give other octets."""
 
-# Of 10 MB of JSON, mostly digests, the next levels take twice as long for a hundredth less.
-_GZIP_LEVEL: Final = 5
-_ZSTD_LEVEL: Final = 5
+_GZIP_LEVEL: Final = 6
+# Pages are digests, most of them twice: the higher levels take longer and make more of them (docs/decisions/0120).
+_ZSTD_LEVEL: Final = 1
 # zlib's way to ask for a gzip header; it leaves name and time out of it.
 _GZIP_WINDOW: Final = 31
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._~-]+")
