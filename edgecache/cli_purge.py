@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 from twisted.python import usage
 
 from edgecache.admin.auditing import audit
-from edgecache.admin.client import AdminAddress
+from edgecache.admin.client import AdminAddress, AdminFailed
 from edgecache.admin.purgeclient import WAITS, purge, purge_state
+from edgecache.words.credentials import credentials
 
 
 class PurgeOptions(usage.Options):
@@ -86,7 +88,8 @@ class AuditOptions(usage.Options):
     longdesc = (
         "Asks every node of the fleet for what was purged last, and compares its age with the purge; where siblings "
         "are is [[sibling]] public_url. Exit status 0: every node was asked and none serves anything older; 1: one "
-        "does, or could not be asked."
+        "does, or could not be asked. EDGECACHE_CLIENT has the credentials (user:password, or Bearer and a token) for "
+        "sites that are for their clients only."
     )
     optFlags = [["json", "j", "Show every answer, as JSON."]]
     optParameters = [["keys", "k", 100, "URLs to ask each node for, at most.", int]]
@@ -101,7 +104,20 @@ class AuditOptions(usage.Options):
 
     async def run(self, reactor: Any, where: AdminAddress) -> int:
         """:return: exit status."""
-        return await audit(reactor, where, self["nodes"], say, most=self["keys"], as_json=bool(self["json"]))
+        client = os.environ.get("EDGECACHE_CLIENT", "")
+        try:
+            authorization = credentials(client) if client else ""
+        except ValueError as error:
+            raise AdminFailed(f"EDGECACHE_CLIENT {error}") from None
+        return await audit(
+            reactor,
+            where,
+            self["nodes"],
+            say,
+            most=self["keys"],
+            as_json=bool(self["json"]),
+            authorization=authorization,
+        )
 
 
 def say(line: str) -> None:

@@ -44,6 +44,8 @@ class Key:
     Something that was purged.
 
     :ivar host: by which its site is asked for; empty: any.
+    :ivar target: as clients know it.
+    :ivar private: only clients of the site may read it.
     :ivar purge: id of its newest purge.
     :ivar purged: monotonic seconds of our own, when that was accepted.
     """
@@ -52,6 +54,7 @@ class Key:
     target: str
     purge: str
     purged: float
+    private: bool = False
 
 
 @frozen
@@ -94,7 +97,9 @@ def keys_of(status: dict[str, Any], now: float, most: int) -> list[Key]:
             host = "" if "*" in site["hosts"] else next(iter(site["hosts"]), "")
             for target in _targets(selector, index=site["profile"] == "index"):
                 if len(found) < most:
-                    found.setdefault((host, target), Key(host, target, purge["id"], purged))
+                    target = site.get("path", "") + target
+                    key = Key(host, target, purge["id"], purged, site.get("access", "open") != "open")
+                    found.setdefault((host, target), key)
     return list(found.values())
 
 
@@ -130,12 +135,16 @@ class Auditor:
 
     _reactor: Any
     _agent: Any
+    _authorization: str = ""
 
     @classmethod
-    def of(cls, reactor: Any) -> Auditor:
-        """:return: one that keeps no connection."""
+    def of(cls, reactor: Any, authorization: str = "") -> Auditor:
+        """
+        :param authorization: of a client of the sites that are for clients only.
+        :return: one that keeps no connection.
+        """
         pool = HTTPConnectionPool(reactor, persistent=False)  # type: ignore[no-untyped-call]  # Twisted has no types here
-        return cls(reactor, Agent(reactor, connectTimeout=CONNECT_SECONDS, pool=pool))  # type: ignore[no-untyped-call]  # the same
+        return cls(reactor, Agent(reactor, connectTimeout=CONNECT_SECONDS, pool=pool), authorization)  # type: ignore[no-untyped-call]  # the same
 
     async def ask(self, nodes: Sequence[str], keys: Sequence[Key]) -> list[Found]:
         """:return: what each node says of each key in each coding."""
@@ -152,6 +161,8 @@ class Auditor:
         headers = Headers({"Cache-Control": ["only-if-cached"], "Accept": ["*/*"], "Accept-Encoding": [coding]})
         if key.host:
             headers.setRawHeaders("Host", [key.host])
+        if key.private and self._authorization:
+            headers.setRawHeaders("Authorization", [self._authorization])
         # What a selector has is escaped already, but for what no URL may have.
         url = node.rstrip("/") + quote(key.target, safe="/?&=%:@!$'()*+,;~-._")
         try:
@@ -197,9 +208,17 @@ def public_urls(status: dict[str, Any], admin: str) -> list[str]:
 
 
 async def audit(
-    reactor: Any, where: AdminAddress, nodes: Sequence[str], out: Out, *, most: int = 100, as_json: bool = False
+        reactor: Any,
+    where: AdminAddress,
+    nodes: Sequence[str],
+    out: Out,
+    *,
+    most: int = 100,
+    as_json: bool = False,
+    authorization: str = "",
 ) -> int:
     """
+    :param authorization: value of that field, for sites that are for their clients only.
     :param where: whose newest purges are looked at.
     :param nodes: URLs of public listeners; none: those of that node and of every sibling that serves.
     :return: 0 when everybody was asked and has answered, and nothing is older than its purge, else 1.
@@ -210,7 +229,7 @@ async def audit(
         raise AdminFailed("a voter knows no site, nor what the purges of one name; ask another node with --admin")
     keys = keys_of(status, time.monotonic(), most)
     nodes, unknown = (list(nodes), []) if nodes else nodes_of(status, where.url)
-    found = await Auditor.of(reactor).ask(nodes, keys)
+    found = await Auditor.of(reactor, authorization).ask(nodes, keys)
     bad = [each for each in found if each.verdict in ("older", "unclear")]
     if as_json:
         answers = [asdict(each) for each in found]

@@ -91,6 +91,8 @@ def _json(
         line["host"] = request.authority.decode("latin-1")
         line["target"] = request.target.decode("latin-1")
         line["user_agent"] = _first(request, b"user-agent")
+        if user := _user(request):
+            line["user"] = user
     if found is not None:
         line["cache_status"] = found[1].decode("latin-1")
     return orjson.dumps(line) + b"\n"
@@ -101,14 +103,20 @@ def _combined(
 ) -> bytes:
     when = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(started))
     asked = "-"
-    referer = agent = "-"
+    referer = agent = user = "-"
     if request is not None:
         method, target = request.method.decode("latin-1"), request.target.decode("latin-1")
         asked = _quoted(f"{method} {target} HTTP/1.{request.minor}")
         referer = _quoted(_first(request, b"referer") or "-")
         agent = _quoted(_first(request, b"user-agent") or "-")
+        user = _user(request) or "-"
     client = peer.decode("ascii") or "-"
-    return f'{client} - - [{when}] "{asked}" {_status(head)} {octets} "{referer}" "{agent}"\n'.encode()
+    return f'{client} - {user} [{when}] "{asked}" {_status(head)} {octets} "{referer}" "{agent}"\n'.encode()
+
+
+def _user(request: Request) -> str:
+    """:return: name of the client of a private site that it was; never what it sent."""
+    return str(getattr(request.asked, "client", ""))
 
 
 def _status(head: bytes) -> int:

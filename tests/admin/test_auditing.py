@@ -15,6 +15,7 @@ from edgecache.admin.auditing import SLACK_SECONDS, Key, audit, keys_of, nodes_o
 from edgecache.admin.client import AdminAddress, AdminFailed
 from edgecache.admin.parts import SiblingView
 from edgecache.admin.site import admin_site
+from edgecache.words.config import Access, ClientSettings, Secret
 from tests.admin.harness import AdminCase
 
 STATUS: dict[str, Any] = {
@@ -24,6 +25,7 @@ STATUS: dict[str, Any] = {
     "sites": [
         {"id": "1", "hosts": ["*"], "profile": "index"},
         {"id": "2", "hosts": ["files.example"], "profile": "plain"},
+        {"id": "3", "hosts": ["*"], "profile": "index", "path": "/team-a", "access": "token"},
     ],
     "purges": {"recent": []},
     "siblings": [],
@@ -49,6 +51,11 @@ class KeysTests(SynchronousTestCase):
         expected = [("", "/x?y"), ("files.example", "/pub/"), ("", "/simple/foo/"), ("", "/simple/")]
         self.assertEqual(expected, [(key.host, key.target) for key in found])
         self.assertEqual({40.0}, {key.purged for key in found})
+
+    def test_a_site_below_a_path_is_asked_there_as_a_client_of_it(self) -> None:
+        found = keys(purge("a", ("tag", "3", "project/foo"), ("all", "3", ""), ("url", "1", "/x")))
+        expected = [("/team-a/simple/foo/", True), ("/team-a/simple/", True), ("/x", False)]
+        self.assertEqual(expected, [(key.target, key.private) for key in found])
 
     def test_the_newest_purge_of_a_url_counts(self) -> None:
         one = ("url", "1", "/x")
@@ -112,9 +119,11 @@ class Aged(Resource):
         super().__init__()
         self.age = age
         self.asked: list[tuple[bytes, bytes, bytes]] = []
+        self.shown: list[tuple[bytes, bytes | None]] = []
 
     def render(self, request: Any) -> bytes:
         fields = [request.getHeader(name) for name in (b"cache-control", b"accept-encoding")]
+        self.shown.append((request.uri, request.getHeader(b"authorization")))
         self.asked.append((request.method, request.uri, b" ".join(fields)))
         request.setHeader(b"age", b"%d" % self.age)
         return b""
@@ -144,6 +153,17 @@ class AuditTests(TestCase, AdminCase):
         )
         # The site with a name of its own is asked for by that.
         self.assertEqual(["1 nodes, 2 URLs: 4 current, 0 absent, 0 older, 0 unclear"], self.lines)
+
+    async def test_only_private_sites_are_shown_a_client_s_credentials(self) -> None:
+        site, other = self.parts.config.sites
+        clients = (ClientSettings("audit", token=Secret("sha256:" + "0" * 64)),)
+        sites = (evolve(site, access=Access.TOKEN, clients=clients, path="/team-a"), other)
+        parts = evolve(self.parts, config=evolve(self.parts.config, sites=sites))
+        where = AdminAddress(self.listen(admin_site(parts, reactor)), self.token)
+        self.ask("POST", "/purge", {"urls": ["/a"]})
+        aged, url = self.node(0)
+        self.assertEqual(0, await audit(reactor, where, [url], self.lines.append, authorization="Bearer x"))
+        self.assertEqual({(b"/team-a/a", b"Bearer x"), (b"/a", None)}, set(aged.shown))
 
     async def test_the_node_with_older_content_is_named(self) -> None:
         self.ask("POST", "/purge", {"urls": ["/a"], "id": "x"})

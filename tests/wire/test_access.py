@@ -7,8 +7,13 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from edgecache.rules.asking import ask
 from edgecache.wire.access import AccessLog
+from edgecache.words.config import Access, ClientSettings, Secret
+from edgecache.words.credentials import digested
 from edgecache.words.messages import Request
+from tests.rules.build import request as rules_request
+from tests.rules.build import sites
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncache-status: n; hit; ttl=9\r\n"
 STARTED = 1_700_000_000.25
@@ -39,6 +44,18 @@ class AccessLogTests(SynchronousTestCase):
     def lines(self) -> list[str]:
         with open(self.path) as file:
             return file.read().splitlines()
+
+    def test_the_client_of_a_private_site_is_named_and_what_it_sent_is_not(self) -> None:
+        clients = (ClientSettings("ci", token=Secret(digested(b"hush"))),)
+        asked = rules_request("Authorization: Bearer hush")
+        asked.asked = ask(asked, sites(access=Access.TOKEN, clients=clients))
+        for combined in (False, True):
+            self.log(combined).done(asked, HEAD, 3, True, STARTED, b"192.0.2.7")
+            self.turn()
+        in_json, in_combined = self.lines()
+        self.assertEqual("ci", json.loads(in_json)["user"])
+        self.assertTrue(in_combined.startswith("192.0.2.7 - ci ["), in_combined)
+        self.assertNotIn("hush", in_json + in_combined)
 
     def test_json(self) -> None:
         self.log(False).done(request(), HEAD, 3, True, STARTED, b"192.0.2.7")
