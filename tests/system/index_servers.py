@@ -182,7 +182,7 @@ class Tree:
             "versions": versions,
             "files": entries,
         }
-        anchors = "".join(_anchor(entry) for entry in entries)
+        anchors = "".join(anchor(entry) for entry in entries)
         self._put(self.root / "simple" / name, page, anchors)
         known = sorted(self._projects)
         every = {
@@ -214,8 +214,10 @@ class Tree:
             temporary.rename(directory / name)
 
 
-def _anchor(entry: dict[str, Any]) -> str:
-    attributes = f' data-core-metadata="sha256={entry["core-metadata"]["sha256"]}"'
+def anchor(entry: dict[str, Any]) -> str:
+    """:return: what an HTML page says of a file."""
+    metadata = entry["core-metadata"]
+    attributes = f' data-core-metadata="sha256={metadata["sha256"]}"' if metadata else ""
     if entry["yanked"] is not False:
         reason = entry["yanked"] if isinstance(entry["yanked"], str) else ""
         attributes += f' data-yanked="{html.escape(reason)}"'
