@@ -29,7 +29,7 @@ from edgecache.upstream.standing import Standing
 from edgecache.words.config import Policy, UpstreamSettings
 from edgecache.words.counters import Counter
 from edgecache.words.errors import ResolveFailed, UpstreamFailed
-from edgecache.words.messages import Head, Outbound
+from edgecache.words.messages import Head, Outbound, without
 from edgecache.words.ports import Counts, Timers
 from edgecache.words.reasons import Outcome
 
@@ -48,6 +48,7 @@ class Way:
     :ivar family: whose latencies are alike.
     :ivar target: below each origin's prefix; ``None``: what the request says.
     :ivar judge: see :class:`~edgecache.fills.quest.Quest`.
+    :ivar foreign: they are no origins of the site: nothing of its clients is theirs to know.
     """
 
     origins: tuple[Origin, ...]
@@ -55,6 +56,7 @@ class Way:
     family: int | str
     target: bytes | None = None
     judge: Judge | None = None
+    foreign: bool = False
 
 
 class Seeking(Protocol):
@@ -75,8 +77,9 @@ class Seeking(Protocol):
         :raises UpstreamFailed: that cannot be found out, or must not be asked.
         """
 
-    def taken(self, response: Response) -> Response:
+    def taken(self, outbound: Outbound, response: Response) -> Response:
         """
+        :param outbound: what was asked for.
         :param response: of one of the way's origins.
         :return: what it means: the same, or an answer of our own.
         :raises UpstreamFailed: it is of no use.
@@ -125,6 +128,14 @@ class Attempts:
         """See :meth:`edgecache.fills.homes.SiblingsAsked.look_up`."""
         return None if self._siblings is None else self._siblings.look_up(asked, forward)
 
+    def seconds(self, budget: float | None) -> float:
+        """
+        :param budget: seconds that a sibling leaves us, ``None`` for a client of our own.
+        :return: seconds to the client's first octet.
+        """
+        within = self._outlet.settings.first_byte_seconds
+        return within if budget is None else min(within, budget)
+
     async def ask(
         self,
         site: Site,
@@ -153,8 +164,7 @@ class Attempts:
         asking = outbound if broken is None else rest_of(outbound, broken.known, broken.received)
         if look_up is not None and broken is not None:
             look_up = look_up.after(broken)
-        within = self._outlet.settings.first_byte_seconds
-        until = self._outlet.timers.seconds() + (within if seconds is None else min(within, seconds))
+        until = self._outlet.timers.seconds() + self.seconds(seconds)
         ticket = self._allowance.ticket()
         try:
             response = await self._head(site, asking, interim, avoid, ticket, look_up, until, seeking)
@@ -232,7 +242,7 @@ class Attempts:
             raise ResolveFailed(_names(way), 0.0, "no address of it is known")
         within = max(0.0, until - self._outlet.timers.seconds())
         response = await self._quest(way, outbound, interim, addresses, ticket, within).start()
-        return response if seeking is None else seeking.taken(response)
+        return response if seeking is None else seeking.taken(outbound, response)
 
     def continued(self, site: Site, outbound: Outbound, response: Response, seeking: Seeking | None = None) -> Response:
         """
@@ -335,7 +345,9 @@ class Attempts:
         if way.policy is Policy.FALLBACK:
             better = frozenset(self._book.of(way.origins[0]))
         if way.target is not None:
-            outbound = evolve(outbound, target=way.target, authority=None)
+            outbound = evolve(outbound, target=way.target)
+        if way.foreign:
+            outbound = evolve(outbound, authority=None, fields=without(outbound.fields, (b"authorization",)))
         addressed = deque(addresses)
         return Quest(self._outlet, outbound, interim, addressed, ticket, latencies, better, within, way.judge)
 
@@ -350,11 +362,7 @@ class Attempts:
         share = self._outlet.standing.share
         way = None if seeking is None else seeking.found
         origins = self._origins_of(site) if way is None else way.origins
-        return any(
-            other != address and share(other) >= 1.0
-            for origin in origins
-            for other in self._book.of(origin)
-        )
+        return any(other != address and share(other) >= 1.0 for origin in origins for other in self._book.of(origin))
 
     def _way_of(self, site: Site) -> Way:
         return Way(self._origins_of(site), site.settings.policy, site.id)

@@ -170,6 +170,12 @@ class Filling:
             self.fail(missing)
             return b""
 
+    def unverified(self, stop: int) -> bool:
+        """May octets up to ``stop`` be shown before it is known that they are right?"""
+        if self.complete or self.response.digest is None or self.length is None:
+            return False
+        return stop <= showable(self.length, self.length)
+
     def moved(self) -> None:
         """A view has read on: with a failed store that makes room."""
         if self._writer.failed is not None:

@@ -9,6 +9,7 @@ from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
+from edgecache.fills.artifacts import Sought, Wait
 from edgecache.fills.contents import Filling
 from edgecache.fills.continuing import Continuing
 from edgecache.fills.homes import LookUp
@@ -16,8 +17,10 @@ from edgecache.fills.keeping import Kept
 from edgecache.fills.uploading import Form
 from edgecache.fills.waiting import Waiters
 from edgecache.processes.background import background
+from edgecache.rules.artifacts import is_named
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Again, Forward, Freshen, Pass, ServeStale, Store
+from edgecache.rules.locating import relocated
 from edgecache.rules.lookups import Told, stripped, told_by
 from edgecache.rules.outbound import interim_head, outbound
 from edgecache.rules.policy import invalidated, may_share, on_response
@@ -83,6 +86,8 @@ class Fill:
     _response: Continuing = field(init=False)
     _asking: Deferred[Continuing] | None = None
     _look_up: LookUp | None = None
+    # Of a file that a page of an index names.
+    _sought: Sought | None = None
     # What an earlier fill has brought: yet to be used; used.
     _kept: Kept | None = None
     _used: Kept | None = None
@@ -135,6 +140,15 @@ class Fill:
             if self.leader.upload:
                 content = self._form = Form(content)
                 self._peer = first.downstream.peer
+        sibling = self.leader.sibling
+        seconds = None if sibling is None else sibling.budget_seconds
+        self._sought = self._fills.seek(self.leader, self.forward)
+        if self._sought is not None:
+            seconds = self._fills.attempts.seconds(seconds)
+            began = self._fills.seconds()
+            if await self._vouched(self._sought, began + seconds):
+                return
+            seconds -= self._fills.seconds() - began
         asking = outbound(self.leader, self.forward, content=content)
         requested_at = self._fills.clock()
         if self.registered is not None:
@@ -143,16 +157,18 @@ class Fill:
         # After the floor was taken, which it has to cover.
         look_up = self._fills.siblings(self.leader, self.forward) if self.registered is not None else None
         self._look_up = look_up
-        sibling = self.leader.sibling
+        doubt = self._fills.doubts.of(self.leader.key_hash)
         self._asking = Deferred.fromCoroutine(
             self._fills.attempts.ask(
                 self.leader.site,
                 asking,
                 self._interim,
-                self.avoid,
+                self.avoid if doubt is None else self.avoid | doubt.avoid,
                 broken,
                 look_up,
-                None if sibling is None else sibling.budget_seconds,
+                seconds,
+                self._sought,
+                resumable=doubt is None or not doubt.mixed,
             )
         )
         if self.registered is None and first is not None and self._form is None:
@@ -169,6 +185,7 @@ class Fill:
         if self._kept is not None and response.begun:
             # The safe side: a purge since then may have meant the first octets.
             self.floor = self._kept.plan.stored.floor
+        told = self._told(response)
         if self.leader.unsafe:
             selectors = invalidated(self.leader, response.head)
             if selectors:
@@ -176,8 +193,8 @@ class Fill:
                 await self._fills.invalidate(selectors)
         if self._form is not None and 200 <= response.head.status < 300:
             await self._fills.uploaded(self.leader, bytes(self._form.begin), self._peer)
-        told = self._told(response)
-        decision = on_response(
+        decided = None if self._sought is None else self._sought.decide(response, told, self.floor)
+        decision = decided or on_response(
             self.leader,
             self.forward,
             response.head,
@@ -193,12 +210,17 @@ class Fill:
             case Store():
                 self._store(decision, response)
             case Freshen():
-                await self._freshen(decision, response)
+                response.cancel()
+                await self._freshen(decision)
             case ServeStale():
                 self._serve_stale(decision, response)
             case Again():
                 response.cancel()
                 self._again(decision)
+            case Wait():
+                response.cancel()
+                self.leave()
+                self.waiters.wait()
             case Pass() if response.begun:
                 # The store has its first octets, and may not have it any longer.
                 response.cancel()
@@ -210,8 +232,30 @@ class Fill:
     def _told(self, response: Continuing) -> Told | None:
         """:return: what the sibling whose response it is says of it; from here on its head is like any other."""
         told = told_by(response.head) if response.address.origin.sibling else None
-        response.head = stripped(response.head)
+        head = stripped(response.head)
+        response.head = head if response.address.origin.sibling else relocated(self.leader.site, head)
         return told
+
+    async def _vouched(self, sought: Sought, until: float) -> bool:
+        """
+        A stored file that its page names by digest is that page's to judge (DESIGN 9).
+
+        :return: everybody was answered.
+        """
+        stored = self.forward.stored
+        if stored is None or not is_named(self.leader, stored):
+            return False
+        try:
+            good = await sought.vouched(stored, self.floor, until)
+        except UpstreamFailed as failure:
+            self._fail(failure)
+            return True
+        if good is None:
+            # It may have been told so just now: what siblings have may be older.
+            self.forward = evolve(self.forward, stored=None, at_origin=True)
+            return False
+        await self._freshen(Freshen(good, self.record_hash))
+        return True
 
     def wake(self) -> None:
         """The only client of a request that nobody can join has left before its answer: give it up."""
@@ -229,6 +273,8 @@ class Fill:
     def _store(self, plan: Store, response: Continuing) -> None:
         if self._kept is not None and response.begun:
             plan = _named_also(plan, self._kept.plan.stored.selectors)
+        if self._fills.doubts.of(self.leader.key_hash) is not None:
+            plan = _flagged(plan, Flag.DOUBTED)
         size = plan.stored.size
         self._plan, self._response = plan, response
         self.phase = Phase.STREAMING
@@ -253,6 +299,8 @@ class Fill:
         """The content has come to its end, good or bad."""
         filling, plan = self._filling, self._plan
         assert filling is not None and isinstance(plan, Store)
+        if isinstance(filling.failed, WrongDigest):
+            self._fills.doubts.add(self.leader.key_hash, filling.failed, filling.response.address)
         if filling.failed is not None:
             self.leave()
             _log.info(
@@ -324,10 +372,9 @@ class Fill:
             sets += [names for names in found.nominated if names != plan.nominated]
         return asked.key_hash, Variants(asked.key, sets[:VARY_SETS])
 
-    async def _freshen(self, plan: Freshen, response: Response) -> None:
-        response.cancel()
+    async def _freshen(self, plan: Freshen) -> None:
         self._plan = plan
-        self.waiters.serve_freshened(plan, response.head.status)
+        self.waiters.serve_freshened(plan, 304)
         await self._fills.writer.put(plan.record_hash, plan.stored)
         self._fills.counts.add(Counter.FRESHENED)
         self.leave()
@@ -365,6 +412,12 @@ class Fill:
         """Nobody joins any longer."""
         self.phase = Phase.ENDED
         self._fills.forget(self)
+
+
+def _flagged(plan: Store, flag: Flag) -> Store:
+    stored = evolve(plan.stored, flags=int(plan.stored.flags | flag))
+    own = stored if plan.own is plan.stored else evolve(plan.own, flags=int(plan.own.flags | flag))
+    return evolve(plan, stored=stored, own=own)
 
 
 def _named_also(plan: Store, selectors: tuple[int, ...]) -> Store:

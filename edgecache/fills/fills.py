@@ -10,11 +10,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 from attrs import define, evolve, field
 
+from edgecache.fills.artifacts import Artifacts, Sought
 from edgecache.fills.attempts import Attempts
+from edgecache.fills.doubts import Doubts
 from edgecache.fills.fill import Fill
 from edgecache.fills.homes import LookUp
 from edgecache.fills.keeping import Keep
@@ -23,7 +24,7 @@ from edgecache.fills.waiting import Waiter, Waiters
 from edgecache.processes.background import background
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked
-from edgecache.rules.decisions import Forward, Refuse, Reuse
+from edgecache.rules.decisions import Ahead, Forward, Part, Refuse, Reuse
 from edgecache.rules.fallback import expired
 from edgecache.rules.outbound import outbound
 from edgecache.rules.policy import stale_first
@@ -59,6 +60,8 @@ class Fills:
     :ivar seconds: monotonic.
     :ivar uploaded: an origin has taken an upload: the request, what its content begins with, and who sent it; fires
         once its project is purged.
+    :ivar artifacts: finds the files that pages of an index name.
+    :ivar doubts: keys whose content was found wrong lately.
     :ivar invalidate: asks the node process for a local epoch for selectors; fires once it is published.
     """
 
@@ -75,8 +78,14 @@ class Fills:
     fenced: Callable[[], bool]
     seconds: Callable[[], float]
     uploaded: Callable[[Asked, bytes, bytes], Awaitable[None]]
+    artifacts: Artifacts | None = None
+    doubts: Doubts = field(init=False)
     _running: dict[bytes, Fill] = field(factory=dict)
     _unshareable: dict[bytes, float] = field(factory=dict)
+
+    @doubts.default
+    def _no_doubts(self) -> Doubts:
+        return Doubts(self.seconds)
 
     def join(self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream) -> None:
         """Answer ``downstream`` from the running fill of its key, or from a new one."""
@@ -131,10 +140,27 @@ class Fills:
         waiter.collapsed = False
         self._start(waiter.asked, waiter.forward, waiter.record_hash, None, [waiter])
 
-    def ahead(self, waiter: Waiter) -> None:
-        """Fetch just the range that ``waiter`` asked for; it is not stored."""
-        waiter.forward = evolve(waiter.forward, stored=None, alone=True)
+    def ahead(self, waiter: Waiter, part: Part, stored: Stored) -> None:
+        """Fetch just the ``part`` that ``waiter`` asked for of what will be ``stored``; it is not stored."""
+        # Of others the client's own Range goes along.
+        ahead = None if waiter.asked.artifact is None else Ahead(part.start, part.stop, stored.size, stored.etag)
+        waiter.forward = evolve(waiter.forward, stored=None, alone=True, ahead=ahead)
         self.alone(waiter)
+
+    def wait(self, waiter: Waiter) -> None:
+        """The part that ``waiter`` wants cannot be had on its own: it waits for the whole."""
+        waiter.patient = True
+        waiter.forward = evolve(waiter.forward, alone=False, ahead=None)
+        asked, record_hash = waiter.asked, waiter.record_hash
+        if self._join_running(waiter):
+            return
+        found = self.look_up(record_hash, asked.key)
+        if isinstance(found, Stored) and self.epochs.since(found) is None:
+            status = status_fields.forwarded(asked.site, waiter.forward.reason, stored=True, collapsed=True)
+            age = max(0, int(self.clock() - found.generated_at))
+            if self.sender.send_later(waiter.downstream, asked, found, record_hash, age, status):
+                return
+        self._start(asked, waiter.forward, record_hash, record_hash, [waiter])
 
     def restart(self, fill: Fill, forward: Forward) -> None:
         """Ask again for everybody who waits for ``fill``, with another question."""
@@ -148,7 +174,12 @@ class Fills:
 
     def continued(self, asked: Asked, forward: Forward) -> Callable[[Response], Response]:
         """:return: what makes the owner's response to ``asked`` go on from an origin, should the owner die."""
-        return partial(self.attempts.continued, asked.site, outbound(asked, forward))
+        seeking = self.seek(asked, forward)
+        return lambda response: self.attempts.continued(asked.site, outbound(asked, forward), response, seeking)
+
+    def seek(self, asked: Asked, forward: Forward) -> Sought | None:
+        """:return: what finds the file of an index that is asked for; ``None`` for everything else."""
+        return None if self.artifacts is None else self.artifacts.seek(asked, forward)
 
     def siblings(self, asked: Asked, forward: Forward) -> LookUp | None:
         """:return: what siblings may be asked for a fill whose floor is taken."""

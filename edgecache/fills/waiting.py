@@ -31,6 +31,7 @@ class Waiter:
     :ivar forward: why its own look-up did not answer it.
     :ivar record_hash: where ``forward.stored`` was found.
     :ivar collapsed: it joined a fill that another request had started.
+    :ivar patient: it waits for its part of the whole; on its own it could not be had.
     """
 
     asked: Asked
@@ -38,6 +39,7 @@ class Waiter:
     record_hash: bytes
     downstream: Downstream
     collapsed: bool = False
+    patient: bool = False
 
 
 @define(eq=False)
@@ -149,9 +151,13 @@ class Waiters:
         filling = self._filling
         assert filling is not None
         presentation = present(waiter.asked, plan.stored)
-        if isinstance(presentation, Part) and presentation.start > filling.written + FAR_AHEAD:
-            self._fills.ahead(waiter)
-            return
+        detail = ""
+        if isinstance(presentation, Part):
+            if presentation.start > filling.written + FAR_AHEAD and not waiter.patient:
+                self._fills.ahead(waiter, presentation, plan.stored)
+                return
+            if filling.unverified(presentation.stop):
+                detail = "unverified"
         # Whoever joined gets what the store will have; what is the leader's alone goes to the leader.
         stored = plan.stored if waiter.collapsed else plan.own
         now = self._fills.clock()
@@ -161,6 +167,7 @@ class Waiters:
             stored=True,
             collapsed=waiter.collapsed,
             ttl=int(stored.fresh_until - now),
+            detail=detail,
         )
         age = int(now - stored.generated_at)
         head = head_of(waiter.asked, stored, presentation, age=age or -1, cache_status=status)
@@ -189,7 +196,9 @@ class Waiters:
 
     def pass_on(self, decision: Pass, response: Response, to: Waiter) -> None:
         """Straight on to one client."""
-        status = status_fields.forwarded(to.asked.site, to.forward.reason, collapsed=to.collapsed)
+        status = status_fields.forwarded(
+            to.asked.site, to.forward.reason, collapsed=to.collapsed, detail=decision.detail
+        )
         head = status_fields.with_cache_status(decision.head, status)
         if response.empty or to.asked.head:
             response.cancel()
@@ -197,6 +206,11 @@ class Waiters:
             return
         source = Passing(response, self._fills.counts, response.length)
         to.downstream.send_from(head, source, 0, response.length)
+
+    def wait(self) -> None:
+        """What they want cannot be had on its own: they wait for the whole, as far as it has come then."""
+        for waiter in self.take():
+            self._fills.wait(waiter)
 
     def forward_alone(self, forward: Forward) -> None:
         """Nobody can have another's response."""

@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 
 from edgecache.rules.asking import Asked
 from edgecache.rules.dates import format_date, parse_date
-from edgecache.rules.decisions import Part, Pass, Store
+from edgecache.rules.decisions import Ahead, Pass, Store
 from edgecache.rules.digests import Digest
 from edgecache.rules.fields import serialised
 from edgecache.rules.freshness import UNSAID
@@ -98,21 +98,22 @@ def named_head(asked: Asked, head: Head, digest: Digest, size: int | None, now: 
     return b"HTTP/1.1 200 OK\r\n" + serialised(fields)
 
 
-def part(asked: Asked, head: Head, wanted: Part, digest: Digest | None, size: int | None, now: float) -> Pass | None:
+def part(asked: Asked, head: Head, wanted: Ahead, digest: Digest | None, now: float) -> Pass | None:
     """
     A range that was fetched on its own: nothing vouches for its octets, so it is not stored, and says so.
 
     :param head: of the upstream's answer.
-    :param size: of the whole, as the one who wanted the range was told it.
-    :return: ``None`` if it is not exactly that range.
+    :return: ``None`` if it is not exactly that range of exactly that file, as far as anybody can tell.
     """
     matched = _CONTENT_RANGE.fullmatch(head.get(b"content-range") or b"")
     if head.status != 206 or matched is None:
         return None
-    if (int(matched[1]), int(matched[2]) + 1) != (wanted.start, wanted.stop) or int(matched[3]) != size:
+    if (int(matched[1]), int(matched[2]) + 1) != (wanted.start, wanted.stop) or int(matched[3]) != wanted.size:
         return None
     if digest is not None:
         fields = _named_fields(asked, head, digest, now)
+    elif head.get(b"etag") != (wanted.etag or None):
+        return None
     else:
         kept = (*_KEPT, b"etag", b"date", b"content-encoding")
         fields = [line for line in head.fields if line[0] in kept]
@@ -121,7 +122,7 @@ def part(asked: Asked, head: Head, wanted: Part, digest: Digest | None, size: in
     fields += [
         (b"cache-control", b"no-store"),
         (b"accept-ranges", b"bytes"),
-        (b"content-range", b"bytes %d-%d/%d" % (wanted.start, wanted.stop - 1, size)),
+        (b"content-range", b"bytes %d-%d/%d" % (wanted.start, wanted.stop - 1, wanted.size)),
         (b"content-length", b"%d" % (wanted.stop - wanted.start)),
     ]
     return Pass(b"HTTP/1.1 206 Partial Content\r\n" + serialised(fields), detail="unverified")

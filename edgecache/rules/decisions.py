@@ -53,7 +53,7 @@ class Forward:
     no_cache: bool = False
     stale_allowed: bool = False
     at_origin: bool = False
-    ahead: Part | None = None
+    ahead: Ahead | None = None
 
 
 @define(eq=False)
@@ -171,6 +171,19 @@ class Part:
 
     start: int
     stop: int
+
+
+@define(eq=False)
+class Ahead(Part):
+    """
+    A part that is fetched on its own, because it is far from what has come.
+
+    :ivar size: octets of the whole, as the client is told.
+    :ivar etag: of the whole.
+    """
+
+    size: int
+    etag: bytes
 
 
 @define(eq=False)

@@ -23,6 +23,8 @@ def outbound(asked: Asked, forward: Forward, *, content: Source | None = None) -
     fields = asked.own_fields if forward.alone else asked.upstream_fields
     if forward.no_cache:
         fields = without(fields, (b"cache-control", b"pragma")) + _NO_CACHE
+    if forward.ahead is not None:
+        fields = [*fields, (b"range", b"bytes=%d-%d" % (forward.ahead.start, forward.ahead.stop - 1))]
     if forward.stored is not None and not forward.alone:
         fields = fields + conditions_for(forward.stored)
     request = asked.request

@@ -22,7 +22,6 @@ from edgecache.rules.siblinghood import record_lines
 from edgecache.words.messages import without
 from edgecache.words.stored import Flag, Stored
 
-
 DOUBT_SECONDS = 600.0
 """So long a client may come back with the begin of content that was found wrong at its end."""
 

@@ -162,7 +162,12 @@ class UpstreamBusy(UpstreamFailed):
 
 
 @define(eq=False)
-class LinkRefused(UpstreamFailed):
+class FileFailed(UpstreamFailed):
+    """A file that the pages of an index may name cannot be had, though no address that was asked for it has failed."""
+
+
+@define(eq=False)
+class LinkRefused(FileFailed):
     """A page names a file at a host that must not be asked (DESIGN 12)."""
 
     detail: str = ""
@@ -171,20 +176,16 @@ class LinkRefused(UpstreamFailed):
 
 
 @define(eq=False)
-class PageUnobtainable(UpstreamFailed):
-    """
-    What the page says of a file cannot be found out now.
-
-    :ivar proxy_error: of what failed, where that is known.
-    """
+class PageUnobtainable(FileFailed):
+    """What the page says of a file cannot be found out now."""
 
     detail: str = ""
-    proxy_error: str = "destination_unavailable"
+    proxy_error = "destination_unavailable"
     sent = False
 
 
 @define(eq=False)
-class FileNotThere(UpstreamFailed):
+class FileNotThere(FileFailed):
     """The page names the file, and its host gave no usable answer."""
 
     detail: str = ""

@@ -34,7 +34,7 @@ class Flag(enum.IntFlag):
     PAGE = 1024
     """Its content is a page of an index as the origin has it; what clients get is derived from it."""
     DOUBTED = 2048
-    """Clients may have the begin of wrong content under its entity tag: for a while no range is joined to what they have."""
+    """Clients may have the begin of wrong content under its entity tag: for a while none is given the rest of it."""
 
 
 @define(eq=False)

@@ -1,0 +1,53 @@
+"""What the pages of projects say of their files, parsed once per page as long as it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+
+from edgecache.fills.pages import FoundPage
+from edgecache.index.catalogue import Catalogue
+
+MOST = 16
+"""Kept; an install of a project and what it depends on asks for files of so many in a row."""
+
+MOST_OCTETS = 4 << 20
+"""Of the pages they were made of; one that is larger is alone."""
+
+AT_ONCE = 64 << 10
+"""Smaller pages take less than handing them to a thread."""
+
+
+@define(eq=False)
+class Catalogues:
+    """
+    The ones used last, by digest of their page.
+
+    :ivar in_thread: calls it in a thread.
+    """
+
+    _in_thread: Callable[[Callable[[], Catalogue]], Deferred[Any]]
+    _kept: dict[bytes, tuple[Catalogue, int]] = field(factory=dict)
+
+    async def of(self, page: FoundPage) -> Catalogue:
+        """
+        :return: what ``page`` says of its files.
+        :raises BadPage: nothing that can be understood.
+        """
+        digest, document = page.stored.digest, page.document
+        found = self._kept.pop(digest, None)
+        if found is None:
+            if len(document) <= AT_ONCE:
+                catalogue = Catalogue.parse(document)
+            else:
+                catalogue = await self._in_thread(lambda: Catalogue.parse(document))
+            found = catalogue, len(document)
+        self._kept.pop(digest, None)
+        self._kept[digest] = found
+        octets = sum(size for _, size in self._kept.values())
+        while len(self._kept) > 1 and (len(self._kept) > MOST or octets > MOST_OCTETS):
+            octets -= self._kept.pop(next(iter(self._kept)))[1]
+        return found[0]
