@@ -10,7 +10,7 @@ from tests.system.fleetcase import CAUGHT_UP_SECONDS, LEASE_SECONDS, ONE, FleetT
 from tests.system.namespaces import Network, unavailable
 from tests.system.versions import version_of
 
-STORM = 30
+STORM = 15
 """Purges at each of two nodes while the third is cut off."""
 
 
