@@ -13,6 +13,7 @@ from edgecache import __version__
 from edgecache.admin import client
 from edgecache.admin.client import AdminAddress, AdminFailed, find_token
 from edgecache.cli_certs import CertsOptions
+from edgecache.cli_downloads import DownloadsOptions
 from edgecache.cli_purge import AuditOptions, PurgeOptions, say
 from edgecache.processes.loop import install_reactor
 from edgecache.processes.settings import load, local_facts, read_secret
@@ -48,6 +49,7 @@ class Options(usage.Options):
     subCommands = [
         ["status", None, StatusOptions, "Show how the node is."],
         ["purge", None, PurgeOptions, "Invalidate what is stored."],
+        ["downloads", None, DownloadsOptions, "Show what was downloaded."],
         ["audit", None, AuditOptions, "Ask nodes whether they serve anything older than its purge."],
         ["certs", None, CertsOptions, "Make certificates of siblings."],
     ]
@@ -60,7 +62,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """:raises usage.UsageError: there is no command."""
         if self.subCommand is None:
-            raise usage.UsageError("say what to do: status, purge, audit or certs")
+            raise usage.UsageError("say what to do: status, purge, downloads, audit or certs")
 
     def where(self) -> AdminAddress:
         """

@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 from edgecache.admin.access import peer_of, presented
 from edgecache.admin.answers import Answer, Problem, problem_of, refuse, respond, retry_after
 from edgecache.admin.documents import status_document
+from edgecache.admin.downloads import DownloadRoutes
 from edgecache.admin.fastly import Fastly
 from edgecache.admin.feeds import Feeds
 from edgecache.admin.metrics import exposition
@@ -62,6 +63,10 @@ class Admin:
         self._route(app, "/service/<service>/purge", "POST", fastly.bulk, Scope.PURGE)
         self._route(app, "/service/<service>/purge_all", "POST", fastly.everything, Scope.PURGE)
         self._route(app, "/feed", "GET", Feeds(self._parts).get, Scope.STATUS)
+        downloads = DownloadRoutes(self._parts)
+        self._route(app, "/downloads", "GET", downloads.get, Scope.STATUS)
+        self._route(app, "/local-stats/days/<name>", "GET", downloads.day, Scope.STATUS)
+        self._route(app, "/last-modified", "GET", downloads.last_modified, Scope.STATUS)
         self._route(app, "/tokens", "POST", self.make_token, Scope.TOKENS)
         self._route(app, "/tokens/<name>", "DELETE", self.revoke_token, Scope.TOKENS)
         app.handle_errors(HTTPException)(_unrouted)  # type: ignore[arg-type]  # klein knows no subclass of its request

@@ -70,6 +70,11 @@ class NodeMetrics(Collector):
         yield from self._store()
         yield from self._purges()
         yield from self._upstreams()
+        if self._parts.downloads is not None:
+            folded = self._parts.downloads.folded
+            yield _counter("downloads", "Downloads counted since the start", folded.downloads)
+            yield _counter("download_log_lines_lost", "Lines that the log of downloads lacks", folded.log_lines_lost)
+            yield _counter("download_failures", "Attempts to count that failed; their events wait", folded.failures)
 
     def _node(self) -> Iterator[Metric]:
         parts = self._parts

@@ -20,7 +20,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import lmdb
 from attrs import define, field
@@ -34,9 +34,12 @@ from edgecache.rules.sites import site_id
 from edgecache.store.counts import Batch, DownloadCounts
 from edgecache.store.threads import InThread
 from edgecache.words.config import Config
+from edgecache.words.errors import EdgeError
 from edgecache.words.ports import Timer, Timers
 
 _log = Logger()
+
+T = TypeVar("T")
 
 DIRECTORY = "downloads"
 """Below the data directory."""
@@ -49,6 +52,13 @@ BATCH_OCTETS = 1 << 20
 COMPLAINT_SECONDS = 60.0
 _TRIM_SECONDS = 3600.0
 _TURNS_BEFORE_AN_ANSWER = 64
+
+
+@define(eq=False)
+class CountsUnread(EdgeError):
+    """The counts cannot be read, or not now."""
+
+    reason: str
 
 
 @define(eq=False)
@@ -109,13 +119,13 @@ class Downloads:
         # After a turn that runs now: the thread does one after the other.
         await self._in_thread(self._close)
 
-    def ask(self, query: Query) -> Deferred[Answer]:
-        """:return: of everything that finished before this call, but for what a turn of a worker's loop still holds."""
-        return self._in_thread(self._answer, query)
-
-    def days(self) -> Deferred[list[int]]:
-        """:return: days that have counts."""
-        return self._in_thread(lambda: self._opened().days())
+    def ask(self, query: Query, shape: Callable[[Answer], T]) -> Deferred[T]:
+        """
+        :param shape: called in the thread.
+        :return: of everything that finished before this call, but for what a turn of a worker's loop still holds.
+        :raises CountsUnread: they cannot be had now.
+        """
+        return self._in_thread(self._answer, query, shape)
 
     def _again(self, first: Callable[[], None] | None = None) -> None:
         self._timer = None
@@ -175,7 +185,7 @@ class Downloads:
             self._counts.close()
             self._counts = None
 
-    def _answer(self, query: Query) -> Answer:
+    def _answer(self, query: Query, shape: Callable[[Answer], T]) -> T:
         behind = True
         try:
             for _ in range(_TURNS_BEFORE_AN_ANSWER):
@@ -184,9 +194,12 @@ class Downloads:
                     break
         except (OSError, lmdb.Error) as error:
             self._failed(error)
-        counts = self._opened()
-        rows = counts.rows(query.first, query.last, clients=query.of_clients)
-        return Answer(counts.life, tabulated(rows, query), behind, self.folded)
+        try:
+            counts = self._opened()
+            rows = tabulated(counts.rows(query.first, query.last, clients=query.of_clients), query)
+        except (OSError, lmdb.Error) as error:
+            raise CountsUnread(str(error)) from error
+        return shape(Answer(counts.life, rows, behind, self.folded))
 
     def turn(self) -> bool:
         """

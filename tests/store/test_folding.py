@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from edgecache.index.downloads import HEADER, Kind, common
 from edgecache.index.tabulating import Query, Row
 from edgecache.store import counts, folding
-from edgecache.store.folding import SUFFIX, Downloads
+from edgecache.store.folding import SUFFIX, Answer, Downloads
 from tests.quickdisk import quick_directory
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +30,10 @@ NOW = (DAY * 86400 + 43200) * 1000
 PIP = b'pip/24.0 {"installer":{"name":"pip","version":"24.0"},"python":"3.12.1","ci":true}'
 WHEEL = b"/files/six/-/six-1.0-py3-none-any.whl"
 EVERYTHING = Query(0, 2 * DAY)
+
+
+def same(answer: Answer) -> Answer:
+    return answer
 
 
 def line(
@@ -90,7 +94,7 @@ class FoldingCase(SynchronousTestCase):
             yield file
 
     def rows(self, by: tuple[str, ...] = (), **where: str) -> list[Row]:
-        answer = self.successResultOf(self.downloads.ask(Query(0, 2 * DAY, by, where)))
+        answer = self.successResultOf(self.downloads.ask(Query(0, 2 * DAY, by, where), same))
         return answer.rows
 
     def total(self, **where: str) -> int:
@@ -183,7 +187,7 @@ class CountsTests(FoldingCase):
             "installer_version": "24.0",
             "downloads": 2,
         }
-        rows = self.successResultOf(self.downloads.ask(EVERYTHING)).rows
+        rows = self.successResultOf(self.downloads.ask(EVERYTHING, same)).rows
         self.assertEqual([expected, {**expected, "day": "2024-10-05", "downloads": 1}], rows)
 
     def test_what_clients_tell_of_themselves(self) -> None:
@@ -219,12 +223,12 @@ class CountsTests(FoldingCase):
 
     def test_damaged_counts_are_put_aside_and_counting_goes_on_in_another_life(self) -> None:
         self.write(line())
-        first = self.successResultOf(self.downloads.ask(EVERYTHING))
+        first = self.successResultOf(self.downloads.ask(EVERYTHING, same))
         self.close(self.downloads)
         Path(self.directory, "counts", "data.mdb").write_bytes(b"x" * 8192)
         self.downloads = self.open()
         self.write(line())
-        second = self.successResultOf(self.downloads.ask(EVERYTHING))
+        second = self.successResultOf(self.downloads.ask(EVERYTHING, same))
         self.assertEqual((1, 1), (first.rows[0]["downloads"], second.rows[0]["downloads"]))
         self.assertNotEqual(first.life, second.life)
         self.flushLoggedErrors()
