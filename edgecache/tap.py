@@ -120,13 +120,17 @@ class Options(usage.Options):
                 document.override("--profile", (*place, "profile"), self["profile"])
 
     def _default_site(self, document: Document) -> tuple[str, int]:
-        """The site that ``--origin`` and ``--profile`` are about: the only one, or the one that takes every host."""
+        """The site that ``--origin`` and ``--profile`` are about: the only one, or the one that takes every host and path."""
         sites = document.data.setdefault("site", [])
         if not isinstance(sites, list) or not all(isinstance(site, dict) for site in sites):
             raise ConfigError(document.where(("site",)), "is an array of tables: [[site]]")
         if not sites:
             sites.append({"profile": Profile.INDEX.value})
-        defaults = [at for at, site in enumerate(sites) if len(sites) == 1 or site.get("hosts", ["*"]) == ["*"]]
+        defaults = [
+            at
+            for at, site in enumerate(sites)
+            if len(sites) == 1 or (site.get("hosts", ["*"]) == ["*"] and not site.get("path"))
+        ]
         if len(defaults) != 1:
             raise ConfigError("--origin", "the file has several sites and none of them takes every host")
         return "site", defaults[0]
