@@ -8,6 +8,7 @@ from attrs import define, evolve
 
 from edgecache.fills.contents import Filling, Passing
 from edgecache.rules import status_fields
+from edgecache.rules.access import PRIVATE
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward, Freshen, Part, Pass, Refuse, Reuse, ServeStale, Store, Whole
 from edgecache.rules.policy import may_share, on_failure
@@ -199,7 +200,8 @@ class Waiters:
         status = status_fields.forwarded(
             to.asked.site, to.forward.reason, collapsed=to.collapsed, detail=decision.detail
         )
-        head = status_fields.with_cache_status(decision.head, status)
+        private = to.asked.site.clients is not None and to.asked.sibling is None
+        head = status_fields.with_cache_status(decision.head + PRIVATE if private else decision.head, status)
         if response.empty or to.asked.head:
             response.cancel()
             to.downstream.send(head, b"")

@@ -13,6 +13,10 @@ from edgecache.words.config import Access, SiteSettings
 from edgecache.words.credentials import digested
 from edgecache.words.messages import Fields, field_values
 
+PRIVATE = b"cache-control: private\r\n"
+"""On what clients of such a site are sent, after whatever the origin says: another shared cache may be on the way, and
+must not keep it for everybody (RFC 9111 §5.2.2.7)."""
+
 _BEARER, _BASIC = b"bearer", b"basic"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
+from edgecache.rules.access import PRIVATE
 from edgecache.rules.asking import Asked
 from edgecache.rules.conditions import Conditions, RangeAsked
 from edgecache.rules.decisions import (
@@ -96,6 +97,8 @@ def head_of(asked: Asked, stored: Stored, presentation: Presentation, *, age: in
         head = _unsatisfiable_head(asked, stored)
     if asked.sibling is not None:
         head += record_lines(asked, stored, max(age, 0))
+    elif asked.site.clients is not None:
+        head += PRIVATE
     if age < 0:
         return b"%bcache-status: %b\r\n" % (head, cache_status)
     return b"%bage: %d\r\ncache-status: %b\r\n" % (head, age, cache_status)

@@ -47,7 +47,8 @@ class PrivateTests(RigCase):
 
     def test_the_store_answers_clients_only_and_the_origin_sees_the_site_s_credentials(self):
         async def test():
-            self.origin.scripts["/a"] = serves(b"private", FRESH)
+            self.origin.scripts["/a"] = serves(b"private", "Cache-Control: public, max-age=60")
+            self.origin.scripts["/b"] = serves(b"never stored", "Cache-Control: no-store")
             for worker in (0, 1):
                 denied = await self.ask("/a", worker=worker)
                 self.assertEqual(401, denied.status)
@@ -57,7 +58,8 @@ class PrivateTests(RigCase):
             for worker, fields in ((0, RIGHT), (1, RIGHT), (0, basic)):
                 answer = await self.ask("/a", fields, worker=worker)
                 self.assertEqual((200, b"private"), (answer.status, answer.content))
-            self.assertTrue((await self.hit("/a", basic)).hit)
+            for answer in (await self.hit("/a", basic), await self.ask("/b", RIGHT)):
+                self.assertIn("private", answer.fields["cache-control"])
             self.assertEqual(401, (await self.ask("/a", "Authorization: Bearer wrong")).status)
             self.assertEqual((401, b""), await self.head("/a"))
             expected = "Basic " + base64.b64encode(b"me:hush").decode()
