@@ -6,10 +6,11 @@ A canonical document is JSON: PEP 691 (with 700, 708, 714, 740 and 792) for list
 they are. It is its own canonical document.
 
 What is refused (:class:`BadPage`, nothing stored): what is neither JSON nor HTML of an index; JSON that is not one
-(NaN, invalid UTF-8, lone surrogates), has another shape, nests deeper than 250 levels or has over 6 million
-values; an api-version whose major is not 1; a page about another project; HTML that breaks off within a tag, or
-whose links lead to no file. A page that lists something none of which is usable is refused too: what would be left
-of it says that a project has no files.
+(NaN, invalid UTF-8, lone surrogates), has another shape, nests deeper than 250 levels or has over 2 million values
+(a list: 6 million); over 10,000 entries to drop; an api-version whose major is not 1; a page about another project;
+HTML that breaks off within a tag, has one of over 128 KiB, over 3 million of them or as many attributes, or whose
+links lead to no file. A page that lists something none of which is usable is refused too: what would be left of it
+says that a project has no files.
 
 What is dropped, the rest of the page being kept: a file without a filename that is one segment and printable, or
 without a usable URL (``index.links``), or whose sha256 is none; anything about a file that has the wrong type.
@@ -39,9 +40,10 @@ ACTIVE: Final = "active"
 QUARANTINED: Final = "quarantined"
 """No files are offered, whatever the origin's page lists (PEP 792)."""
 
-# Commas and brackets: what becomes of one in memory is up to 30 times its size, so the page's size alone is no
-# bound. Twice what the largest list has.
-MOST_VALUES: Final = 6_000_000
+# Commas and brackets: what becomes of one in memory is up to 30 times its size, so the page's size alone is no bound.
+# About three times what the largest list has, and six times what 20,000 files have.
+MOST_VALUES: Final = {PageKind.LIST: 6_000_000, PageKind.PROJECT: 2_000_000, PageKind.RELEASES: 2_000_000}
+MOST_DROPPED: Final = 10_000
 
 _JSON_TYPES: Final = (
     Media.JSON.value,
@@ -103,6 +105,8 @@ class _Dropped:
     def one(self, why: str) -> None:
         self.count += 1
         self.why = self.why or why
+        if self.count > MOST_DROPPED:
+            raise BadPage(f"over {MOST_DROPPED} entries that nothing can be made of: {self.why}")
 
 
 def canonical(kind: PageKind, project: bytes, content: bytes, content_type: bytes, url: bytes) -> Document:
@@ -148,7 +152,7 @@ def _read(kind: PageKind, content: bytes, content_type: bytes) -> tuple[dict[str
     media = content_type.partition(b";")[0].strip().lower()
     content = content.removeprefix(_BOM)
     if kind is PageKind.RELEASES or media in _JSON_TYPES:
-        return _json(content), None
+        return _json(kind, content), None
     if media in _HTML_TYPES:
         return read_html(kind, _text(content, content_type))
     if media.startswith(b"application/vnd.pypi.simple."):
@@ -156,7 +160,7 @@ def _read(kind: PageKind, content: bytes, content_type: bytes) -> tuple[dict[str
     if media in _TELLS_NOTHING:
         start = content[:256].lstrip()[:1]
         if start == b"{":
-            return _json(content), None
+            return _json(kind, content), None
         if start == b"<":
             return read_html(kind, _text(content, content_type))
     raise BadPage("Content-Type of nothing that an index sends")
@@ -167,8 +171,8 @@ def _text(content: bytes, content_type: bytes) -> str:
     return content.decode(_CHARSETS.get(named[1].lower(), "utf-8") if named else "utf-8", "replace")
 
 
-def _json(content: bytes) -> dict[str, Any]:
-    if content.count(b",") + content.count(b"[") + content.count(b"{") > MOST_VALUES:
+def _json(kind: PageKind, content: bytes) -> dict[str, Any]:
+    if content.count(b",") + content.count(b"[") + content.count(b"{") > MOST_VALUES[kind]:
         raise BadPage("more values than any index has")
     try:
         page = orjson.loads(content)

@@ -10,6 +10,7 @@ and nothing of it is ever sent on as markup.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any, Final
 
@@ -19,9 +20,14 @@ from edgecache.index.errors import BadPage
 from edgecache.index.links import BadLink, filename_of
 from edgecache.rules.indexpaths import PageKind, is_file, normalised_name
 
-# Three to a project (anchor, its end, a line break) and room for twice the largest list there is. Each costs
-# microseconds of Python, so this also bounds what a hostile page costs.
-MOST_TAGS: Final = 5_000_000
+# Three to a project (anchor, its end, a line break), and room for more than the largest list there is. Each costs
+# microseconds of Python, as does each attribute, so this also bounds what a hostile page costs.
+MOST_TAGS: Final = 3_000_000
+MOST_ATTRIBUTES: Final = 3_000_000
+# The parser is given that much at a time. What it cannot make sense of until it has more is a tag or a comment longer
+# than any index has: it would be looked at again and again, and its attributes be gigabytes.
+_PIECE: Final = 65_536
+_LONGEST_TAG: Final = 2 * _PIECE
 
 # Of an anchor; file names have at most 255.
 _LONGEST_TEXT: Final = 512
@@ -41,24 +47,35 @@ class _Anchor:
 
 @define(eq=False)
 class _Page(HTMLParser):
-    anchors: list[_Anchor] = field(factory=list)
+    """
+    :ivar take: what an anchor means, ``None`` for one that means nothing here.
+    :ivar found: what the anchors so far mean.
+    :ivar anchors: how many there were.
+    """
+
+    take: Callable[[_Anchor], dict[str, Any] | None]
+    found: list[dict[str, Any]] = field(factory=list)
+    anchors: int = 0
     metas: list[tuple[str, str]] = field(factory=list)
     base: str | None = None
     serial: int | None = None
     _open: _Anchor | None = None
+    _attributes: int = 0
 
     def __attrs_post_init__(self) -> None:
         super().__init__(convert_charrefs=True)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._attributes += len(attrs)
+        if self._attributes > MOST_ATTRIBUTES:
+            raise BadPage("more attributes than any index has")
+        # The first of two attributes of one name counts, as in browsers.
         if tag == "a":
-            # The first of two attributes counts, as in browsers.
+            self.finish()
             attributes = dict(reversed(attrs))
             href = attributes.get("href")
-            self._open = None
             if href:
                 self._open = _Anchor(href, attributes)
-                self.anchors.append(self._open)
         elif tag == "meta":
             attributes = dict(reversed(attrs))
             name = (attributes.get("name") or "").strip().lower()
@@ -69,7 +86,7 @@ class _Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "a":
-            self._open = None
+            self.finish()
 
     def handle_data(self, data: str) -> None:
         # No further than names are long: what is appended to again and again is copied each time.
@@ -81,6 +98,34 @@ class _Page(HTMLParser):
         if matched is not None:
             self.serial = int(matched[1])
 
+    def finish(self) -> None:
+        """The anchor that is open, if one is, ends here."""
+        anchor, self._open = self._open, None
+        if anchor is not None:
+            self.anchors += 1
+            found = self.take(anchor)
+            if found is not None:
+                self.found.append(found)
+
+    def read(self, text: str) -> None:
+        """
+        All of a page.
+
+        :raises BadPage: it breaks off, or is nothing that the parser can read.
+        """
+        for start in range(0, len(text), _PIECE):
+            try:
+                self.feed(text[start : start + _PIECE])
+            except (AssertionError, ValueError):
+                # The parser's own words for declarations it does not know, and numbers of too many digits.
+                raise BadPage("markup that is none") from None
+            if len(self.rawdata) > _LONGEST_TAG:
+                raise BadPage("a tag or a comment of over 128 KiB")
+        # Never close(): it would take what is unfinished for text.
+        if self.rawdata.startswith("<"):
+            raise BadPage("breaks off within a tag")
+        self.finish()
+
 
 def read_html(kind: PageKind, text: str) -> tuple[dict[str, Any], str | None]:
     """
@@ -89,19 +134,11 @@ def read_html(kind: PageKind, text: str) -> tuple[dict[str, Any], str | None]:
     """
     if text.count("<") > MOST_TAGS:
         raise BadPage("more tags than any index has")
-    page = _Page()
-    try:
-        page.feed(text)
-    except (AssertionError, ValueError):
-        # The parser's own words for declarations it does not know, and numbers of too many digits.
-        raise BadPage("markup that is none") from None
-    # Never close(): it would take what is unfinished for text, at quadratic cost.
-    if page.rawdata.startswith("<"):
-        raise BadPage("breaks off within a tag")
-    found, told = (_projects(page), "projects") if kind is PageKind.LIST else (_files(page), "files")
+    page = _Page(_project if kind is PageKind.LIST else _file)
+    page.read(text)
     metas = dict(reversed(page.metas))
     version = metas.get("pypi:repository-version")
-    if page.anchors and not found and version is None:
+    if page.anchors and not page.found and version is None:
         raise BadPage("links, but none of an index: some other page")
     # 1.1 and above promise versions and sizes (PEP 700), which HTML has not.
     meta: dict[str, Any] = {"api-version": _spoken(version)}
@@ -110,7 +147,11 @@ def read_html(kind: PageKind, text: str) -> tuple[dict[str, Any], str | None]:
     tracks = [content for name, content in page.metas if name == "pypi:tracks"]
     if tracks:
         meta["tracks"] = tracks
-    document: dict[str, Any] = {"meta": meta, told: found}
+    document: dict[str, Any] = {"meta": meta}
+    if kind is PageKind.LIST:
+        document["projects"] = list({project["name"]: project for project in page.found}.values())
+    else:
+        document["files"] = page.found
     locations = [content for name, content in page.metas if name == "pypi:alternate-locations"]
     if locations:
         document["alternate-locations"] = locations
@@ -126,36 +167,29 @@ def _spoken(version: str | None) -> str:
     return "1.0" if version is None or version.startswith("1.") else version
 
 
-def _projects(page: _Page) -> list[dict[str, Any]]:
-    found: dict[str, None] = {}
-    for anchor in page.anchors:
-        try:
-            name = filename_of(anchor.href.partition("#")[0].partition("?")[0].rstrip("/"))
-        except BadLink:
-            continue
-        shown = anchor.text.strip().rstrip("/")
-        # Directory listings shorten what they show.
-        if _normal(shown) == _normal(name):
-            name = shown
-        if name not in ("", ".", "..") and not name.endswith(":"):
-            found[name] = None
-    return [{"name": name} for name in found]
+def _project(anchor: _Anchor) -> dict[str, Any] | None:
+    try:
+        name = filename_of(anchor.href.partition("#")[0].partition("?")[0].rstrip("/"))
+    except BadLink:
+        return None
+    shown = anchor.text.strip().rstrip("/")
+    # Directory listings shorten what they show.
+    if shown != name and _normal(shown) == _normal(name):
+        name = shown
+    return None if name in ("", ".", "..") or name.endswith(":") else {"name": name}
 
 
 def _normal(name: str) -> bytes:
     return normalised_name(name.encode("utf-8", "replace"))
 
 
-def _files(page: _Page) -> list[dict[str, Any]]:
-    found = []
-    for anchor in page.anchors:
-        name = _filename(anchor)
-        if name is None:
-            continue
-        file: dict[str, Any] = {"filename": name, "url": anchor.href, "hashes": {}}
-        _attributes(file, anchor.attributes)
-        found.append(file)
-    return found
+def _file(anchor: _Anchor) -> dict[str, Any] | None:
+    name = _filename(anchor)
+    if name is None:
+        return None
+    file: dict[str, Any] = {"filename": name, "url": anchor.href, "hashes": {}}
+    _attributes(file, anchor.attributes)
+    return file
 
 
 def _filename(anchor: _Anchor) -> str | None:

@@ -30,7 +30,7 @@ REFUSED: tuple[tuple[bytes, bytes, str], ...] = (
     (JSON, b'{"files": [], "x": "\\ud800"}', "not JSON"),
     (JSON, deep(300), "too deeply"),
     (JSON, deep(100_000), "not JSON"),
-    (JSON, b'{"files": [' + b"0," * 6_000_000 + b"0]}", "more values"),
+    (JSON, b'{"files": [' + b"0," * 2_000_000 + b"0]}", "more values"),
     (JSON, b"{}", "without files"),
     (JSON, b'{"files": {}}', "without files"),
     (JSON, b'{"files": [], "meta": []}', "meta"),
@@ -42,6 +42,7 @@ REFUSED: tuple[tuple[bytes, bytes, str], ...] = (
     (JSON, b'{"files": [], "project-status": 1}', "project-status"),
     (JSON, b'{"files": [], "project-status": {"status": ["quarantined"]}}', "project-status"),
     (JSON, b'{"files": [{"filename": "a.whl", "url": "ftp://h/a.whl"}]}', "none of what it lists is usable"),
+    (JSON, b'{"files": [' + b"0," * 20_000 + b"0]}", "over 10000 entries"),
     (b"application/vnd.pypi.simple.v2+json", b'{"files": []}', "not 1"),
     (b"application/vnd.pypi.simple.v2+html", b"<html></html>", "not 1"),
     (b"application/pdf", b"%PDF", "nothing that an index sends"),
@@ -53,7 +54,9 @@ REFUSED: tuple[tuple[bytes, bytes, str], ...] = (
     (HTML, b'<a href="javascript:alert(1)/six-1.0.tar.gz">x</a>', "none of what it lists is usable"),
     (HTML, b'<base href="javascript:x"><a href="six-1.0.tar.gz">x</a>', "base of its links"),
     (HTML, b'<base href="https://u:p@h.example/"><a href="six-1.0.tar.gz">x</a>', "base of its links"),
-    (HTML, b"<br>" * 5_000_001, "more tags"),
+    (HTML, b"<a " + b"x " * 3_000_000 + b">", "of over 128 KiB"),
+    (HTML, b"<!-- " + b"x " * 3_000_000 + b"-->", "of over 128 KiB"),
+    (HTML, b"<br>" * 3_000_001, "more tags"),
 )
 
 DROPPED: tuple[tuple[object, str], ...] = (

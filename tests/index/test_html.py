@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from edgecache.index import html
 from edgecache.index.documents import BadPage, canonical
 from edgecache.rules.indexpaths import PageKind
 from edgecache.rules.representations import Media
@@ -164,7 +165,20 @@ class PageTests(SynchronousTestCase):
             try:
                 of_html(f'<a href="six-1.0.zip">x</a>{start}{part * 100_000}')
             except BadPage as refused:
-                self.assertIn("breaks off", refused.why)
+                self.assertIn("128 KiB", refused.why)
+
+    def test_where_the_pieces_end_that_the_parser_gets_makes_no_difference(self) -> None:
+        anchors = "".join(f'<a href="six-{n}.zip" data-yanked="a &amp; b">six-{n}.zip</a>\n' for n in range(3000))
+        expected = [(f"six-{n}.zip", "a & b") for n in range(3000)]
+        for shift in range(0, 70, 9):
+            found = files_of(of_html("x" * shift + anchors))
+            self.assertEqual(expected, [(one["filename"], one["yanked"]) for one in found])
+
+    def test_attributes_are_counted(self) -> None:
+        self.patch(html, "MOST_ATTRIBUTES", 100)
+        page = '<a href="six-1.0.zip">x</a>' + "<p x y z>" * 33
+        self.assertEqual(1, len(files_of(of_html(page))))
+        self.assertRaises(BadPage, of_html, page + "<p x>")
 
     def test_markup_that_the_parser_gives_up_on_is_refused(self) -> None:
         self.assertRaises(BadPage, of_html, f"<p title='&#{'9' * 5000};'>")
