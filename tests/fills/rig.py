@@ -192,6 +192,8 @@ class RigCase(TestCase):
     :cvar scheme: by which they are asked; they speak HTTP without TLS whatever it says.
     :ivar origin: the first of them.
     :ivar others: the rest.
+    :ivar links: hosts that a worker has announced because a page links there.
+    :ivar names: addresses of such hosts.
     :ivar told: how exchanges failed, as the workers tell the node process.
     """
 
@@ -299,6 +301,8 @@ class RigCase(TestCase):
         self._ports, self._workers, self._sockets = [], [], []
         self.nodes: list[LineChannel] = []
         self.told: list[str] = []
+        self.links: list[str] = []
+        self.names = {"localhost": "127.0.0.1"}
         self._pages = [Page.open(self._page.path, index) for index in range(self.workers)]
         paths = [os.path.join(self.directory, f"owner-{index}.sock") for index in range(self.workers)]
         for index in range(self.workers):
@@ -341,6 +345,15 @@ class RigCase(TestCase):
             epoch = await self._control.local([(bytes.fromhex(text), number, mode) for text, number, mode in rows])
             return {"epoch": epoch}
 
+        async def link(origin: str) -> None:
+            found = parse_origin(origin)
+            self.links.append(origin)
+            host = self.names.get(found.host)
+            if host is not None:
+                self.known[origin] = [[host, found.port, 100 + len(self.known)]]
+                node.notify("addresses", origins=self.known)
+
+        node.on("link", lambda origin: Deferred.fromCoroutine(link(origin)))
         node.on("outcomes", lambda outcomes: self.told.extend(kind for _, _, _, kind, _, _ in outcomes if kind))
         node.on("invalidate", lambda rows: Deferred.fromCoroutine(invalidate(rows)))
 
