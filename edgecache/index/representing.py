@@ -20,7 +20,7 @@ from attrs import frozen
 
 from edgecache.index.errors import BadPage
 from edgecache.index.rendering import render_list, render_project
-from edgecache.rules.indexpaths import FILES, PageKind
+from edgecache.rules.indexpaths import FILES, RELEASED_FILES, PageKind
 from edgecache.rules.representations import Coding, Media, Representation
 
 REWRITER: Final = b"1"
@@ -92,10 +92,10 @@ def _content(kind: PageKind, project: bytes, document: bytes, asked: Representat
             _rewrite(
                 page["files"],
                 "hashes",
-                _start(links.public_url + links.prefix if links.public_url else b"../..", project),
+                _start(links.public_url + links.prefix if links.public_url else b"../..", FILES, project),
             )
             return orjson.dumps(page) if media is Media.JSON else render_project(page)
-        start = _start((links.public_url or asked.base) + links.prefix, project)
+        start = _start((links.public_url or asked.base) + links.prefix, RELEASED_FILES, project)
         _rewrite(page.get("urls") or (), "digests", start)
         for files in (page.get("releases") or {}).values():
             _rewrite(files, "digests", start)
@@ -104,9 +104,9 @@ def _content(kind: PageKind, project: bytes, document: bytes, asked: Representat
         raise BadPage(f"not a canonical document: {error!r}") from error
 
 
-def _start(above: bytes, project: bytes) -> str:
+def _start(above: bytes, files: bytes, project: bytes) -> str:
     """What every link of a page begins with."""
-    return f"{above.decode('ascii')}{FILES.decode('ascii')}{quote(project, safe='')}/"
+    return f"{(above + files).decode('ascii')}{quote(project, safe='')}/"
 
 
 def _rewrite(files: Iterable[dict[str, Any]], hashes: str, start: str) -> None:

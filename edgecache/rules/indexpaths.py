@@ -28,7 +28,9 @@ _FILE_SUFFIXES = (
     b".provenance",
 )
 
-_PAGE_OF_PROJECT = re.compile(rb"/(?:simple/([^/]+)/?|pypi/([^/]+)(?:/[^/]+)?/json|files/([^/]+)/[^/]+/[^/]+)")
+_PAGE_OF_PROJECT = re.compile(
+    rb"/(?:simple/([^/]+)/?|pypi/([^/]+)(?:/[^/]+)?/json|(?:packages/)?files/([^/]+)/[^/]+/[^/]+)"
+)
 _SEPARATORS = re.compile(rb"[-_.]+")
 _NAME = re.compile(rb"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 """Of a project, as clients may spell it (PEP 508)."""
@@ -93,7 +95,7 @@ class PageAsked:
 @frozen
 class ArtifactAsked:
     """
-    ``/files/<project>/<sha256 or ->/<filename>``: a file as pages of ours name it.
+    ``/files/<project>/<sha256 or ->/<filename>``, also below ``/packages``: a file as pages of ours name it.
 
     :ivar sha256: 32 octets that the *file* hashes to, ``b""`` where the page gives none.
     :ivar filename: of the file as the page names it, percent-decoded.
@@ -109,9 +111,12 @@ class ArtifactAsked:
 FILES = b"/files/"
 """Where files are, whatever hosts their pages link to."""
 
+RELEASED_FILES = b"/packages/files/"
+"""The same files, for links of releases documents: bandersnatch takes none that begins otherwise than ``/packages``."""
+
 _RELEASES = re.compile(rb"/pypi/([^/]+)((?:/[^/]+)?)/json")
 _PROJECT = re.compile(rb"/simple/([^/]+)(/?)")
-_ARTIFACT = re.compile(rb"/files/([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)/([0-9a-f]{64}|-)/([^/]+)")
+_ARTIFACT = re.compile(rb"(?:/packages)?/files/([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)/([0-9a-f]{64}|-)/([^/]+)")
 _COMPANIONS = (b".metadata", b".asc")
 
 

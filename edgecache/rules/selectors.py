@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import xxhash
 from attrs import frozen
 
-from edgecache.rules.sites import Sites, without_default_port
+from edgecache.rules.indexpaths import artifact_of, artifact_path
+from edgecache.rules.sites import Site, Sites, without_default_port
 from edgecache.words.purging import Row
 from edgecache.words.reasons import PurgeMode
 
@@ -151,7 +152,7 @@ def named_by_url(url: bytes, sites: Sites, kind: str = "url") -> list[Selector] 
     if url.startswith(b"/"):
         path = normal_target(url.partition(b"#")[0])
         below = [(site, site.selected(path, prefix=kind == "prefix")) for site in sites.all]
-        return [Selector(kind, site.id, target) for site, target in below if target is not None]
+        return [Selector(kind, site.id, _meant(kind, site, target)) for site, target in below if target is not None]
     matched = _ABSOLUTE.fullmatch(url)
     if matched is None:
         return None
@@ -159,4 +160,12 @@ def named_by_url(url: bytes, sites: Sites, kind: str = "url") -> list[Selector] 
     authority = without_default_port(matched[1].lower(), authority)
     rest = matched[3] if matched[3].startswith(b"/") else b"/" + matched[3]
     named = sites.named(authority, normal_target(rest), prefix=kind == "prefix")
-    return [Selector(kind, site.id, path) for site, path in named]
+    return [Selector(kind, site.id, _meant(kind, site, path)) for site, path in named]
+
+
+def _meant(kind: str, site: Site, target: bytes) -> bytes:
+    """A file of an index is stored by one path, however it was asked for."""
+    artifact = artifact_of(target.partition(b"?")[0]) if kind == "url" and site.index else None
+    if artifact is None:
+        return target
+    return artifact_path(artifact.project, artifact.sha256, artifact.filename + artifact.companion)

@@ -55,6 +55,14 @@ class LinkTests(SynchronousTestCase):
                 assert asked is not None
                 self.assertEqual(name.encode(), asked.filename + asked.companion)
 
+    def test_releases_link_to_the_same_files_below_what_mirror_tools_insist_on(self) -> None:
+        """bandersnatch refuses every link whose path does not begin with /packages."""
+        entry = {"filename": FILE, "url": "https://files.example/a", "digests": {"sha256": SHA256}}
+        document = of_json({"info": {}, "urls": [entry]}, PageKind.RELEASES)
+        shown = orjson.loads(derived(document, Media.PLAIN_JSON, PageKind.RELEASES))["urls"][0]["url"].encode()
+        self.assertTrue(shown.startswith(b"/packages/"))
+        self.assertEqual(artifact_of(artifact_path(b"six", bytes.fromhex(SHA256), FILE.encode())), artifact_of(shown))
+
     def test_a_fragment_stays(self) -> None:
         document = of_json(project(file(url="x.whl#egg=six&subdirectory=a")))
         self.assertEqual(f"{OURS}#egg=six&subdirectory=a", orjson.loads(derived(document))["files"][0]["url"])
@@ -91,7 +99,7 @@ class LinkTests(SynchronousTestCase):
             (Links(b"https://b.example", b"/team"), b"http://a.example", "https://b.example/team"),
             (Links(b"", b"/team"), b"", "/team"),
         ):
-            kept = entry | {"url": f"{start}/files/six/{SHA256}/{FILE}"}
+            kept = entry | {"url": f"{start}/packages/files/six/{SHA256}/{FILE}"}
             expected = page | {"urls": [kept], "releases": {"1.0": [kept], "0.1": []}}
             shown = derived(document, Media.PLAIN_JSON, PageKind.RELEASES, links, base)
             self.assertEqual(expected, orjson.loads(shown))

@@ -108,6 +108,25 @@ def named(url: str, of: Sites, kind: str = "url") -> set[tuple[str, bytes]]:
 class PurgeTests(SynchronousTestCase):
     """A purge names resources as clients know them."""
 
+    def test_a_file_of_an_index_is_meant_by_each_of_its_paths(self) -> None:
+        """Releases documents link below /packages; what is stored and purged is one thing."""
+        path = "/files/six/-/six-1.0.tar.gz"
+        (site,) = sites(("a", "*", "")).all
+        for spelt in (path, f"/packages{path}", f"https://a.test/packages{path}?q", "/files/six/-/six%2D1.0.tar.gz"):
+            self.assertEqual(
+                [Selector("url", site.id, path.encode())], named_by_url(spelt.encode(), sites(("a", "*", "")))
+            )
+        of = sites(("team", "a.test", "/team"))
+        for target in (f"/team{path}", f"/team/packages{path}"):
+            found = asked(of=of, authority="a.test", target=target)
+            self.assertEqual(path.encode(), found.target)
+            self.assertIn(url_selector(of.all[0].id, path.encode()), found.selectors)
+        plain = sites(("a", "*", ""), profile=Profile.PLAIN)
+        self.assertEqual(f"/packages{path}".encode(), asked(of=plain, target=f"/packages{path}").target)
+        self.assertEqual(
+            [Selector("url", site.id, f"/packages{path}".encode())], named_by_url(f"/packages{path}".encode(), plain)
+        )
+
     def test_a_path_selects_on_every_site_what_its_clients_know_by_it(self) -> None:
         self.assertEqual({("all", b"/simple/x/")}, named("/simple/x/", SHARED))
         self.assertEqual({("all", b"/team/simple/x/"), ("team", b"/simple/x/")}, named("/team/simple/x/", SHARED))
