@@ -27,6 +27,7 @@ from edgecache.admin.site import listen
 from edgecache.admin.tokens import ADMIN_FILE, Tokens
 from edgecache.admin.uploads import Uploads
 from edgecache.fleet import Fleet, content_origins, entry_octets
+from edgecache.following import Followers
 from edgecache.processes.background import background
 from edgecache.processes.channel import Channel, Payload
 from edgecache.processes.timers import boot_clock
@@ -90,6 +91,7 @@ class Common:
     _link_pool: ThreadPool = field(factory=lambda: ThreadPool(0, _LINK_THREADS, "link resolver"))
     _resolver: Resolver = field(init=False)
     _links: LinkHosts = field(init=False)
+    _followers: Followers = field(init=False)
     _ports: list[IListeningPort] = field(factory=list)
     _unready: str | None = "The node is starting."
     _public_purges: PublicPurges | None = None
@@ -179,6 +181,22 @@ class Common:
         linked = Resolver(
             (), timers, config.upstream, thread_look_up(reactor, common._link_pool), named, LINK_SLOTS
         )
+        # A list of 700,000 projects takes a while.
+        following = OneThread.named(reactor, "follower")
+        if any(site.follow_seconds for site in config.sites):
+            threads.append(following)
+        common._followers = Followers.of(
+            config,
+            Client(dialer, timers, config.upstream),
+            control,
+            page,
+            timers,
+            boot_clock,
+            time.time,
+            following,
+            common._addresses,
+            common._in_service,
+        )
         common._links = LinkHosts(frozenset(origin.name for origin in origins), linked, roster, timers)
         return common
 
@@ -218,6 +236,7 @@ class Common:
             upstream_counts=self._upstream_counts,
             lease=lambda: self.page.fresh_until - boot_clock(),
             siblings=list if self._fleet is None else self._fleet.siblings,
+            followers=self._followers.views,
             groups=lambda: {outcome.value: count for outcome, count in self._groups.counts.items()},
             ready=lambda: self._unready,
             downloads=self._downloads,
@@ -231,6 +250,7 @@ class Common:
         tokens.changed = lambda: self._tell("bypass-tokens", digests=bypass.digests)
         self._ports += listen(parts, self._reactor, sockets)
         await self._first_names()
+        self._followers.start()
 
     def ready(self) -> None:
         """Every worker accepts."""
@@ -256,6 +276,7 @@ class Common:
 
     async def stop(self) -> None:
         """After the last worker: nobody may need anything of this any more."""
+        self._followers.stop()
         self._resolver.stop()
         self._links.stop()
         self._watch.stop()
@@ -300,6 +321,10 @@ class Common:
         background(self._links.start(), "resolve hosts that pages link to")
         await waited
         timer.cancel()
+
+    def _in_service(self, slot: int) -> bool:
+        condition = self._watch.condition(slot)
+        return condition is None or condition.state.in_service
 
     def _upstreams(self) -> list[UpstreamState]:
         found = self._addresses()["origins"]

@@ -81,6 +81,7 @@ def status_document(parts: AdminParts) -> dict[str, Any]:
         "store": _store(parts),
         "upstreams": [asdict(upstream) for upstream in parts.upstreams()],
         "purges": _purges(parts),
+        "followers": [asdict(follower) for follower in parts.followers()],
         "feed": {
             "listeners": parts.feed.listeners,
             "most_listeners": parts.config.purge.feed_listeners,

@@ -70,6 +70,7 @@ class NodeMetrics(Collector):
         yield from self._store()
         yield from self._purges()
         yield from self._upstreams()
+        yield from self._followers()
         if self._parts.downloads is not None:
             folded = self._parts.downloads.folded
             yield _counter("downloads", "Downloads counted since the start", folded.downloads)
@@ -87,6 +88,20 @@ class NodeMetrics(Collector):
         yield _gauge("start_time_seconds", "When the node started, seconds since the epoch", parts.started_at)
         yield _gauge("ready", "Is the node ready for traffic?", parts.unready() is None)
         yield _gauge("draining", "Is the node going down?", parts.page.draining)
+
+    def _followers(self) -> Iterator[Metric]:
+        up = _family(True, "follower_up", "Is the project list of the site's origin followed as promised?", "site")
+        polls = _family(False, "follower_polls", "Polls of the project list", "site", "outcome")
+        changes = _family(False, "follower_changes", "Projects invalidated because of the list", "site", "kind")
+        for one in self._parts.followers():
+            up.add_metric([one.site], one.followed_for > 0.0)
+            counts = one.counts
+            polls.add_metric([one.site, "unchanged"], counts.unchanged)
+            polls.add_metric([one.site, "failed"], counts.failures)
+            polls.add_metric([one.site, "changed"], max(0, counts.polls - counts.unchanged - counts.failures))
+            changes.add_metric([one.site, "changed"], counts.changed)
+            changes.add_metric([one.site, "vanished"], counts.vanished)
+        yield from (up, polls, changes)
 
     def _workers(self) -> Iterator[Metric]:
         workers = self._parts.workers()

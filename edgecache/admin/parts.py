@@ -105,6 +105,45 @@ class SiblingView:
     problem: str
 
 
+@frozen
+class FollowerCounts:
+    """
+    What one follower has seen since the start.
+
+    :ivar unchanged: polls that brought the list that was known.
+    :ivar changed: projects with another serial, or new.
+    """
+
+    polls: int = 0
+    unchanged: int = 0
+    failures: int = 0
+    changed: int = 0
+    vanished: int = 0
+
+
+@frozen
+class FollowerView:
+    """
+    One follower of an origin's project list, for people.
+
+    :ivar state: of :class:`edgecache.following.State`.
+    :ivar detail: why it is not following; empty when all is well.
+    :ivar projects: on the last list.
+    :ivar polled_at: wall time when the last poll that succeeded began.
+    :ivar bound_seconds: how old a page may be at most while the list is followed.
+    :ivar followed_for: seconds for which what was promised last holds yet; 0.0: pages live for ``page_seconds``.
+    """
+
+    site: str
+    state: str
+    detail: str
+    projects: int
+    polled_at: float | None
+    bound_seconds: float
+    followed_for: float
+    counts: FollowerCounts
+
+
 @frozen(eq=False)
 class AdminParts:
     """
@@ -132,6 +171,7 @@ class AdminParts:
     upstream_counts: Callable[[], UpstreamCounts] = UpstreamCounts
     siblings: Callable[[], list[SiblingView]] = list
     groups: Callable[[], dict[str, int]] = dict
+    followers: Callable[[], list[FollowerView]] = list
     lease: Callable[[], float] = field(default=lambda: inf)
     ready: Callable[[], str | None] = field(default=lambda: None)
     downloads: Downloads | None = None
