@@ -253,6 +253,7 @@ class Fill:
         if good is None:
             # It may have been told so just now: what siblings have may be older.
             self.forward = evolve(self.forward, stored=None, at_origin=True)
+            self.waiters.void()
             return False
         await self._freshen(Freshen(good, self.record_hash))
         return True

@@ -59,6 +59,7 @@ class Waiters:
     _status: int = 0
     _empty: bool = False
     _stale_copy: bool = False
+    _void: bool = False
 
     @property
     def first(self) -> Waiter | None:
@@ -67,6 +68,8 @@ class Waiters:
 
     def join(self, waiter: Waiter) -> None:
         """``waiter`` gets the response, from its first octet, as soon as it is there and may be shown."""
+        if self._void:
+            waiter.forward = evolve(waiter.forward, stored=None)
         if self._plan is None or (self._filling is not None and self._filling.withheld):
             self._waiting.append(waiter)
         else:
@@ -76,6 +79,12 @@ class Waiters:
         """:return: those who still wait for anything; from now on they are the caller's."""
         waiters, self._waiting = self._waiting, []
         return waiters
+
+    def void(self) -> None:
+        """What is stored is known to be wrong by now: whatever else becomes of the fill, nobody gets that."""
+        self._void = True
+        for waiter in self._waiting:
+            waiter.forward = evolve(waiter.forward, stored=None)
 
     # A response that is stored
 
