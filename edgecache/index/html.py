@@ -20,10 +20,10 @@ from edgecache.index.errors import BadPage
 from edgecache.index.links import BadLink, filename_of
 from edgecache.rules.indexpaths import PageKind, is_file, normalised_name
 
-# Three to a project (anchor, its end, a line break), and room for more than the largest list there is. Each costs
+# Three to a project or file (anchor, its end, a line break), and room for more than the largest there are. Each costs
 # microseconds of Python, as does each attribute, so this also bounds what a hostile page costs.
-MOST_TAGS: Final = 3_000_000
-MOST_ATTRIBUTES: Final = 3_000_000
+MOST_TAGS: Final = {PageKind.LIST: 3_000_000, PageKind.PROJECT: 500_000}
+MOST_ATTRIBUTES: Final = {PageKind.LIST: 3_000_000, PageKind.PROJECT: 1_000_000}
 # The parser is given that much at a time. What it cannot make sense of until it has more is a tag or a comment longer
 # than any index has: it would be looked at again and again, and its attributes be gigabytes.
 _PIECE: Final = 65_536
@@ -54,6 +54,7 @@ class _Page(HTMLParser):
     """
 
     take: Callable[[_Anchor], dict[str, Any] | None]
+    most_attributes: int
     found: list[dict[str, Any]] = field(factory=list)
     anchors: int = 0
     metas: list[tuple[str, str]] = field(factory=list)
@@ -67,7 +68,7 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._attributes += len(attrs)
-        if self._attributes > MOST_ATTRIBUTES:
+        if self._attributes > self.most_attributes:
             raise BadPage("more attributes than any index has")
         # The first of two attributes of one name counts, as in browsers.
         if tag == "a":
@@ -132,9 +133,9 @@ def read_html(kind: PageKind, text: str) -> tuple[dict[str, Any], str | None]:
     :return: the page as PEP 691 has it, links as they stand, and what ``base`` says they are relative to.
     :raises BadPage: it breaks off, or is another kind of page altogether.
     """
-    if text.count("<") > MOST_TAGS:
+    if text.count("<") > MOST_TAGS[kind]:
         raise BadPage("more tags than any index has")
-    page = _Page(_project if kind is PageKind.LIST else _file)
+    page = _Page(_project if kind is PageKind.LIST else _file, MOST_ATTRIBUTES[kind])
     page.read(text)
     metas = dict(reversed(page.metas))
     version = metas.get("pypi:repository-version")

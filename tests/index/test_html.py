@@ -175,7 +175,7 @@ class PageTests(SynchronousTestCase):
             self.assertEqual(expected, [(one["filename"], one["yanked"]) for one in found])
 
     def test_attributes_are_counted(self) -> None:
-        self.patch(html, "MOST_ATTRIBUTES", 100)
+        self.patch(html, "MOST_ATTRIBUTES", {PageKind.PROJECT: 100})
         page = '<a href="six-1.0.zip">x</a>' + "<p x y z>" * 33
         self.assertEqual(1, len(files_of(of_html(page))))
         self.assertRaises(BadPage, of_html, page + "<p x>")
