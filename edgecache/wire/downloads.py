@@ -125,7 +125,7 @@ class DownloadEvents:
         asked = request.asked
         if not isinstance(asked, Asked) or not asked.site.index or request.method != b"GET":
             return NOT_TOLD
-        path = request.target.partition(b"?")[0]
+        path = asked.target.partition(b"?")[0]
         if is_distribution(path):
             kind = Kind.FILE
         elif self._pages and asked.page is not None and b"/simple/" in path:

@@ -95,6 +95,14 @@ class PrivateTests(SynchronousTestCase):
             self.assertNotIn(b"3.0", self.page("").content)
             self.node.admin("POST", "/purge", {"urls": ["/simple/some-project/"]})
             self.assertIn(b"some_project-3.0", self.page("").content)
+            wheel("some-project", "3.0").write(self.root / "a")
+            self.assertNotIn(b"3.0", self.page("/team-a", CI).content)
+            # The scope of the token says it all: no client's credentials besides.
+            for token, status in (("wrong", 405), ((self.node.data / "admin.token").read_text().strip(), 200)):
+                target = "/team-a/simple/some-project/"
+                told = ask(self.node.url, target, method="PURGE", fields={"Fastly-Key": token})
+                self.assertEqual(status, told.status)
+            self.assertIn(b"some_project-3.0", self.page("/team-a", CI).content)
         with self.subTest("a token leads past the store"):
             wheel("some-project", "4.0").write(self.root / "b")
             self.assertNotIn(b"4.0", self.page("").content)

@@ -14,10 +14,11 @@ from edgecache.index.downloads import HEADER, Event, Kind, Reader
 from edgecache.rules.asking import ask
 from edgecache.rules.sites import Sites
 from edgecache.wire.downloads import FILE_OCTETS, SUFFIX, DownloadEvents
+from edgecache.words.config import Profile
 from edgecache.words.counters import Counter
 from edgecache.words.messages import Request
 from edgecache.words.ports import Downstream
-from tests.rules.build import INDEX, PLAIN
+from tests.rules.build import INDEX, PLAIN, sites
 from tests.wire.rig import Client, Given, Rig
 
 FILE = "/files/six/-/six-1.0.tar.gz"
@@ -90,6 +91,11 @@ class DownloadEventsTests(SynchronousTestCase):
             found += [event for line in path.read_bytes().splitlines() if (event := reader.read(line))]
             self.assertEqual(0, reader.damaged)
         return found
+
+    def test_a_file_of_a_site_below_a_path_is_known_by_what_is_below_it(self) -> None:
+        self.sites = sites(profile=Profile.INDEX, path="/team-a")
+        self.get("/team-a" + FILE)
+        self.assertEqual([FILE.encode()], [event.path for event in self.told()])
 
     def test_a_whole_file(self) -> None:
         self.get(FILE)
