@@ -9,8 +9,8 @@ What is refused (:class:`BadPage`, nothing stored): what is neither JSON nor HTM
 (NaN, invalid UTF-8, lone surrogates), has another shape, nests deeper than 250 levels or has over 2 million values
 (a list: 6 million); over 10,000 entries to drop; an api-version whose major is not 1; a page about another project;
 HTML that breaks off within a tag, has one of over 128 KiB, over 500,000 of them or a million attributes (a list: 3
-million of each), or whose links lead to no file. A page that lists something none of which is usable is refused too: what would be left of it
-says that a project has no files.
+million of each), or whose links lead to no file. A page that lists something none of which is usable is refused
+too: what would be left of it says that a project has no files.
 
 What is dropped, the rest of the page being kept: a file without a filename that is one segment and printable, or
 without a usable URL (``index.links``), or whose sha256 is none; anything about a file that has the wrong type.
