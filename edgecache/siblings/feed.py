@@ -95,7 +95,7 @@ class Feed:
         :return: the place after all that is effective.
         :raises ControlFailed: control cannot be read.
         """
-        return cursor_of({log_number(head.log): self._until(head) for head in self._control.read.heads()})
+        return cursor_of({log: self._until(head) for log, head in self._heads().items()})
 
     def read(self, cursor: str) -> Page:
         """
@@ -106,7 +106,7 @@ class Feed:
         places = places_of(cursor)
         if places is None:
             raise BadCursor
-        heads = {log_number(head.log): head for head in self._control.read.heads()}
+        heads = self._heads()
         missing = self._missing(places, heads)
         if missing is not None:
             self.resets += 1
@@ -145,10 +145,16 @@ class Feed:
             if not each.called:
                 each.callback(None)
 
+    def _heads(self) -> dict[int, Position]:
+        # This node's own log is not listed before its first entry, but others know of it.
+        heads = [Position(self._control.name, 0), *self._control.read.heads()]
+        return {log_number(head.log): head for head in heads}
+
     def _missing(self, places: dict[int, int], heads: dict[int, Position]) -> Reset | None:
         """See :class:`Reset`. A log that is not known here may be that of a control that was lost."""
         trimmed = {log: head for log, head in heads.items() if self._is_trimmed(head, places.get(log, 0))}
-        if not trimmed and places.keys() <= heads.keys():
+        unknown = [log for log, place in places.items() if place and log not in heads]
+        if not trimmed and not unknown:
             return None
         on = {log: self._until(head) if log in trimmed else places.get(log, 0) for log, head in heads.items()}
         return Reset(tuple(sorted({head.log.id for head in trimmed.values()})), cursor_of(on))

@@ -8,7 +8,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.rules.cursors import cursor_of
+from edgecache.rules.cursors import cursor_of, log_number
 from edgecache.rules.selectors import Selector
 from edgecache.siblings.entries import PurgeEntry
 from edgecache.siblings.feed import BadCursor, Change, Feed, Page, Reset
@@ -208,6 +208,9 @@ class MissingTests(FeedCase):
         self.assertEqual(["reset"], self.ids(page))
         self.settle(2, THEIRS)
         self.assertIn("theirs-2", self.ids(self.feed.read(page.cursor)) + self.ids(self.feed.read(begin)))
+
+    def test_a_log_that_others_know_and_that_has_no_entry_yet_is_not_missing(self) -> None:
+        self.assertEqual([], self.ids(self.feed.read(cursor_of({log_number(self.control.name): 0, 12345: 0}))))
 
     def test_a_place_in_a_log_that_was_lost_is_forgotten_too(self) -> None:
         page = self.feed.read(cursor_of({12345: 9}))
