@@ -29,7 +29,7 @@ from edgecache.upstream.standing import Standing
 from edgecache.words.config import Policy, UpstreamSettings
 from edgecache.words.counters import Counter
 from edgecache.words.errors import ResolveFailed, UpstreamFailed
-from edgecache.words.messages import Head, Outbound, without
+from edgecache.words.messages import SAFE, Head, Outbound, without
 from edgecache.words.ports import Counts, Timers
 from edgecache.words.reasons import Outcome
 
@@ -232,7 +232,7 @@ class Attempts:
         until: float,
         seeking: Seeking | None,
     ) -> Response:
-        way = self._way_of(site) if seeking is None else await seeking.way(until)
+        way = self._way_of(site, outbound) if seeking is None else await seeking.way(until)
         if not isinstance(way, Way):
             return way
         addresses = self._candidates(way)
@@ -262,6 +262,7 @@ class Attempts:
         resumable: bool = True,
     ) -> Continuing:
         outlet = self._outlet
+        way = None if seeking is None else seeking.found
         return Continuing(
             response,
             outbound,
@@ -274,6 +275,7 @@ class Attempts:
             ticket.close,
             None if seeking is None else seeking.digest,
             resumable=resumable,
+            target=None if way is None or response.address.origin.sibling else way.target,
         )
 
     def failing(self, site: Site) -> bool:
@@ -311,7 +313,7 @@ class Attempts:
             ticket.move(proceed)
 
         if seeking is None:
-            ask(self._way_of(site))
+            ask(self._way_of(site, outbound))
             return admitted
         known = Deferred.fromCoroutine(seeking.way(self._outlet.timers.seconds() + within))
         running = known
@@ -364,8 +366,12 @@ class Attempts:
         origins = self._origins_of(site) if way is None else way.origins
         return any(other != address and share(other) >= 1.0 for origin in origins for other in self._book.of(origin))
 
-    def _way_of(self, site: Site) -> Way:
-        return Way(self._origins_of(site), site.settings.policy, site.id)
+    def _way_of(self, site: Site, outbound: Outbound) -> Way:
+        origins, policy = self._origins_of(site), site.settings.policy
+        if policy is Policy.FALLBACK and outbound.method not in SAFE:
+            # What is changed at one that only stands in is lost, and it need not know the client's credentials.
+            origins = origins[:1]
+        return Way(origins, policy, site.id)
 
     def _origins_of(self, site: Site) -> tuple[Origin, ...]:
         origins = self._origins.get(site.id)

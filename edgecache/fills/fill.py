@@ -17,6 +17,7 @@ from edgecache.fills.keeping import Kept
 from edgecache.fills.uploading import Form
 from edgecache.fills.waiting import Waiters
 from edgecache.processes.background import background
+from edgecache.rules.access import unlent
 from edgecache.rules.artifacts import is_named
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Again, Forward, Freshen, Pass, ServeStale, Store
@@ -177,6 +178,9 @@ class Fill:
         try:
             response = await self._asking
         except UpstreamFailed as failure:
+            if self._form is not None and failure.sent:
+                # It may have been taken, whatever became of the answer.
+                await self._fills.uploaded(self.leader, bytes(self._form.begin), self._peer)
             self._fail(failure)
             return
         except (CancelledError, ClientGone):
@@ -233,7 +237,13 @@ class Fill:
         """:return: what the sibling whose response it is says of it; from here on its head is like any other."""
         told = told_by(response.head) if response.address.origin.sibling else None
         head = stripped(response.head)
-        response.head = head if response.address.origin.sibling else relocated(self.leader.site, head)
+        if not response.address.origin.sibling:
+            head = relocated(self.leader.site, head)
+            if response.address.origin.authorization is not None and not self.leader.sends_authorization:
+                if head.status == 401:
+                    _log.error("{origin} refuses this node's credentials", origin=response.address.origin.name)
+                head = unlent(head)
+        response.head = head
         return told
 
     async def _vouched(self, sought: Sought, until: float) -> bool:

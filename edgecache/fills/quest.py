@@ -181,7 +181,7 @@ class Quest:
         attempt = Attempt(address)
         self._attempts.append(attempt)
         if self._outbound.content is not None:
-            head_seconds = outlet.settings.first_byte_seconds
+            head_seconds = self._outbound.head_seconds or outlet.settings.first_byte_seconds
         elif hopeful or self._choice:
             head_seconds = min(left, outlet.settings.head_seconds)
         else:

@@ -11,7 +11,7 @@ from attrs import define
 from edgecache.rules.decisions import Refuse
 from edgecache.words.config import Access, SiteSettings
 from edgecache.words.credentials import digested
-from edgecache.words.messages import Fields, field_values
+from edgecache.words.messages import Fields, Head, field_values, without
 
 PRIVATE = b"cache-control: private\r\n"
 """On what clients of such a site are sent, after whatever the origin says: another shared cache may be on the way, and
@@ -71,6 +71,18 @@ class Clients:
         realm = self.realm.replace(b"\\", b"").replace(b'"', b"")
         fields = ((b"www-authenticate", b'Basic realm="%b", charset="UTF-8"' % realm),)
         return Refuse(401, "This site is for its clients: send a token, or a user and a password.", fields=fields)
+
+
+def unlent(head: Head) -> Head:
+    """
+    :param head: of an origin's answer to the site's own credentials.
+    :return: 503 instead of 401: a client has nothing to put right, and must not be asked to. Where something is stored
+        it is served stale then.
+    """
+    if head.status != 401:
+        return head
+    kept = without(head.fields, (b"www-authenticate",))
+    return Head(503, b"Service Unavailable", [*kept, (b"retry-after", b"60")])
 
 
 def presented(fields: Fields) -> tuple[bytes | None, bytes | None]:

@@ -91,6 +91,12 @@ class Asked:
     variants: dict[tuple[bytes, ...], bytes] = field(factory=dict)
 
 
+    @property
+    def sends_authorization(self) -> bool:
+        """Do credentials of the client's own go to the origin?"""
+        return any(name == b"authorization" for name, _ in self.own_fields)
+
+
 _NOT_SENT = frozenset((b"host", b"content-length", b"expect", b"http2-settings"))
 """Besides hop-by-hop fields: the upstream's own, or framing, or for us."""
 

@@ -10,6 +10,9 @@ from edgecache.words.messages import Fields, Outbound, field_values, without
 from edgecache.words.ports import Source
 from edgecache.words.stored import Stored
 
+UPLOAD_SECONDS = 60.0
+"""An index looks at a file before it takes it."""
+
 _NO_CACHE = [(b"cache-control", b"no-cache"), (b"pragma", b"no-cache")]
 
 
@@ -35,6 +38,7 @@ def outbound(asked: Asked, forward: Forward, *, content: Source | None = None) -
         authority=request.authority if asked.site.settings.preserve_host else None,
         content=content,
         content_length=None if content is None else request.content_length,
+        head_seconds=UPLOAD_SECONDS if asked.upload else None,
     )
 
 

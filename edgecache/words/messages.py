@@ -93,6 +93,7 @@ class Outbound:
     :ivar fields: end-to-end fields, without Host and without framing.
     :ivar content: the client's content, or ``None``.
     :ivar content_length: octets of ``content``; ``None`` with content means chunked.
+    :ivar head_seconds: how long the answer may take once all of it was sent; ``None``: as long as others'.
     """
 
     method: bytes
@@ -101,6 +102,7 @@ class Outbound:
     authority: bytes | None = None
     content: Source | None = None
     content_length: int | None = None
+    head_seconds: float | None = None
 
     @property
     def idempotent(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from twisted.internet.defer import Deferred
 
 from edgecache.processes.channel import LineChannel
-from edgecache.words.config import Access, ClientSettings, Profile, Secret
+from edgecache.words.config import Access, ClientSettings, Policy, Profile, Secret
 from edgecache.words.counters import Counter
 from edgecache.words.credentials import credentials, digested
 from tests.fills.rig import Exchange, RigCase
@@ -64,6 +64,16 @@ class PrivateTests(RigCase):
             self.assertEqual((401, b""), await self.head("/a"))
             expected = "Basic " + base64.b64encode(b"me:hush").decode()
             self.assertEqual({expected}, {seen.fields["authorization"] for seen in self.origin.seen})
+
+        return self.run_async(test())
+
+    def test_an_origin_that_refuses_the_site_s_credentials_is_no_client_s_business(self):
+        async def test():
+            self.origin.scripts["/a"] = serves(b"who?", 'WWW-Authenticate: Basic realm="origin"', status="401 No")
+            answer = await self.ask("/a", RIGHT)
+            self.assertEqual(503, answer.status)
+            self.assertNotIn("www-authenticate", answer.fields)
+            self.assertIn("retry-after", answer.fields)
 
         return self.run_async(test())
 
@@ -237,9 +247,10 @@ class UploadTests(RigCase):
 
         return self.run_async(test())
 
-    def test_it_is_sent_once_even_if_the_origin_leaves(self):
+    def test_it_is_sent_once_and_what_may_have_been_taken_is_purged(self):
         async def test():
-            self.uploads()
+            calls = self.uploads()
+            self.purged.set()
 
             async def script(exchange: Exchange) -> None:
                 exchange.reset()
@@ -247,6 +258,7 @@ class UploadTests(RigCase):
             for server in (self.origin, *self.others):
                 server.scripts["/legacy/"] = script
             self.assertEqual(503, (await self.post()).status)
+            self.assertEqual(1, len(calls))
             self.assertEqual(1, len(self.origin.seen + self.others[0].seen))
 
         return self.run_async(test())
@@ -257,5 +269,21 @@ class UploadTests(RigCase):
             elsewhere = await self.post(target="/simple/")
             self.assertEqual((405, "GET, HEAD"), (elsewhere.status, elsewhere.fields["allow"]))
             self.assertEqual([], self.origin.seen + self.others[0].seen)
+
+        return self.run_async(test())
+
+
+class FallbackUploadTests(UploadTests):
+    """What is changed at an origin that only stands in for the first one is lost."""
+
+    policy = Policy.FALLBACK
+
+    def test_no_other_origin_sees_an_upload(self):
+        async def test():
+            calls = self.uploads()
+            self.others[0].scripts["/legacy/"] = serves(b"taken")
+            await self.origin.stop()
+            self.assertEqual(503, (await self.post(FORM, "Authorization: Basic eDp5")).status)
+            self.assertEqual(([], []), (calls, self.others[0].seen))
 
         return self.run_async(test())
