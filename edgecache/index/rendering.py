@@ -15,6 +15,8 @@ from urllib.parse import quote
 from edgecache.rules.indexpaths import normalised_name
 
 _SPECIAL = re.compile("[&<>\"'\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# A name that is its own path, as most are.
+_NORMAL = re.compile("[a-z0-9]+(?:-[a-z0-9]+)*")
 _ENTITIES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
 _SPACES: Final = "\t\n\r\u2028\u2029"
 # After sha256: those that installers verify, the best first; a link can name only one.
@@ -26,8 +28,11 @@ def render_list(page: dict[str, Any]) -> bytes:
     anchors = []
     for project in page["projects"]:
         name = project["name"]
-        path = quote(normalised_name(name.encode()), safe="")
-        anchors.append(f'<a href="{path}/">{escaped(name)}</a><br>\n')
+        if _NORMAL.fullmatch(name) is not None:
+            anchors.append(f'<a href="{name}/">{name}</a><br>\n')
+        else:
+            path = quote(normalised_name(name.encode()), safe="")
+            anchors.append(f'<a href="{path}/">{escaped(name)}</a><br>\n')
     return _page(page, "Simple index", anchors)
 
 
