@@ -186,7 +186,7 @@ class AdminParts:
 
     @feed.default
     def _changes(self) -> Feed:
-        return Feed(self.control, self.purger.spread)
+        return Feed(self.control, self.purger.spread, self.timers)
 
     @audit.default
     def _file(self) -> Audit:

@@ -8,6 +8,7 @@ import orjson
 
 from edgecache.admin.feeds import HEARTBEAT_SECONDS, STALL_SECONDS
 from edgecache.rules.cursors import cursor_of
+from edgecache.siblings.feed import PACE_SECONDS
 from edgecache.words.purging import Scope
 from tests.admin.harness import NOW, AdminCase, Client, with_purge
 from tests.siblings.spreads import HandFleet
@@ -59,6 +60,7 @@ class FeedCase(AdminCase):
 
     def settle(self) -> None:
         self.fleet.settle(self.control.name, self.control.head().sequence)
+        self.clock.advance(PACE_SECONDS)
 
     def effective(self, purge_id: str, **document: Any) -> None:
         self.purge(purge_id, **document)

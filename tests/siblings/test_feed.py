@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from edgecache.rules.cursors import cursor_of, log_number
 from edgecache.rules.selectors import Selector
 from edgecache.siblings.entries import PurgeEntry
-from edgecache.siblings.feed import BadCursor, Change, Feed, Page, Reset
+from edgecache.siblings.feed import PACE_SECONDS, BadCursor, Change, Feed, Page, Reset
 from edgecache.siblings.purger import LoneNode, Spread
 from edgecache.store.control import Control
 from edgecache.store.environments import Environments
@@ -50,7 +50,7 @@ class FeedCase(SynchronousTestCase):
             incarnation=self.environments.incarnation,
             keep=self.keep,
         )
-        self.feed = Feed(self.control, spread or self.fleet)
+        self.feed = Feed(self.control, spread or self.fleet, self.clock)
 
     def shut(self) -> None:
         self.page.close()
@@ -69,6 +69,7 @@ class FeedCase(SynchronousTestCase):
 
     def settle(self, sequence: int, log: LogName | None = None) -> None:
         self.fleet.settle(log or self.control.name, sequence)
+        self.clock.advance(0.0)
 
     def ids(self, page: Page) -> list[str]:
         return [event.entry.purge_id if isinstance(event, Change) else "reset" for event in page.events]
@@ -124,6 +125,21 @@ class FeedTests(FeedCase):
         self.settle(1)
         self.successResultOf(waiting)
 
+    def test_in_a_storm_they_are_woken_now_and_then_and_nothing_is_missed(self) -> None:
+        woken = 0
+        begin = self.feed.now()
+        for number in range(10):
+            waiting = self.feed.changed()
+            self.purge(str(number))
+            self.settle(number + 1)
+            woken += waiting.called
+            waiting.addErrback(lambda _: None)
+        self.assertEqual(1, woken)
+        self.clock.advance(PACE_SECONDS)
+        self.successResultOf(waiting)
+        self.assertEqual(10, len(self.feed.read(begin).events))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
     def test_one_who_is_woken_may_take_back_what_another_waits_for(self) -> None:
         first, second = self.feed.changed(), self.feed.changed()
         first.addCallback(lambda _: second.cancel())
@@ -137,6 +153,7 @@ class FeedTests(FeedCase):
         self.open(spread)
         begin, waiting = self.feed.now(), self.feed.changed()
         spread.durable(self.purge("a"))
+        self.clock.advance(0.0)
         self.successResultOf(waiting)
         self.assertEqual(["a"], self.ids(self.feed.read(begin)))
 

@@ -169,6 +169,37 @@ class SpreadingTests(MeshCase):
         self.assertEqual(PurgeState.COMPLETE, self.state("b", "p").state, "and so do the others, a round later")
         self.assertIs(PurgeState.LOCAL, answer.state, "when it was answered, nobody else had been told")
 
+    def test_the_serials_that_a_purge_names_are_demanded_everywhere(self) -> None:
+        (site,) = SITES.all
+        self.successResultOf(self.purge("a", serials={"six": 7}))
+        self.successResultOf(self.purge("b", serials={"six": 5}))
+        self.seconds(1)
+        for node in self.nodes.values():
+            self.assertEqual(7, node.control.read.demanded(site.id, b"six").serial)
+        self.successResultOf(self.purge("b", tags=["project/six"], mode="delete"))
+        for node in self.nodes.values():
+            found = node.control.read.demanded(site.id, b"six")
+            # Each by epochs of its own.
+            self.assertEqual((0, node.page.epoch), (found.serial, found.since))
+
+    def test_every_node_knows_when_a_purge_is_effective_everywhere(self) -> None:
+        """What a change feed hangs on (:mod:`edgecache.siblings.feed`)."""
+        log = self.nodes["a"].control.name
+        told: list[str] = []
+        for name, node in self.nodes.items():
+            node.mesh.when_settled(lambda name=name: told.append(name))
+        self.cut("c")
+        self.successResultOf(self.purge("a", id="p"))
+        self.seconds(2)
+        self.assertEqual([0, 0], [self.nodes[name].mesh.settled(log) for name in "ab"], "nobody knows of c")
+        self.seconds(LEASE + 2)
+        self.assertEqual([1, 1, 0], [self.nodes[name].mesh.settled(log) for name in "abc"])
+        self.assertEqual({"a", "b"}, set(told))
+        self.assertFalse(self.nodes["c"].leased)
+        self.fleet.cut.clear()
+        self.seconds(3)
+        self.assertEqual(1, self.nodes["c"].mesh.settled(log))
+
     def test_a_storm_goes_together(self) -> None:
         self.fleet.calls.clear()
         accept = self.nodes["a"].purger.accept
