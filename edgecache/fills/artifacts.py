@@ -249,13 +249,17 @@ class Sought:
                 return artifacts.passed(asked, head, response.length, now)
         elif forward.ahead is not None:
             return artifacts.part(asked, head, forward.ahead, self.digest, now) or Wait()
-        if head.status != 200 or self.digest is None:
+        digest = self.digest
+        if digest is None and told is not None and response.digest is not None:
+            # Of metadata the path has no digest, but a sibling that says so has the page's.
+            digest = response.digest if head.get(b"etag") == artifacts.etag_of(response.digest) else None
+        if head.status != 200 or digest is None:
             return None
         size = self.size if response.length is None else response.length
         if asked.head or forward.alone:
-            return Pass(artifacts.named_head(asked, head, self.digest, size, now))
+            return Pass(artifacts.named_head(asked, head, digest, size, now))
         floor = floor if self.floor is None else min(floor, self.floor)
-        return artifacts.plan(asked, head, self.digest, size, floor=floor, responded_at=now, told=told)
+        return artifacts.plan(asked, head, digest, size, floor=floor, responded_at=now, told=told)
 
     # Failures
 

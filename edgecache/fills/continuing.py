@@ -95,12 +95,14 @@ class Continuing(Delivery):
         digest: Digest | None = None,
         *,
         resumable: bool = True,
+        target: bytes | None = None,
     ) -> None:
         """
         :param outbound: what ``response`` answers.
         :param others_healthy: is another address than that one in service, so that a slow one need not be put up with?
         :param over: called once, when nothing more goes on upstream.
         :param digest: of the whole content, where it is known otherwise than by its Repr-Digest.
+        :param target: what it is called at the origin, where ``outbound`` has another path.
         :param resumable: another address may give the rest. Not after parts of several did not fit together.
         """
         self.address = response.address
@@ -113,6 +115,7 @@ class Continuing(Delivery):
         whole = outbound.method == b"GET" and response.head.status == 200
         self.digest = (digest or repr_digest(response.head.fields)) if whole else None
         self._outbound = outbound
+        self._probe_target = target or outbound.probe_target
         self._rest = rest
         self._standing = standing
         self._timers = timers
@@ -391,7 +394,7 @@ class Continuing(Delivery):
     def _tell(self, failure: UpstreamFailed, response: Response, *, blamed: bool) -> None:
         if blamed:
             self._counts.add(Counter.UPSTREAM_FAILURES)
-            self._standing.failed(response.address, failure.outcome, self._outbound.probe_target)
+            self._standing.failed(response.address, failure.outcome, self._probe_target)
 
     def _fail_with(self, failure: UpstreamFailed, response: Response, *, blamed: bool) -> None:
         self._tell(failure, response, blamed=blamed)
