@@ -33,6 +33,8 @@ _LONGEST_TAG: Final = 2 * _PIECE
 _LONGEST_TEXT: Final = 512
 
 _SERIAL = re.compile(r"\s*SERIAL\s+([0-9]{1,18})\s*")
+# Of a project (PEP 508): a page has other links too, such as the one up.
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _DIGEST = re.compile(r"([a-z0-9_-]{1,32})=([0-9a-f]{1,256})")
 # Beside the files they belong to, in plain directories; no page lists them as files.
 _COMPANIONS: Final = (b".asc", b".sig", b".metadata", b".provenance")
@@ -177,7 +179,7 @@ def _project(anchor: _Anchor) -> dict[str, Any] | None:
     # Directory listings shorten what they show.
     if shown != name and _normal(shown) == _normal(name):
         name = shown
-    return None if name in ("", ".", "..") or name.endswith(":") else {"name": name}
+    return {"name": name} if _NAME.fullmatch(name) else None
 
 
 def _normal(name: str) -> bytes:

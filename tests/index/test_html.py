@@ -143,7 +143,8 @@ class PageTests(SynchronousTestCase):
     def test_a_list(self) -> None:
         page = self.read(
             '<a href="/simple/zope-interface/">Zope.Interface</a><a href="six/">six/</a><a href="six">six</a>'
-            '<a href="a-project-with-a-long-name/">a-project-with..&gt;</a><a href="../">../</a><a href="/">up</a>',
+            '<a href="a-project-with-a-long-name/">a-project-with..&gt;</a><a href="../">../</a><a href="/">up</a>'
+            '<a href="javascript:void(0)">x</a><a href="mailto:x@index.example">y</a><a href="%2e%2e/">z</a>',
             PageKind.LIST,
         )
         expected = [{"name": "Zope.Interface"}, {"name": "six"}, {"name": "a-project-with-a-long-name"}]
