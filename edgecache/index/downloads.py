@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 import re
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from edgecache.index.distributions import Distribution
 from edgecache.rules.dates import format_date
@@ -40,7 +40,7 @@ class Kind(enum.Enum):
 _KINDS = {kind.value: kind for kind in Kind}
 
 
-@frozen
+@define(eq=False)
 class Event:
     """
     Content of one response, handed to the client's connection.

@@ -154,12 +154,13 @@ class DownloadCounts:
             found = txn.get(LOG, db=self._db[b"meta"])
         return None if found is None else tuple(orjson.loads(found))
 
-    def begin(self, sites: dict[bytes, str], now: int) -> Batch:
+    def begin(self, sites: dict[bytes, str], now: int, *, logged: bool) -> Batch:
         """
         :param sites: names by the ids that events have.
         :param now: milliseconds since the epoch.
+        :param logged: events are wanted for a log.
         """
-        return Batch(self, self._env.begin(write=True), self._db, sites, now)
+        return Batch(self, self._env.begin(write=True), self._db, sites, now, logged)
 
     def trim(self, before: int) -> int:
         """Forget days before this one. :return: rows deleted."""
@@ -226,12 +227,17 @@ class DownloadCounts:
         self._labels.clear()
 
 
+_Named = tuple[Distribution, tuple[int, bytes], tuple[int, bytes]]
+"""What was downloaded, and the rows of files and of clients that this counts in: day and keys."""
+
+
 @define(eq=False)
 class Batch:
     """
     One transaction. :meth:`commit` or :meth:`abort` ends it.
 
-    :ivar lines: events that are counted, or pages, in order: what the log shall have.
+    :ivar downloads: that it counts.
+    :ivar lines: events that are counted, or pages, in order: what the log shall have, if there is one.
     """
 
     _counts: DownloadCounts
@@ -239,9 +245,18 @@ class Batch:
     _db: dict[bytes, lmdb._Database]
     _sites: dict[bytes, str]
     _now: int
+    _logged: bool
+    downloads: int = 0
     lines: list[tuple[Event, Distribution | None]] = field(factory=list)
     _files: dict[tuple[int, bytes], int] = field(factory=dict)
     _clients: dict[tuple[int, bytes], int] = field(factory=dict)
+    # Most events of a batch are of few heads.
+    _named: dict[tuple[int, bytes, bytes, bytes], _Named] = field(factory=dict)
+    _partials: int = field(init=False)
+
+    @_partials.default
+    def _how_many(self) -> int:
+        return int(self._txn.stat(self._db[b"partials"])["entries"])
 
     def add(self, events: Iterable[Event]) -> None:
         """Count them; best in the order of their times."""
@@ -249,9 +264,10 @@ class Batch:
         for event in events:
             oldest = min(oldest, event.time)
             if event.kind is Kind.PAGE:
-                self.lines.append((event, None))
+                if self._logged:
+                    self.lines.append((event, None))
             elif event.part is None:
-                if not self._spared(event):
+                if not (self._partials and self._spared(event)):
                     self._count(event)
             else:
                 for _ in range(self._add_part(event)):
@@ -293,15 +309,25 @@ class Batch:
             self._txn.put(key, _U64.pack(total) + what, db=self._db[name])
 
     def _count(self, event: Event) -> None:
+        key = (event.day, event.site, event.path, event.user_agent)
+        found = self._named.get(key)
+        if found is None:
+            found = self._named[key] = self._names(event)
+        file, what, who = found
+        self._files[what] = self._files.get(what, 0) + 1
+        self._clients[who] = self._clients.get(who, 0) + 1
+        self.downloads += 1
+        if self._logged:
+            self.lines.append((event, file))
+
+    def _names(self, event: Event) -> _Named:
         file = distribution_of(event.path)
         installer = self._bounded(event.day, installer_of(event.user_agent))
         site = self._sites.get(event.site, event.site.decode("ascii", "replace"))
         told = [installer.name, installer.version]
         what = orjson.dumps([site, file.project, file.version, file.kind, file.filename, file.sha256, *told])
-        self._files[event.day, what] = self._files.get((event.day, what), 0) + 1
         who = orjson.dumps([site, *_told(installer)])
-        self._clients[event.day, who] = self._clients.get((event.day, who), 0) + 1
-        self.lines.append((event, file))
+        return file, (event.day, what), (event.day, who)
 
     def _bounded(self, day: int, installer: Installer) -> Installer:
         """Names, versions and details are a stranger's choice: each day knows only so many."""
@@ -365,6 +391,7 @@ class Batch:
             self._txn.delete(key, db=partials)
             return
         partial.time = max(partial.time, now)
+        self._partials += 1  # at least so many, if any
         self._txn.put(key, partial.dump(), db=partials)
         self._txn.put(_EXPIRY.pack(partial.time, key), b"", db=expiry)
 

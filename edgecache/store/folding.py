@@ -20,6 +20,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable
+from operator import attrgetter
 from typing import BinaryIO, TypeVar
 
 import lmdb
@@ -28,7 +29,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from edgecache.index.downloads import Event, Kind, Reader, log_line
+from edgecache.index.downloads import Event, Reader, log_line
 from edgecache.index.tabulating import Query, Row, tabulated
 from edgecache.rules.sites import site_id
 from edgecache.store.counts import Batch, DownloadCounts
@@ -51,7 +52,7 @@ BATCH_OCTETS = 1 << 20
 
 COMPLAINT_SECONDS = 60.0
 _TRIM_SECONDS = 3600.0
-_TURNS_BEFORE_AN_ANSWER = 64
+_TURNS, _TURNS_BEFORE_AN_ANSWER = 16, 64
 
 
 @define(eq=False)
@@ -144,7 +145,9 @@ class Downloads:
         try:
             if first is not None:
                 first()
-            self.turn()
+            for _ in range(_TURNS):
+                if not self.turn():
+                    break
             now = self._wall()
             if now >= self._trim_at:
                 self._trim_at = now + _TRIM_SECONDS
@@ -230,14 +233,14 @@ class Downloads:
     def _count(self, counts: DownloadCounts, news: list[_Piece], gone: list[str]) -> None:
         """See Note [once]."""
         damaged = sum(piece.damaged for piece in news)
-        batch = counts.begin(self._sites, int(self._wall() * 1000))
+        batch = counts.begin(self._sites, int(self._wall() * 1000), logged=bool(self._log_path))
         try:
-            batch.add(sorted((event for piece in news for event in piece.events), key=_time))
+            batch.add(sorted((event for piece in news for event in piece.events), key=attrgetter("time")))
             for piece in news:
                 batch.note(piece.name, piece.position)
             for name in gone:
                 batch.forget(name)
-            if self._log_path and batch.lines:
+            if batch.lines:
                 self._write_log(counts, batch)
         except BaseException:
             batch.abort()
@@ -247,7 +250,7 @@ class Downloads:
         except BaseException:
             counts.forget_labels()
             raise
-        self.folded.downloads += sum(event.kind is Kind.FILE for event, _ in batch.lines)
+        self.folded.downloads += batch.downloads
         if damaged:
             self.folded.damaged_lines += damaged
             _log.warn("downloads: {count} lines are no events", count=damaged)
@@ -322,10 +325,6 @@ class _Piece:
     damaged: int
     more: bool
     ended: bool
-
-
-def _time(event: Event) -> int:
-    return event.time
 
 
 def _is_held(descriptor: int) -> bool:

@@ -13,7 +13,7 @@ from edgecache.wire.content import RequestContent
 from edgecache.wire.intake import Intake
 from edgecache.wire.listener import Listener
 from edgecache.wire.requests import Framed
-from edgecache.wire.sending import BURST, CRLF, PIECE, InMemory, Pump
+from edgecache.wire.sending import BURST, CRLF, HIGH_WATER, PIECE, InMemory, Pump
 from edgecache.wire.states import ANSWERING, READING, SENDING, State
 from edgecache.words.counters import Counter
 from edgecache.words.ports import Reader, Source
@@ -100,6 +100,9 @@ class Answering(asyncio.Protocol):
 
     def _sent(self) -> None:
         """The response is written; the exchange ends when the transport has room for another."""
+        listener = self._listener
+        if self._octets > HIGH_WATER and listener.downloads is not None and not listener.secure:
+            self._wait_for_kernel()
         if self._paused:
             self._state = SENDING
             return
@@ -111,6 +114,14 @@ class Answering(asyncio.Protocol):
         self._since = self._listener.now
         if self._reading_paused or self._intake.pending:
             self._advance()
+
+    def _wait_for_kernel(self) -> None:
+        """A download is one when the kernel has all of it: a kill would take away what is still ours."""
+        transport = self._transport
+        if not self._paused and transport.get_write_buffer_size():
+            # Whatever is left is too much, so we are paused until nothing is.
+            transport.set_write_buffer_limits(0)
+            transport.set_write_buffer_limits(HIGH_WATER, 0)
 
     def straight_socket(self, octets: int) -> int:
         framed = self._framed

@@ -122,6 +122,22 @@ class DownloadEventsTests(SynchronousTestCase):
         self.rig.link.cut()
         self.assertEqual([((0, 3, 5), True)], [(each.part, each.begun) for each in self.told()])
 
+    def test_a_large_file_is_one_when_the_kernel_has_all_of_it(self) -> None:
+        """What is still in our own buffer would not survive a kill."""
+        content = b"x" * 90_000
+        self.answer = (b"HTTP/1.1 200 OK\r\ncontent-length: 90000\r\n", Given(90_000, content, True))
+        client = self.rig.connect()
+        link = self.rig.link
+        client.transport.write(f"GET {FILE} HTTP/1.1\r\nHost: edge.test\r\n\r\n".encode())
+        # All but the last 20,000 octets are taken.
+        while len(client.received) < 70_000:
+            link.pump(10_000)
+            self.turn()
+        self.assertEqual([], self.lines())
+        self.rig.network.settle()
+        self.assertEqual([90_000], [event.octets for event in self.told()])
+        self.assertTrue(client.received.endswith(content))
+
     def test_what_is_no_download(self) -> None:
         self.get(FILE, "HEAD")
         for target in (FILE + ".metadata", FILE + ".asc", "/simple/six/", "/pypi/six/json"):
