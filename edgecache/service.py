@@ -40,7 +40,7 @@ from edgecache.store.page import Page
 from edgecache.upstream.dialing import LoopDialer
 from edgecache.upstream.tls import client_context
 from edgecache.wire.tls import tls_context
-from edgecache.words.config import GIB, Config
+from edgecache.words.config import GIB, Access, Config
 from edgecache.words.endpoints import endpoint, origin_url
 from edgecache.words.errors import EdgeError, StartError
 from edgecache.words.reading import plain
@@ -335,10 +335,11 @@ class NodeService(MemberService):
         _log.info("node {id}{where}, data in {data}", id=config.node.id, where=where, data=config.node.data)
         for site in config.sites:
             _log.info(
-                "site {name} ({profile}) for {hosts}: {origins}",
+                "site {name} ({profile}) for {clients}{hosts}: {origins}",
                 name=site.name,
                 profile=site.profile.value,
-                hosts=" ".join(site.hosts),
+                clients="" if site.access is Access.OPEN else "its clients at ",
+                hosts=" ".join(host + site.path for host in site.hosts),
                 origins=" ".join(origin_url(url).shown for url in site.origins),
             )
         _log.info(
