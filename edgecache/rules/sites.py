@@ -46,6 +46,14 @@ class Site:
     lends: bool = False
     followed: int = -1
 
+    @property
+    def one_user(self) -> bool:
+        """
+        Is whoever asks here the same user to the origin? Then what an index says is private (RFC 9111 §5.2.2.7) is that
+        user's, and may be stored: servers of private indexes say it of everything.
+        """
+        return self.index and self.lends
+
     def below(self, target: bytes) -> bytes | None:
         """
         :param target: as its clients know it.

@@ -162,7 +162,7 @@ def storable(asked: Asked, head: Head, directives: ResponseDirectives, freshness
             return False
     elif directives.no_store:
         return False
-    if directives.private or asked.directives.no_store:
+    if (directives.private and not asked.site.one_user) or asked.directives.no_store:
         return False
     if asked.authorized and not (directives.public or directives.must_revalidate or directives.s_maxage):
         return False

@@ -100,7 +100,7 @@ def updated(
     if told is not None:
         freshness = as_told(freshness, told, responded_at)
     flags = freshness.flags | (stored.flags & (~_OF_FRESHNESS if says or not page else ~0))
-    if (directives.no_store and not directives.must_understand) or directives.private:
+    if (directives.no_store and not directives.must_understand) or (directives.private and not site.one_user):
         # It is good for this request; but it must not be used again.
         flags |= Flag.ALWAYS_VALIDATE | Flag.NEVER_STALE
     selectors = stored.selectors

@@ -9,16 +9,18 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.access import presented
 from edgecache.rules.asking import Asked, ask
-from edgecache.rules.decisions import Forward, Refuse
+from edgecache.rules.decisions import Forward, Freshen, Refuse, Store
 from edgecache.rules.guesses import MOST_ADDRESSES, Guesses
 from edgecache.rules.lookups import BUDGET, POSITIONS
 from edgecache.rules.outbound import outbound
+from edgecache.rules.presenting import complete
 from edgecache.rules.siblinghood import look_up
 from edgecache.rules.varying import variant_of
 from edgecache.words.config import Access, ClientSettings, Profile, Secret
 from edgecache.words.credentials import digested
 from edgecache.words.reasons import ForwardReason
-from tests.rules.build import asked, request, sites
+from edgecache.words.stored import Flag
+from tests.rules.build import asked, head, request, respond, sites
 
 
 def secret(text: str) -> Secret:
@@ -113,6 +115,26 @@ class ClientTests(SynchronousTestCase):
         assert isinstance(found, Asked)
         self.assertEqual(("", False), (found.client, found.gated))
         self.assertIsInstance(ask(request(), GUARDED, admitted=True), Asked)
+
+    def test_what_an_origin_keeps_for_one_user_is_the_site_s_whose_credentials_it_is_asked_with(self) -> None:
+        """RFC 9111 §5.2.2.7; GitLab says it of every page."""
+        says = head("Cache-Control: max-age=0, private, must-revalidate", 'ETag: "a"')
+        for more, stored in (
+            ({"origin_authorization": Secret("Bearer x")}, True),
+            ({"origins": ("http://u:p@o.test",)}, True),
+            ({}, False),
+            ({"origin_authorization": Secret("Bearer x"), "profile": Profile.PLAIN}, False),
+        ):
+            by = asked(of=sites(**{"profile": Profile.INDEX, **more}), target="/simple/x/")
+            found = respond(by, says)
+            self.assertEqual(stored, isinstance(found, Store), more)
+            if isinstance(found, Store):
+                kept = complete(found.stored, 10, b"c" * 16)
+                fresh = respond(
+                    by, head("Cache-Control: private", status=304), forward=Forward(ForwardReason.STALE, kept)
+                )
+                assert isinstance(fresh, Freshen)
+                self.assertFalse(fresh.stored.flags & Flag.ALWAYS_VALIDATE)
 
     def test_an_open_site_asks_nobody_and_is_looked_at_no_further(self) -> None:
         found = asked("Authorization: Bearer x", of=sites(profile=Profile.INDEX))
