@@ -261,6 +261,7 @@ class Common:
         channel.on("invalidate", self._invalidate)
         channel.on("share", self._share)
         channel.on("outcomes", self._watch.outcomes)
+        channel.on("list", self._followers.hurry)
         if self._fleet is not None:
             channel.on("behind", self._fleet.mesh.catch_up)
         if self._public_purges is not None:

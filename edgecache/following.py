@@ -17,6 +17,11 @@ whatever keeps it from that costs nothing but that pages of this node live for `
 # What changed while nobody looked is not known. So with the first list after a start all pages are invalidated, and
 # from then on those that differ from one list to the next. As every page asked for before that has a lower floor, one
 # that was under way meanwhile is as good as it was then.
+#
+# Note [a newer list]
+#
+# Clients have the list from the origin, too, and a mirror that finds a page older than its list says stops there. So
+# whenever a worker is about to ask for the list, it is looked at here as well, and a mirror that asks again is content.
 
 from __future__ import annotations
 
@@ -56,6 +61,8 @@ ACCEPT = b"application/vnd.pypi.simple.v1+json, text/html;q=0.1"
 
 _RETRY_SECONDS = 10.0
 """After a failure, where polls are further apart than this."""
+_HURRY_SECONDS = 1.0
+"""From one poll to the next at least, whoever asks for the list."""
 _TOGETHER = 5_000
 """Rows of one change of control; purges come in between."""
 _MOST_NAMED = 20_000
@@ -101,9 +108,15 @@ class Follower:
     _projects: int = 0
     _polled_at: float | None = None
     _until: float = 0.0
+    _began: float = 0.0
     _timer: Timer | None = None
     _running: Deferred[bool] | None = None
     _stopped: bool = False
+
+    @property
+    def place(self) -> int:
+        """Of its site among all."""
+        return self._site.followed
 
     @property
     def bound_seconds(self) -> float:
@@ -125,6 +138,13 @@ class Follower:
         if self._running is not None:
             self._running.cancel()
 
+    def hurry(self) -> None:
+        """See Note [a newer list]."""
+        timer = self._timer
+        if timer is not None and self._timers.seconds() >= self._began + _HURRY_SECONDS:
+            timer.cancel()
+            self._begin()
+
     def view(self) -> FollowerView:
         """:return: how it is."""
         return FollowerView(
@@ -142,7 +162,7 @@ class Follower:
 
     def _begin(self) -> None:
         self._timer = None
-        began = self._timers.seconds()
+        began = self._began = self._timers.seconds()
         running = self._running = Deferred.fromCoroutine(self._poll())
         _ = running.addErrback(self._broken).addCallback(self._next, began)
 
@@ -355,6 +375,16 @@ class Followers:
         for follower in self._followers:
             follower.stop()
         self._client.stop()
+
+    def hurry(self, site: int) -> None:
+        """
+        A worker is about to ask for the list.
+
+        :param site: place of the site among all.
+        """
+        for follower in self._followers:
+            if follower.place == site:
+                follower.hurry()
 
     def views(self) -> list[FollowerView]:
         """:return: how each is."""

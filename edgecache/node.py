@@ -17,6 +17,7 @@ from edgecache.processes.background import background
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked, ask
 from edgecache.rules.decisions import Forward, Refuse, Reuse
+from edgecache.rules.indexpaths import PageKind
 from edgecache.rules.policy import on_request
 from edgecache.rules.purgerequests import purge_request
 from edgecache.rules.siblinghood import for_sibling, marked
@@ -67,6 +68,8 @@ class Node:
     _behind: Callable[[str], None]
     _gate: Gate
     _purging: PublicPurging | None = None
+    # The project list of a site that is followed is about to be asked for.
+    _listing: Callable[[int], None] | None = None
 
     def answer(self, request: Request, downstream: Downstream) -> None:
         """Answer a client's request: from the store at once, or else through its key's fill."""
@@ -176,6 +179,9 @@ class Node:
             self._page.add(Counter.FORWARDED)
         elif not owned:
             downstream = Processing(downstream, self._timers).begin()
+        page, followed = asked.page, asked.site.followed
+        if followed >= 0 and self._listing is not None and page is not None and page.kind is PageKind.LIST:
+            self._listing(followed)
         # A HEAD starts no fill, but the owner may be filling.
         at_owner = not asked.bypass if asked.head else asked.fills and not forward.alone
         owner = self._owners.elsewhere(asked.key_hash) if at_owner and not owned else None

@@ -273,6 +273,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
         lambda sibling: parts.channel.notify("behind", sibling=sibling),
         gate,
         purging,
+        lambda site: parts.channel.notify("list", site=site),
     )
     access, downloads = _access_log(parts), _Downloads.of(parts)
 

@@ -209,6 +209,38 @@ class ChangesTests(FollowerCase):
         self.assertEqual(Demanded(2), self.control.read.demanded(self.site.id, b"d"))
 
 
+class HurryTests(FollowerCase):
+    """Whoever is given a newer list must not find older pages for long."""
+
+    def test_when_a_client_is_about_to_get_the_list_it_is_looked_at_here_too(self) -> None:
+        self.start(six=1)
+        self.pass_time(5.0)
+        self.origin.say(six=2)
+        before = self.page.epoch
+        self.follower.hurry()
+        self.stage.settle()
+        self.assertTrue(self.stale("six", before))
+        self.assertEqual(38.0, self.followed_for)
+        self.pass_time(30.0)
+        self.assertEqual(3, self.follower.counts.polls)
+
+    def test_it_is_not_looked_at_more_than_once_a_second(self) -> None:
+        self.start(six=1)
+        for _ in range(4):
+            self.pass_time(0.25)
+            self.follower.hurry()
+            self.follower.hurry()
+        self.stage.settle()
+        self.assertEqual(2, self.follower.counts.polls)
+
+    def test_one_that_runs_is_left_alone(self) -> None:
+        self.addresses[:] = [self.play("192.0.2.2", Silent())]
+        self.start(six=1)
+        self.pass_time(2.0)
+        self.follower.hurry()
+        self.assertEqual(1, self.follower.counts.polls)
+
+
 class PromiseTests(FollowerCase):
     """Pages live long until the time that is published."""
 

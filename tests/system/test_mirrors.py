@@ -125,18 +125,21 @@ class FollowingTests(SynchronousTestCase):
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory(prefix="edgecache-following-")
         self.addCleanup(directory.cleanup)
-        root = Path(directory.name)
+        self.root = Path(directory.name)
         self.origin = Origin().start()
         self.addCleanup(self.origin.stop)
         self.lists({"six": 1, "other": 1})
-        configuration = root / "edgecache.toml"
+
+    def start(self, follow_seconds: float) -> None:
+        configuration = self.root / "edgecache.toml"
         # Without the follower every request would ask the origin.
-        settings = ("page_seconds = 0", "recently_validated_seconds = 0", "follow_seconds = 0.2")
+        settings = ("page_seconds = 0", "recently_validated_seconds = 0", f"follow_seconds = {follow_seconds}")
         configuration.write_text("\n".join(("[[site]]", *settings, "follow_fetch_seconds = 1.0", "")))
         arguments = ("--config", str(configuration))
-        self.node = Node(root, self.origin.url, profile="index", workers=1, arguments=arguments)
+        self.node = Node(self.root, self.origin.url, profile="index", workers=1, arguments=arguments)
         self.addCleanup(self.node.end)
         self.node.start()
+        until(lambda: self.follower()["state"] == "following", "a list that is followed")
 
     def lists(self, serials: dict[str, int]) -> None:
         """The origin has these projects from now on, pages first."""
@@ -168,7 +171,7 @@ class FollowingTests(SynchronousTestCase):
         return dict(found)
 
     def test_pages_are_served_from_the_store_until_their_serial_changes_or_nobody_can_tell(self) -> None:
-        until(lambda: self.follower()["state"] == "following", "a list that is followed")
+        self.start(0.2)
         until(lambda: self.page().hit, "the page in the store")
         until(lambda: self.page("other").hit, "the other page in the store")
         self.lists({"six": 2, "other": 1})
@@ -188,3 +191,19 @@ class FollowingTests(SynchronousTestCase):
         self.lists({"six": 3, "other": 1})
         until(lambda: self.follower()["state"] == "following", "a list that is followed again")
         self.assertEqual(3, self.serial())
+
+    def test_who_is_given_a_newer_list_finds_no_older_pages_when_it_asks_again(self) -> None:
+        self.start(3600.0)
+        until(lambda: self.page().hit, "the page in the store")
+        until(
+            lambda: self.node.ask("/simple/").status == 200 and self.follower()["counts"]["polls"] > 1, "another poll"
+        )
+        self.lists({"six": 2, "other": 1})
+        self.assertIn(b'"_last-serial": 2', self.node.ask("/simple/").content)
+
+        def newest() -> bool:
+            # As a mirror does: the list, then the page.
+            self.node.ask("/simple/")
+            return self.serial() == 2
+
+        until(newest, "the new page")
