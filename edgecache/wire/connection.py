@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import cast
 
 from edgecache.wire.answering import Answering
-from edgecache.wire.downloads import client_of
+from edgecache.wire.downloads import client_label
 from edgecache.wire.fieldlines import RequestRefused
 from edgecache.wire.listener import Listener
 from edgecache.wire.pace import Pace
@@ -297,7 +297,7 @@ class Connection(Answering):
         self._descriptor = -1 if sock is None else sock.fileno()
         if self._listener.downloads is not None:
             cipher, protocol = (transport.get_extra_info("cipher") or ("", ""))[:2]
-            self._client = client_of(self.peer, protocol.encode(), cipher.encode())
+            self._client = client_label(self.peer, protocol.encode(), cipher.encode())
         self._since = self._listener.now
         self._listener.made(self)
 

@@ -110,7 +110,7 @@ class DownloadEvents:
         :param head: of the response, as the route gave it.
         :param octets: of content handed to the transport.
         :param complete: that was all of it.
-        :param client: :func:`client_of` of the connection.
+        :param client: :func:`client_label` of the connection.
         """
         told = request.told
         if told is None:
@@ -255,7 +255,7 @@ def _events_in(content: bytes) -> int:
     return sum(not line.startswith(b"=") for line in content.split(b"\n")[:-1])
 
 
-def client_of(peer: bytes, protocol: bytes, cipher: bytes) -> bytes:
+def client_label(peer: bytes, protocol: bytes, cipher: bytes) -> bytes:
     """:return: what events say of a connection: address, TLS protocol and cipher (empty without TLS)."""
     return b"%b\t%b\t%b" % (peer, protocol, cipher)
 

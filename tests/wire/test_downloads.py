@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
+import ssl
 from pathlib import Path
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -14,12 +17,14 @@ from edgecache.index.downloads import HEADER, Event, Kind, Reader
 from edgecache.rules.asking import ask
 from edgecache.rules.sites import Sites
 from edgecache.wire.downloads import FILE_OCTETS, SUFFIX, DownloadEvents
+from edgecache.wire.tls import tls_context
 from edgecache.words.config import Profile
 from edgecache.words.counters import Counter
 from edgecache.words.messages import Request
 from edgecache.words.ports import Downstream
 from tests.rules.build import INDEX, PLAIN, sites
 from tests.wire.rig import Client, Given, Rig
+from tests.wire.test_listening import Sockets, certificate, read_all
 
 FILE = "/files/six/-/six-1.0.tar.gz"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n"
@@ -224,3 +229,45 @@ class DownloadEventsTests(SynchronousTestCase):
         self.assertEqual(1.0, call.getTime() - self.rig.network.clock.seconds())
         self.successResultOf(Deferred.fromCoroutine(self.events.close()))
         self.assertNotIn(call, self.rig.network.clock.getDelayedCalls())
+
+
+class TLSTests(Sockets):
+    """On real sockets: what events say of TLS."""
+
+    def ask(self, version: ssl.TLSVersion) -> Deferred[bytes]:
+        os.makedirs(directory := self.mktemp())
+        settings = certificate(directory)
+        client = ssl.create_default_context(cafile=settings.certificate)
+        client.maximum_version = version
+
+        def route(request: Request, downstream: Downstream) -> None:
+            request.asked = ask(request, INDEX)
+            downstream.send(OK, b"12345")
+
+        listener = self.listen(route, tls=tls_context(settings))
+        events = DownloadEvents(
+            directory, "n1", False, self.counters, listener.timers, listener.soon, maybeDeferred, lambda: 1.0
+        )
+        listener.downloads = events
+        request = f"GET {FILE} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
+
+        def get() -> None:
+            with client.wrap_socket(self.connect(), server_hostname="localhost") as sock:
+                sock.sendall(request)
+                read_all(sock)
+
+        async def done() -> bytes:
+            await deferToThread(get)
+            await events.close()
+            (path,) = Path(directory).glob("*" + SUFFIX)
+            return path.read_bytes().splitlines()[-1]
+
+        return Deferred.fromCoroutine(done())
+
+    async def test_protocol_and_cipher(self) -> None:
+        line = await self.ask(ssl.TLSVersion.TLSv1_3)
+        self.assertRegex(line, rb"^1000\t127\.0\.0\.1\tTLSv1\.3\tTLS_[A-Z0-9_]+\t5\t\t1$")
+
+    async def test_protocol_and_cipher_of_an_older_client(self) -> None:
+        line = await self.ask(ssl.TLSVersion.TLSv1_2)
+        self.assertRegex(line, rb"^1000\t127\.0\.0\.1\tTLSv1\.2\tECDHE-[A-Z0-9-]+\t5\t\t1$")
