@@ -97,6 +97,8 @@ class Sought:
     async def way(self, until: float) -> Way | Response:
         """See :meth:`edgecache.fills.attempts.Seeking.way`."""
         if self.found is not None:
+            # Some time ago: its name may lead elsewhere by now.
+            await self._allow(self.found, until)
             return self.found
         page, file = await self._on_page(0, until)
         if file is None or page is None:
@@ -108,8 +110,10 @@ class Sought:
         if self._asked.head and self.digest is not None and self.size is not None:
             # Nobody need be asked: what has another length is never served.
             return Said(Head(200, b"OK"), b"", self._now, length=self.size)
-        self.found = await self._way_to(url, until)
-        return self.found
+        way = self._way_to(url)
+        await self._allow(way, until)
+        self.found = way
+        return way
 
     async def vouched(self, stored: Stored, floor: int, until: float) -> Stored | None:
         """
@@ -182,7 +186,7 @@ class Sought:
         digest = _digest(file.metadata_sha256 or b"") if companion == _METADATA else None
         return path + companion + mark + query, digest, None
 
-    async def _way_to(self, url: bytes, until: float) -> Way:
+    def _way_to(self, url: bytes) -> Way:
         site = self._asked.site
         linked = link_origin(url)
         if linked is None:
@@ -197,11 +201,17 @@ class Sought:
                 return Way(origins, site.settings.policy, site.id, below, self.judge)
         if own:
             return Way((evolve(own[0], prefix=b""),), site.settings.policy, site.id, target, self.judge)
-        await self._artifacts.links.known(link, until)
-        refused = self._artifacts.links.refused(site.settings, origins, link)
-        if refused is not None:
-            raise self._refused(refused)
         return Way((link,), Policy.ROUND_ROBIN, link.name, target, self.judge, foreign=True)
+
+    async def _allow(self, way: Way, until: float) -> None:
+        """:raises LinkRefused: it must not be asked."""
+        if way.foreign:
+            links, settings = self._artifacts.links, self._asked.site.settings
+            (link,) = way.origins
+            await links.known(link, until)
+            refused = links.refused(settings, origins_of(settings), link)
+            if refused is not None:
+                raise self._refused(refused)
 
     # What comes from there
 
