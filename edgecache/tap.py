@@ -120,7 +120,7 @@ class Options(usage.Options):
                 document.override("--profile", (*place, "profile"), self["profile"])
 
     def _default_site(self, document: Document) -> tuple[str, int]:
-        """The site that ``--origin`` and ``--profile`` are about: the only one, or the one that takes every host and path."""
+        """What ``--origin`` and ``--profile`` are about: the only site, or the one that takes every host and path."""
         sites = document.data.setdefault("site", [])
         if not isinstance(sites, list) or not all(isinstance(site, dict) for site in sites):
             raise ConfigError(document.where(("site",)), "is an array of tables: [[site]]")

@@ -12,8 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system import processes
 from tests.system.clients import Answer, ask
+from tests.system.fleet import Fleet
 from tests.system.harness import Node
 from tests.system.index_servers import Server
+from tests.system.origins import Origin, text
 from tests.system.packages import wheel
 from tests.system.tools import TWINE, Client, tool
 
@@ -48,6 +50,33 @@ def basic(pair: str) -> dict[str, str]:
 
 
 CI = {"Authorization": f"Bearer {_TOKEN}"}
+
+
+class FleetTests(SynchronousTestCase):
+    """Siblings ask each other by their certificates; a client's credentials end at the node that it asks."""
+
+    def test_a_private_site_of_two_nodes_is_one_store_behind_each_node_s_door(self) -> None:
+        origin = Origin(lambda seen: text(seen.target, ("Cache-Control", "public, max-age=600"))).start()
+        self.addCleanup(origin.stop)
+        site = f"""
+            access = "token"
+            origin_authorization = "me:hush"
+            [[site.client]]
+            name = "ci"
+            token = "{_TOKEN}"
+        """
+        fleet = Fleet(Path(self.mktemp()).absolute(), 2, origin.url, site=site, siblings="pull_seconds = 0.2")
+        self.addCleanup(fleet.end)
+        first, second = fleet.start().nodes.values()
+        for number in range(8):
+            target = f"/file-{number}"
+            for node in (first, second, first):
+                self.assertEqual(401, node.ask(target).status)
+                answer = node.ask(target, fields=CI)
+                self.assertEqual((200, target), (answer.status, answer.content.decode()))
+                self.assertIn("private", answer.fields["cache-control"])
+            self.assertEqual(1, origin.count(target))
+        self.assertEqual({basic("me:hush")["Authorization"]}, {seen.fields["authorization"] for seen in origin.seen})
 
 
 class PrivateTests(SynchronousTestCase):
