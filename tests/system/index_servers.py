@@ -83,8 +83,11 @@ class Devpi:
             raise AssertionError(f"devpi-init: {quiet.stdout}{quiet.stderr}")
         port = processes.free_port()
         self.url = f"http://127.0.0.1:{port}"
+        # By default it derives a key for seconds, with a gigabyte.
+        cheap = ["--argon2-memory-cost", "64", "--argon2-time-cost", "1", "--argon2-parallelism", "1"]
+        listen = ["--host", "127.0.0.1", "--port", str(port)]
         self._server = Server(
-            [str(commands / "devpi-server"), "--serverdir", str(data), "--host", "127.0.0.1", "--port", str(port)],
+            [str(commands / "devpi-server"), "--serverdir", str(data), *listen, *cheap],
             f"{self.url}/+api",
             root / "devpi.log",
         )

@@ -62,13 +62,18 @@ class Hold:
 
 @define(eq=False)
 class Reply:
-    """What the origin answers."""
+    """
+    What the origin answers.
+
+    :ivar interim: octets that come before its head, a 103 for one.
+    """
 
     content: Content
     status: int = 200
     fields: tuple[tuple[str, str], ...] = (("Cache-Control", "max-age=86400"),)
     etag: str | None = None
     hold: Hold | None = None
+    interim: bytes = b""
 
 
 def text(content: str, *fields: tuple[str, str], etag: str | None = None, hold: Hold | None = None) -> Reply:
@@ -122,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
             head.append(f"Content-Range: bytes {start}-{stop - 1}/{reply.content.size}")
         if status != 304:
             head.append(f"Content-Length: {stop - start}")
-        self.wfile.write("\r\n".join([*head, "", ""]).encode("latin-1"))
+        self.wfile.write(reply.interim + "\r\n".join([*head, "", ""]).encode("latin-1"))
         if self.command != "HEAD" and status != 304:
             self._send(reply, start, stop)
 

@@ -37,6 +37,8 @@ class SerialIndex:
 
     :ivar origin: who answers; it has files as well, unless ``file_host`` is another address.
     :ivar file_origin: who has the files.
+    :ivar weak: entity tags of its pages are weak.
+    :ivar interim: octets before the head of each page.
     """
 
     def __init__(self, *, file_host: str = "", json_pages: bool = True, credentials: str = "") -> None:
@@ -53,6 +55,8 @@ class SerialIndex:
         self._projects: dict[str, _Project] = {}
         self._contents: dict[str, bytes] = {}
         self._serial = 0
+        self.weak = False
+        self.interim = b""
 
     def start(self) -> SerialIndex:
         self.origin.start()
@@ -85,6 +89,25 @@ class SerialIndex:
                 self._contents[path] = package.content
                 self._contents[f"{path}.metadata"] = package.metadata
             return self._serial
+
+    def withdraw(self, name: str) -> None:
+        """There is no such project any more; its files are still where they were."""
+        with self._lock:
+            self._serial += 1
+            del self._projects[name]
+
+    def set_back(self, name: str, serial: int) -> None:
+        """The project is as an old backup has it: by its serial, and without its last file."""
+        with self._lock:
+            project = self._projects[name]
+            project.serial = serial
+            project.files.popitem()
+
+    def lose_metadata(self, package: Package) -> None:
+        """It is promised, and not there."""
+        name = normalised_name(package.project.encode()).decode()
+        with self._lock:
+            del self._contents[f"/packages/{name}/{package.filename}.metadata"]
 
     def serve_instead(self, package: Package, content: bytes) -> None:
         """From now on the file has this content, whatever the page says."""
@@ -119,15 +142,19 @@ class SerialIndex:
             as_json = self._json_pages and JSON in seen.fields.get("accept", "")
             match path.strip("/").split("/"):
                 case ["simple"]:
-                    return self._list(as_json)
+                    reply = self._list(as_json)
                 case ["simple", name] if name in self._projects and path.endswith("/"):
-                    return self._page(name, as_json)
+                    reply = self._page(name, as_json)
                 case ["pypi", name, "json"] if name in self._projects:
-                    return self._releases(name, None)
+                    reply = self._releases(name, None)
                 case ["pypi", name, version, "json"] if name in self._projects:
-                    return self._releases(name, version)
+                    reply = self._releases(name, version)
                 case _:
                     return None
+        reply.interim = self.interim
+        if self.weak and reply.etag is not None:
+            reply.etag = f"W/{reply.etag}"
+        return reply
 
     def _list(self, as_json: bool) -> Reply:
         known = sorted(self._projects.items())
@@ -166,7 +193,7 @@ class SerialIndex:
     def _link(self, name: str, package: Package) -> str:
         return f"{self.file_origin.url}/packages/{name}/{package.filename}"
 
-    def _releases(self, name: str, version: str | None) -> Reply | None:
+    def _releases(self, name: str, version: str | None) -> Reply:
         project = self._projects[name]
         releases: dict[str, list[dict[str, Any]]] = {}
         for package, keys in project.files.values():
@@ -185,7 +212,7 @@ class SerialIndex:
             )
         shown = version or list(releases)[-1]
         if shown not in releases:
-            return None
+            return Reply(Octets(b"no such version\n"), status=404)
         information = {
             "name": project.name,
             "version": shown,
