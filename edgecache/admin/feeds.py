@@ -149,7 +149,7 @@ class Feeds:
         if isinstance(event, Reset):
             return {"type": "reset", "cursor": event.cursor, "nodes": list(event.logs)}
         names = {site_id(site.name): site.name for site in self._parts.config.sites}
-        return change_document(event, names)
+        return {**change_document(event, names), "given_at": self._parts.wall()}
 
 
 def change_document(change: Change, names: dict[int, str]) -> dict[str, Any]:

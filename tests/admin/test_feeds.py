@@ -86,7 +86,7 @@ class LongPollTests(FeedCase):
         self.assertEqual(("change", "x", "revalidate", False), tuple(event[k] for k in ("type", "id", "mode", "all")))
         self.assertEqual((["six"], ["/a"], {"six": 7}), (event["projects"], event["urls"], event["serials"]))
         self.assertEqual((["t", "project/six"], ["index", "files"]), (event["tags"], event["sites"]))
-        self.assertEqual(("eu-1", NOW), (event["accepted_by"], event["accepted_at"]))
+        self.assertEqual(("eu-1", NOW, NOW), tuple(event[k] for k in ("accepted_by", "accepted_at", "given_at")))
 
     def test_when_nothing_comes_it_is_answered_after_the_timeout(self) -> None:
         client = self.begin(f"/feed?since={self.cursor()}&timeout=20")
