@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import random
+import resource
+import signal
 import subprocess
 import sys
 import zlib
@@ -363,6 +365,29 @@ class LogTests(FoldingCase):
         self.log.mkdir()
         self.write(line())
         self.assertEqual((1, 1), (self.total(), self.downloads.folded.log_lines_lost))
+
+
+class FullDiskTests(FoldingCase):
+    """The limit on a file's size stands for the disk."""
+
+    def test_events_wait_until_there_is_room_and_are_counted_once(self) -> None:
+        self.downloads = self.open(log=str(self.log))
+        self.write(line())
+        self.assertEqual(1, self.total())
+        paths = [b"/files/p%d/-/p%d-1.0.tar.gz" % (number, number) for number in range(3000)]
+        self.write(*[line(path=path) for path in paths])
+        size = os.path.getsize(os.path.join(self.directory, "counts", "data.mdb"))
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 4096, hard))
+        try:
+            for _ in range(3):
+                self.downloads._turn_safely(None)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            signal.signal(signal.SIGXFSZ, handler)
+        self.assertEqual((3, 1), (self.downloads.folded.failures, len(self.files())))
+        self.assertEqual((3001, []), (self.total(), self.files()))
 
 
 KEPT_COMMIT = counts.Batch.commit

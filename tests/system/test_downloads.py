@@ -11,6 +11,8 @@ import os
 import random
 import socket
 import struct
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -21,11 +23,10 @@ import orjson
 from attrs import define, field
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.index.tabulating import merged
 from tests.system.clients import Together
 from tests.system.contents import Artifact
 from tests.system.fleet import Fleet
-from tests.system.harness import Node
+from tests.system.harness import Node, environment
 from tests.system.origins import Origin, Reply
 from tests.system.processes import kill_now, until
 
@@ -240,6 +241,17 @@ class DownloadsTests(SynchronousTestCase):
             }
         )
 
+    def told_by_the_command(self, *flags: str) -> Any:
+        """``edgecache downloads``, of all nodes."""
+        first = self.fleet.nodes["n1"]
+        command = [sys.executable, "-c", "from edgecache.cli import main; main()", "--admin", first.admin_url]
+        command += ["--data", str(first.data), "downloads", "--json"]
+        for node in self.fleet.nodes.values():
+            command += ["--node", f"{node.admin_url},{node.data / 'admin.token'}"]
+        ran = subprocess.run([*command, *flags], env=environment(), capture_output=True, text=True, check=False)
+        self.assertEqual(0, ran.returncode, ran.stderr)
+        return orjson.loads(ran.stdout)
+
     def wait_counted(self, due: Counter[tuple[str, str, str]], *paths: str) -> None:
         """What a worker's turn still holds is written when that turn ends."""
         found: Counter[tuple[str, str, str]] = Counter()
@@ -260,9 +272,9 @@ class DownloadsTests(SynchronousTestCase):
         due = +crowd.due
         self.assertGreater(due.total(), DOWNLOADS // 2)
         self.wait_counted(due, *FILES)
-        rows = merged(self.rows("filename,installer").items())
-        ours = [int(row["downloads"]) for row in rows if f"/packages/{row['filename']}" in FILES]
-        self.assertEqual(due.total(), sum(ours))
+        merged = self.told_by_the_command("--by", "filename,installer", "--node", self.fleet.nodes["n1"].admin_url)
+        ours = [row["downloads"] for row in merged["rows"] if f"/packages/{row['filename']}" in FILES]
+        self.assertEqual((["n1", "n2", "n3"], {}, due.total()), (merged["nodes"], merged["not_answered"], sum(ours)))
         for name in self.fleet.nodes:
             log = (self.fleet.configuration(name).parent / "downloads.log").read_text().splitlines()
             expected = sum(count for (node, _, _), count in due.items() if node == name)

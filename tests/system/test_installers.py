@@ -17,6 +17,7 @@ import unittest
 import zipfile
 from pathlib import Path
 
+import orjson
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system import processes
@@ -178,6 +179,10 @@ class InstallerTests(SynchronousTestCase):
         self.assertEqual([], differences(self.wheels, self._install_with_uv("uv-again")))
         self.assertEqual(due, digests(self._download("files-again")))
         self.assertNotIn("Traceback", self.node.log)
+        # Hit or miss, by whatever requests they came: four times with pip, twice with uv.
+        counted = orjson.loads(self.node.admin("GET", "/downloads?by=filename,installer").content)["rows"]
+        expected = {(name, installer): count for name in due for installer, count in (("pip", 4), ("uv", 2))}
+        self.assertEqual(expected, {(row["filename"], row["installer"]): row["downloads"] for row in counted})
 
     def test_a_node_that_was_restarted_still_has_everything(self) -> None:
         self.assertEqual([], differences(self.wheels, self._install_with_uv("uv-first")))
