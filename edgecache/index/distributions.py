@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
 
-from edgecache.rules.indexpaths import FILES, artifact_of, is_file, normalised_name
+from edgecache.rules.indexpaths import FILES, ArtifactAsked, artifact_of, is_file, normalised_name
 
 _BESIDE = (b".metadata", b".asc", b".sig", b".provenance")
 """What lies beside a distribution and is none."""
@@ -59,8 +59,7 @@ def is_distribution(path: bytes) -> bool:
 
     :param path: without query.
     """
-    lowered = path.lower()
-    return (is_file(path) or FILES in path) and not lowered.endswith(_BESIDE) and not lowered.endswith(b"/")
+    return (is_file(path) or _artifact(path) is not None) and not path.lower().endswith(_BESIDE)
 
 
 @functools.lru_cache(maxsize=2048)
@@ -72,8 +71,7 @@ def distribution_of(path: bytes) -> Distribution:
     >>> distribution_of(b"/packages/Zope.Interface-5.0-py3-none-any.whl").project
     'zope-interface'
     """
-    ours = path.rfind(FILES)
-    artifact = artifact_of(path[ours:]) if ours >= 0 else None
+    artifact = _artifact(path)
     if artifact is not None:
         project, sha256 = artifact.project.decode("ascii"), artifact.sha256.hex()
         filename = artifact.filename.decode("utf-8", "replace")
@@ -83,6 +81,12 @@ def distribution_of(path: bytes) -> Distribution:
     stem, kind = _stem_and_type(filename)
     name, version = _parts(stem, kind, project)
     return Distribution(project or _normalised(name), version, kind, filename, sha256)
+
+
+def _artifact(path: bytes) -> ArtifactAsked | None:
+    """:return: what it means as a path of ours, below whatever path its site has."""
+    ours = path.rfind(FILES)
+    return artifact_of(path[ours:]) if ours >= 0 else None
 
 
 def _stem_and_type(filename: str) -> tuple[str, str]:

@@ -39,5 +39,13 @@ class DistributionTests(SynchronousTestCase):
         file = b"/files/a/-/a-1.0.tar.gz"
         for path in (file, b"/packages/A-1.0-py3-none-any.WHL", b"/files/a/-/a-1.0.weird"):
             self.assertTrue(is_distribution(path), path)
-        for path in (file + b".metadata", file + b".asc", b"/x/a.whl.provenance", b"/simple/a/", b"/", b"/pypi/a/json"):
+        for path in (
+            file + b".metadata",
+            file + b".asc",
+            b"/x/a.whl.provenance",
+            b"/simple/a/",
+            b"/",
+            b"/pypi/a/json",
+            b"/pypi/files/json",
+        ):
             self.assertFalse(is_distribution(path), path)

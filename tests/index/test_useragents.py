@@ -9,10 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from edgecache.index.useragents import BROWSER, OTHER, Installer, installer_of
 
 PIP = (
-    b'pip/24.0 {"ci":true,"cpu":"x86_64","distro":{"id":"jammy","libc":{"lib":"glibc","version":"2.35"},"name":"Ubuntu",'
-    b'"version":"22.04"},"implementation":{"name":"CPython","version":"3.11.9"},"installer":{"name":"pip","version":"24.0"'
-    b'},"openssl_version":"OpenSSL 3.0.2 15 Mar 2022","python":"3.11.9","rustc_version":"1.75.0","setuptools_version":'
-    b'"65.5.0","system":{"name":"Linux","release":"6.5.0-1018-azure"}}'
+    b'pip/24.0 {"ci":true,"cpu":"x86_64","distro":{"id":"jammy","libc":{"lib":"glibc","version":"2.35"},"name":'
+    b'"Ubuntu","version":"22.04"},"implementation":{"name":"CPython","version":"3.11.9"},"installer":{"name":"pip",'
+    b'"version":"24.0"},"openssl_version":"OpenSSL 3.0.2 15 Mar 2022","python":"3.11.9","rustc_version":"1.75.0",'
+    b'"setuptools_version":"65.5.0","system":{"name":"Linux","release":"6.5.0-1018-azure"}}'
 )
 UV = (
     b'uv/0.5.11 {"installer":{"name":"uv","version":"0.5.11"},"python":"3.12.3","implementation":{"name":"CPython",'
