@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from threading import Thread
 from typing import Any, Protocol, TypeVar
 
 from attrs import define
@@ -31,7 +33,10 @@ class OneThread:
     @classmethod
     def named(cls, reactor: IReactorFromThreads, name: str) -> OneThread:
         """:param name: of the thread, for debuggers. :meth:`start` comes later."""
-        return cls(reactor, ThreadPool(minthreads=1, maxthreads=1, name=name))
+        pool = ThreadPool(minthreads=1, maxthreads=1, name=name)
+        # A process that ends without having stopped it must not wait for ever for more to do.
+        pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
+        return cls(reactor, pool)
 
     def start(self) -> None:
         """Begin with what was asked so far."""
