@@ -12,7 +12,7 @@ from attrs import define
 
 from edgecache.fills.fills import Fills
 from edgecache.fills.owners import Owners
-from edgecache.fills.sending import Sender
+from edgecache.fills.sending import UNDERIVED, Sender
 from edgecache.processes.background import background
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked, ask
@@ -79,6 +79,10 @@ class Node:
         """Answer a request that another worker forwards because this one owns its key."""
         self._answer(request, downstream, True)
 
+    def answer_within(self, request: Request, downstream: Downstream) -> None:
+        """Answer a request of this worker's own; ``request.asked`` is set."""
+        self._answer(request, downstream, False)
+
     def answer_sibling(self, request: Request, downstream: Downstream) -> None:
         """
         Answer a sibling's look-up, unless it knows of purges that this node does not have yet.
@@ -128,16 +132,22 @@ class Node:
             stored, record_hash, vary_miss = self._select(asked)
             # Of most records it is known at a glance: nothing at all was purged since.
             purged = None if stored is None or stored.floor >= epoch else self._epochs.since(stored)
+            needed = asked.needed
+            if needed is not None and stored is not None and purged is None and stored.floor < needed.floor:
+                purged = PurgeMode.REVALIDATE
             decision = on_request(asked, stored, purged, fenced, now, vary_miss=vary_miss, followed=followed)
             if asked.sibling is not None:
                 decision = for_sibling(asked, decision, stored)
             if isinstance(decision, Reuse):
                 assert stored is not None
                 status = status_fields.hit(asked.site, decision)
-                if self._sender.send(downstream, asked, stored, record_hash, decision.age, status):
+                sent = self._sender.send(downstream, asked, stored, record_hash, decision.age, status)
+                if sent:
+                    if sent is UNDERIVED:
+                        self._fills.represent(downstream, asked, stored, record_hash, decision.age, status)
                     if asked.sibling is not None:
                         self._page.add(SIBLING_HITS)
-                    else:
+                    elif needed is None:
                         self._page.add(STALE_HITS if decision.stale else HITS)
                     if decision.behind is not None:
                         self._refresh(asked, decision.behind, record_hash, owned)
@@ -151,7 +161,7 @@ class Node:
             self._refuse(request, decision, downstream)
         else:
             # Whatever siblings have may be what was deleted: local invalidations never reach them.
-            decision.at_origin = purged is PurgeMode.DELETE
+            decision.at_origin = purged is PurgeMode.DELETE or (needed is not None and needed.at_origin)
             self._forward(asked, decision, record_hash, downstream, owned)
 
     def _is_followed(self, site: int) -> bool:
@@ -176,14 +186,14 @@ class Node:
     def _forward(self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream, owned: bool) -> None:
         """Of a request that the store might have answered."""
         if asked.sibling is None:
-            self._page.add(Counter.FORWARDED)
+            self._page.add(Counter.FORWARDED, int(asked.needed is None))
         elif not owned:
             downstream = Processing(downstream, self._timers).begin()
         page, followed = asked.page, asked.site.followed
         if followed >= 0 and self._listing is not None and page is not None and page.kind is PageKind.LIST:
             self._listing(followed)
         # A HEAD starts no fill, but the owner may be filling.
-        at_owner = not asked.bypass if asked.head else asked.fills and not forward.alone
+        at_owner = not asked.bypass if asked.head_only else asked.fills and not forward.alone
         owner = self._owners.elsewhere(asked.key_hash) if at_owner and not owned else None
         if owner is None:
             self._fills.join(asked, forward, record_hash, downstream)

@@ -15,16 +15,22 @@ import time
 from typing import Any
 
 from attrs import define, field, frozen
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
+from edgecache.fills.artifacts import Artifacts
 from edgecache.fills.attempts import Attempts
+from edgecache.fills.catalogues import Catalogues
+from edgecache.fills.deriving import Derivations
 from edgecache.fills.fills import Fills
 from edgecache.fills.homes import SiblingsAsked
 from edgecache.fills.keeping import Keep, kept_octets
 from edgecache.fills.owners import UNCOUNTED, Owners
+from edgecache.fills.pages import Pages
+from edgecache.fills.paging import Paging
 from edgecache.fills.quest import Outlet
 from edgecache.fills.sending import Sender
+from edgecache.fills.serials import Serials
 from edgecache.fleet import content_origins, homes_of
 from edgecache.node import Node
 from edgecache.processes.channel import Channel
@@ -47,11 +53,12 @@ from edgecache.store.epochs import WINDOW, Epochs
 from edgecache.store.folding import DIRECTORY as DOWNLOADS
 from edgecache.store.page import Page
 from edgecache.store.reading import StoreReader
-from edgecache.store.threads import OneThread
+from edgecache.store.threads import FewThreads, OneThread
 from edgecache.store.writing import StoreWriter
 from edgecache.upstream.addresses import AddressBook, Origin, origins_of, unix_address
 from edgecache.upstream.client import Client
 from edgecache.upstream.dialing import LoopDialer
+from edgecache.upstream.linkhosts import LinksFollowed
 from edgecache.upstream.standing import Standing
 from edgecache.wire.access import AccessLog
 from edgecache.wire.downloads import DownloadEvents
@@ -111,6 +118,7 @@ class Worker:
     _client: Client
     _standing: Standing
     _keep: Keep
+    _in_thread: FewThreads
     _listeners: list[Listener]
     _access: AccessLog | None
     _downloads: _Downloads | None
@@ -130,6 +138,7 @@ class Worker:
         self._client.stop()
         self._standing.close()
         self._keep.close()
+        self._in_thread.stop()
         await self._writer.close()
         if self._access is not None:
             self._access.close()
@@ -182,15 +191,29 @@ async def start_worker(parts: WorkerParts) -> Worker:
     applied = Applied(LogName(config.node.id, parts.environments.incarnation), control.applied, lambda: page.epoch)
     standing = Standing(page.health, parts.channel.notify, timers, config.upstream)
     parts.channel.on("ejected", standing.told_ejected)
-    sender = Sender(reader, page)
+    in_thread = FewThreads.named(parts.reactor, "pages")
+    derivations = Derivations(reader, writer, page, in_thread)
+    sender = Sender(reader, page, derivations)
+    serials = Serials(reader, control.demanded)
+    owners = Owners(
+        parts.index,
+        [unix_address(path) for path in parts.owner_paths],
+        client,
+        page,
+        # The owner's own budget, and a little for the hop.
+        config.upstream.first_byte_seconds + 1.0,
+    )
 
     shares = frozenset(site.id for site in sites.all if site.settings.share_invalidation and trust is not None)
+
+    async def invalidate_here(selectors: tuple[Selector, ...], mode: PurgeMode) -> None:
+        rows = rows_of((selector.canonical for selector in selectors), mode)
+        await parts.channel.call("invalidate", rows=[(canonical.hex(), key, each) for canonical, key, each in rows])
 
     async def invalidate(selectors: tuple[Selector, ...]) -> None:
         here, shared = parted(selectors, shares)
         # Not as stale either (RFC 9111 §4.4).
-        rows = rows_of((selector.canonical for selector in here), PurgeMode.DELETE)
-        told = [parts.channel.call("invalidate", rows=[(canonical.hex(), key, mode) for canonical, key, mode in rows])]
+        told: list[Any] = [Deferred.fromCoroutine(invalidate_here(here, PurgeMode.DELETE))]
         if shared:
             told.append(parts.channel.call("share", selectors=[selector.canonical.hex() for selector in shared]))
         await gatherResults(told, consumeErrors=True)
@@ -240,15 +263,17 @@ async def start_worker(parts: WorkerParts) -> Worker:
         fenced,
         timers.seconds,
         uploaded,
+        timers,
+        config.upstream.first_byte_seconds,
+        owners,
+        serials,
+        Paging(serials, page, reader, in_thread, config.index.page_octets),
+        derivations,
+        invalidate_here,
     )
-    owners = Owners(
-        parts.index,
-        [unix_address(path) for path in parts.owner_paths],
-        client,
-        page,
-        # The owner's own budget, and a little for the hop.
-        config.upstream.first_byte_seconds + 1.0,
-    )
+    pages = Pages(sites, fills, timers)
+    links = LinksFollowed(book, parts.channel.call, parts.channel.notify, timers, config.upstream.proxy is not None)
+    fills.artifacts = Artifacts(pages, links, Catalogues(in_thread), epochs, timers, time.time)
     purging = PublicPurging(
         parts.channel.call,
         b"1.1 " + node_token(config.node.id),
@@ -275,6 +300,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
         purging,
         lambda site: parts.channel.notify("list", site=site),
     )
+    pages.answer = node.answer_within
     access, downloads = _access_log(parts), _Downloads.of(parts)
 
     def refusal(status: int, detail: str) -> tuple[bytes, bytes]:
@@ -325,7 +351,8 @@ async def start_worker(parts: WorkerParts) -> Worker:
     # Everything made so far lives as long as the worker: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    return Worker(writer, client, standing, keep, listeners, access, downloads, servers)
+    in_thread.start()
+    return Worker(writer, client, standing, keep, in_thread, listeners, access, downloads, servers)
 
 
 def _follow_addresses(parts: WorkerParts) -> AddressBook:

@@ -54,6 +54,10 @@ _WORKER: dict[Counter, tuple[str, str]] = {
     Counter.DENIED: ("denied", "Requests refused for want of a client's credentials"),
     Counter.UNCACHED: ("uncached", "Requests that a token let past the store"),
     Counter.UPLOADS: ("uploads", "Uploads that the origin took"),
+    Counter.DERIVED: ("derived_pages", "Forms of an index page that were derived from it"),
+    Counter.BAD_PAGES: ("bad_pages", "Pages of an index from upstreams that were none"),
+    Counter.OLD_PAGES: ("old_pages", "Pages of an index from upstreams with a lower serial than was known"),
+    Counter.LATE_PAGES: ("late_pages", "Pages of an index that came later than their clients wait"),
 }
 
 

@@ -278,6 +278,12 @@ class Attempts:
             target=None if way is None or response.address.origin.sibling else way.target,
         )
 
+    def another(self, site: Site, avoid: frozenset[Address], last: Address) -> bool:
+        """:return: is there anybody to ask besides ``avoid``, of which ``last`` was the last one?"""
+        return bool(last.origin.sibling) or any(
+            address not in avoid for origin in self._origins_of(site) for address in self._book.of(origin)
+        )
+
     def failing(self, site: Site) -> bool:
         """Is every address of the site known to fail at present?"""
         addresses = [address for origin in self._origins_of(site) for address in self._book.of(origin)]

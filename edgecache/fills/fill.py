@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from math import inf
 from typing import TYPE_CHECKING
 
 from attrs import define, evolve, field
@@ -21,9 +22,11 @@ from edgecache.rules.access import unlent
 from edgecache.rules.artifacts import is_named
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Again, Forward, Freshen, Pass, ServeStale, Store
+from edgecache.rules.indexpaths import PageKind
 from edgecache.rules.locating import relocated
 from edgecache.rules.lookups import Told, stripped, told_by
 from edgecache.rules.outbound import interim_head, outbound
+from edgecache.rules.pages import PAGE, base_record, is_list, project_selector, serial_of
 from edgecache.rules.policy import invalidated, may_share, on_response
 from edgecache.rules.presenting import complete
 from edgecache.rules.selectors import any_tag_selector
@@ -33,9 +36,10 @@ from edgecache.upstream.addresses import Address, origins_of
 from edgecache.upstream.responses import Response
 from edgecache.words.config import Policy
 from edgecache.words.counters import Counter
-from edgecache.words.errors import ClientGone, UpstreamFailed, WrongDigest
+from edgecache.words.errors import ClientGone, ContentStalled, UpstreamFailed, WrongDigest
 from edgecache.words.messages import Head
-from edgecache.words.stored import Flag, Variants
+from edgecache.words.reasons import PurgeMode
+from edgecache.words.stored import Flag, Stored, Variants
 
 if TYPE_CHECKING:
     from edgecache.fills.fills import Fills
@@ -68,6 +72,8 @@ class Fill:
     :ivar began: monotonic seconds.
     :ivar restarts: how often it was asked before, and answered with wrong content ...
     :ivar avoid: ... by these.
+    :ivar until: monotonic seconds; who waits for a page any longer is told that there is none yet.
+    :ivar settled: files of the project were told that it is gone or quarantined, in an epoch before ``floor``.
     """
 
     _fills: Fills
@@ -80,6 +86,8 @@ class Fill:
     began: float
     restarts: int = 0
     avoid: frozenset[Address] = frozenset()
+    until: float = inf
+    settled: bool = False
     phase: Phase = Phase.ASKING
     _plan: Store | Freshen | None = None
     _filling: Filling | None = None
@@ -95,12 +103,13 @@ class Fill:
     # Of an upload: what is sent, and by whom.
     _form: Form | None = None
     _peer: bytes = b""
+    _is_late: bool = False
 
     # Joining
 
     def joinable_by(self, asked: Asked, now: float) -> bool:
         """Does nothing that is known so far keep ``asked`` from having this response?"""
-        if self.phase is Phase.ENDED:
+        if self.phase is Phase.ENDED or self._is_late:
             return False
         asks_home = self._look_up is not None and self._look_up.home
         if asked.sibling is not None and asks_home and self.phase is Phase.ASKING:
@@ -141,8 +150,7 @@ class Fill:
             if self.leader.upload:
                 content = self._form = Form(content)
                 self._peer = first.downstream.peer
-        sibling = self.leader.sibling
-        seconds = None if sibling is None else sibling.budget_seconds
+        seconds = self._seconds()
         self._sought = self._fills.seek(self.leader, self.forward)
         if self._sought is not None:
             seconds = self._fills.attempts.seconds(seconds)
@@ -197,6 +205,7 @@ class Fill:
                 await self._fills.invalidate(selectors)
         if self._form is not None and 200 <= response.head.status < 300:
             await self._fills.uploaded(self.leader, bytes(self._form.begin), self._peer)
+        fallback = _is_fallback(self.leader.site, response) if told is None else told.fallback
         decided = None if self._sought is None else self._sought.decide(response, told, self.floor)
         decision = decided or on_response(
             self.leader,
@@ -207,12 +216,19 @@ class Fill:
             requested_at=requested_at,
             responded_at=self._fills.clock(),
             floor=self.floor,
-            fallback=_is_fallback(self.leader.site, response) if told is None else told.fallback,
+            fallback=fallback,
             told=told,
         )
         match decision:
+            case Store() | Pass() if self._is_gone(response, fallback):
+                response.cancel()
+                await self._settle()
+            case Store() if decision.stored.flags & PAGE:
+                await self._page(decision, response, fallback)
             case Store():
                 self._store(decision, response)
+            case Freshen() if decision.stored.flags & PAGE and self._is_old(decision, response, fallback):
+                response.cancel()
             case Freshen():
                 response.cancel()
                 await self._freshen(decision)
@@ -230,6 +246,8 @@ class Fill:
                 response.cancel()
                 self._give_up_kept()
                 self._fills.ask_anew(self, self.avoid)
+            case Pass() if decision.page is not None:
+                await self._pass_page(decision, response, fallback)
             case Pass():
                 await self._pass(decision, response)
 
@@ -278,6 +296,139 @@ class Fill:
         if self.leader.site.index:
             return
         self.waiters.interim(head.status, interim_head(head.status, head.reason, head.fields, self.leader))
+
+    def _seconds(self) -> float | None:
+        """:return: to the head at most; ``None``: as always."""
+        sibling = self.leader.sibling
+        seconds = inf if sibling is None else sibling.budget_seconds
+        if self.leader.page is not None:
+            seconds = min(seconds, max(self.until - self._fills.seconds(), 0.0))
+        return None if seconds == inf else seconds
+
+    # A page of an index
+
+    async def _page(self, plan: Store, response: Continuing, fallback: bool) -> None:
+        """Collect it, judge it, store it; only then anybody is sent anything of it."""
+        fills, leader = self._fills, self.leader
+        self._give_up_kept()
+        self._plan, self.phase = plan, Phase.STREAMING
+        late = fills.timers.callLater(max(self.until - fills.seconds(), 0.0), self._late)
+        try:
+            try:
+                page = await fills.paging.read(leader, response, fallback=fallback)
+            except UpstreamFailed as failure:
+                self._elsewhere(failure, response.address)
+                return
+            if page.quarantined and not self.settled and not self._had(page.digest):
+                await self._settle()
+                return
+            if is_list(leader) and not fallback and not self._had(page.digest):
+                await fills.catch_up(leader, page.document, self.floor)
+            writer = fills.writer.begin()
+            writer.write(page.document)
+            record = base_record(plan.stored, page.document, page.digest, writer.content_id, page.serial)
+            self.waiters.derive_ahead(record, plan.record_hash, page.document)
+            kept = await writer.commit(plan.record_hash, record, None, fills.serials.row(leader, page.serial))
+            writer.finished()
+            fills.counts.add(Counter.STORED if kept else Counter.STORE_FAILURES)
+            document: bytes | None = page.document
+            if not kept:
+                # Somebody else was faster with a newer one; or the store takes nothing.
+                try:
+                    fills.paging.require(leader, page.serial, response.address.name, fallback=fallback)
+                except UpstreamFailed as failure:
+                    self._elsewhere(failure, response.address)
+                    return
+                newer = fills.look_up(plan.record_hash, leader.key)
+                if isinstance(newer, Stored) and newer.flags & PAGE and newer.floor >= record.floor:
+                    record, document = newer, None
+            # Only now: whoever came until here has joined, whoever comes from now on finds the record.
+            self.leave()
+            self.waiters.serve_page(evolve(plan, stored=record, own=record), document, kept=kept)
+        finally:
+            if self._is_late:
+                fills.counts.add(Counter.LATE_PAGES)
+            else:
+                late.cancel()
+
+    def _late(self) -> None:
+        """It still comes, and is stored when it is here; the clients are not kept waiting so long."""
+        self._is_late = True
+        self.waiters.fail(ContentStalled(self.leader.site.settings.name, self._fills.seconds() - self.began))
+
+    def _elsewhere(self, failure: UpstreamFailed, address: Address) -> None:
+        """A page was of no use, and nobody was sent any of it: somebody else may have a better one."""
+        fills = self._fills
+        fills.counts.add(Counter.UPSTREAM_FAILURES)
+        avoid = self.avoid | {address}
+        if not self._is_late and self.restarts < RESTARTS and fills.attempts.another(self.leader.site, avoid, address):
+            _log.warn("{target}: {failure}; asking elsewhere", target=self._target, failure=failure)
+            fills.ask_anew(self, avoid)
+        else:
+            self._fail(failure)
+
+    def _is_old(self, plan: Freshen, response: Continuing, fallback: bool) -> bool:
+        """Somebody vouches for a page that is known to be older than its project."""
+        try:
+            self._fills.paging.require(self.leader, serial_of(plan.stored), response.address.name, fallback=fallback)
+        except UpstreamFailed as failure:
+            self._elsewhere(failure, response.address)
+            return True
+        return False
+
+    def _had(self, digest: bytes) -> bool:
+        stored = self.forward.stored
+        return stored is not None and stored.digest == digest
+
+    def _is_gone(self, response: Continuing, fallback: bool) -> bool:
+        """Does the origin say, for the first time, that a project is there no longer?"""
+        page, stored = self.leader.page, self.forward.stored
+        if page is None or page.kind is not PageKind.PROJECT or fallback or self.settled:
+            return False
+        if response.head.status not in (404, 410):
+            return False
+        if stored is not None:
+            return bool(stored.flags & PAGE)
+        return self._fills.serials.known(self.leader).serial > 0
+
+    async def _settle(self) -> None:
+        """
+        The project is gone, or quarantined: before anybody hears of it, all of its files are to ask their page
+        (DESIGN 10). What was fetched before that is not known good after it, so the page is asked for once more.
+        """
+        self._give_up_kept()
+        self.forward = evolve(self.forward, stored=None, no_cache=True, at_origin=True)
+        self.waiters.forget_stored()
+        _log.warn("{target}: gone or quarantined, and with it the project's files", target=self._target)
+        await self._fills.invalidate_here((project_selector(self.leader),), PurgeMode.DELETE)
+        self._fills.ask_anew(self, self.avoid, settled=True)
+
+    async def _pass_page(self, decision: Pass, response: Continuing, fallback: bool) -> None:
+        """Derived for one client, and stored by nobody."""
+        fills = self._fills
+        self.leave()
+        if decision.remember and self.leader.fills:
+            fills.remember_unshareable(self.leader.key_hash)
+        first = self.waiters.all_but_first()
+        if decision.update is not None:
+            await fills.writer.put(decision.update_hash, decision.update)
+        if first is None:
+            response.cancel()
+            return
+        try:
+            page = await fills.paging.read(first.asked, response, fallback=fallback)
+        except UpstreamFailed as failure:
+            _log.warn("{target}: {failure}", target=self._target, failure=failure)
+            self.waiters.join(first)
+            self.waiters.fail(failure)
+            return
+        assert decision.page is not None
+        record = base_record(decision.page, page.document, page.digest, b"", page.serial)
+        await self.waiters.pass_page(first, record, page.document)
+
+    @property
+    def _target(self) -> str:
+        return self.leader.request.target.decode("latin-1")
 
     # What may become of the response
 
@@ -386,7 +537,9 @@ class Fill:
     async def _freshen(self, plan: Freshen) -> None:
         self._plan = plan
         self.waiters.serve_freshened(plan, 304)
-        await self._fills.writer.put(plan.record_hash, plan.stored)
+        serial = serial_of(plan.stored) if plan.stored.flags & PAGE else None
+        row = self._fills.serials.row(self.leader, serial)
+        await self._fills.writer.put(plan.record_hash, plan.stored, serial=row)
         self._fills.counts.add(Counter.FRESHENED)
         self.leave()
 

@@ -12,22 +12,33 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from attrs import define, evolve, field
+from twisted.internet.defer import gatherResults
+from twisted.logger import Logger
 
 from edgecache.fills.artifacts import Artifacts, Sought
 from edgecache.fills.attempts import Attempts
+from edgecache.fills.deriving import Derivations
 from edgecache.fills.doubts import Doubts
 from edgecache.fills.fill import Fill
 from edgecache.fills.homes import LookUp
 from edgecache.fills.keeping import Keep
-from edgecache.fills.sending import Sender
+from edgecache.fills.owners import Owners
+from edgecache.fills.paging import Paging
+from edgecache.fills.sending import UNDERIVED, Sender
+from edgecache.fills.serials import Serials
 from edgecache.fills.waiting import Waiter, Waiters
+from edgecache.index.errors import BadPage
 from edgecache.processes.background import background
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked
-from edgecache.rules.decisions import Ahead, Forward, Part, Refuse, Reuse
+from edgecache.rules.decisions import Ahead, Forward, NotModified, Part, Refuse, Reuse
 from edgecache.rules.fallback import expired
+from edgecache.rules.indexpaths import project_tag
 from edgecache.rules.outbound import outbound
+from edgecache.rules.pages import PAGE
 from edgecache.rules.policy import stale_first
+from edgecache.rules.presenting import present
+from edgecache.rules.representations import SOURCE
 from edgecache.rules.selectors import Selector
 from edgecache.rules.siblinghood import marked
 from edgecache.store.epochs import Epochs
@@ -36,15 +47,20 @@ from edgecache.store.writing import StoreWriter
 from edgecache.upstream.addresses import Address
 from edgecache.upstream.responses import Response
 from edgecache.words.counters import Counter
-from edgecache.words.ports import Counts, Downstream
+from edgecache.words.ports import Counts, Downstream, Timers
 from edgecache.words.reasons import ForwardReason, PurgeMode
-from edgecache.words.stored import Stored, Variants
+from edgecache.words.stored import Serial, Stored, Variants
+
+_log = Logger()
 
 FENCED_JOIN_SECONDS = 0.5
 """While fenced, fills that began longer ago are not joined; the shortest lease is a second."""
 
 UNSHAREABLE_SECONDS = 120.0
 """So long nobody queues for a key whose last response could not be shared (FIELD 1)."""
+
+MOST_PROJECTS = 1_000
+"""If more have moved on since the last list, all pages are validated."""
 
 UNSHAREABLE_KEYS = 10_000
 """Remembered at most; the oldest are forgotten."""
@@ -63,6 +79,8 @@ class Fills:
     :ivar artifacts: finds the files that pages of an index name.
     :ivar doubts: keys whose content was found wrong lately.
     :ivar invalidate: asks the node process for a local epoch for selectors; fires once it is published.
+    :ivar invalidate_here: the same for a mode, and never for siblings.
+    :ivar first_byte_seconds: what clients of a page are kept waiting at most.
     """
 
     reader: StoreReader
@@ -78,6 +96,13 @@ class Fills:
     fenced: Callable[[], bool]
     seconds: Callable[[], float]
     uploaded: Callable[[Asked, bytes, bytes], Awaitable[None]]
+    timers: Timers
+    first_byte_seconds: float
+    owners: Owners
+    serials: Serials
+    paging: Paging
+    derivations: Derivations
+    invalidate_here: Callable[[tuple[Selector, ...], PurgeMode], Awaitable[None]]
     artifacts: Artifacts | None = None
     doubts: Doubts = field(init=False)
     _running: dict[bytes, Fill] = field(factory=dict)
@@ -89,11 +114,12 @@ class Fills:
 
     def join(self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream) -> None:
         """Answer ``downstream`` from the running fill of its key, or from a new one."""
+        forward = self._honest(asked, forward)
         waiter = Waiter(asked, forward, record_hash, downstream)
         if self._stale_first(waiter):
             self.refresh(asked, forward, record_hash)
             return
-        if asked.head and not asked.bypass and self._join_running(waiter):
+        if asked.head_only and not asked.bypass and self._join_running(waiter):
             return  # the head of the fill is the answer
         if forward.alone or not asked.fills:
             self._start(asked, forward, record_hash, None, [waiter])
@@ -110,13 +136,97 @@ class Fills:
         a content that broke off. What comes is stored: nothing is newer. Nobody joins, for then it would not be the
         origin's answer to each.
         """
-        forward = Forward(ForwardReason.BYPASS, no_cache=True, at_origin=True, alone=asked.head)
+        forward = Forward(ForwardReason.BYPASS, no_cache=True, at_origin=True, alone=asked.head_only)
         self._start(asked, forward, asked.key_hash, None, [Waiter(asked, forward, asked.key_hash, downstream)])
 
     def refresh(self, asked: Asked, forward: Forward, record_hash: bytes) -> None:
         """Validate a stored response behind the client's back (RFC 5861 §3), unless that is happening already."""
         if self._joinable(asked, record_hash) is None:
-            self._start(asked, forward, record_hash, record_hash, [])
+            self._start(asked, self._honest(asked, forward), record_hash, record_hash, [])
+
+    def represent(
+        self,
+        downstream: Downstream,
+        asked: Asked,
+        base: Stored,
+        record_hash: bytes,
+        age: int,
+        cache_status: bytes,
+        document: bytes | None = None,
+    ) -> None:
+        """
+        Answer with what is derived from a page, which has to be derived first; the key's owner does that.
+
+        :param document: content of ``base``, if it is at hand.
+        """
+        answered = self._represent(downstream, asked, base, record_hash, age, cache_status, document)
+        background(answered, "answer with what is derived from a page")
+
+    async def _represent(
+        self,
+        downstream: Downstream,
+        asked: Asked,
+        base: Stored,
+        record_hash: bytes,
+        age: int,
+        cache_status: bytes,
+        document: bytes | None,
+    ) -> None:
+        owner = None if document is not None or asked.bypass else self.owners.elsewhere(asked.key_hash)
+        if owner is not None and await self.owners.ask(owner, asked, downstream, _as_it_is):
+            return
+        if asked.representation is SOURCE and document is None:
+            self.sender.send_later(downstream, asked, base, record_hash, age, cache_status)
+            return
+        if asked.representation is not SOURCE:
+            prototype = self.derivations.view(asked, base).prototype
+            if asked.conditions is not None and isinstance(present(asked, prototype, age), NotModified):
+                self.sender.send_content(downstream, asked, prototype, b"", age, cache_status)
+                return
+        try:
+            content = await self.derivations.content(asked, base, record_hash, document)
+        except BadPage as bad:
+            _log.error("{target}: cannot be derived: {why}", target=asked.target.decode("latin-1"), why=bad.why)
+            self.refuse(asked, Refuse(500, "the node failed to answer; its log says why"), downstream)
+            return
+        if content is None:
+            # Evicted meanwhile: nothing is left that could be validated.
+            self.join(asked, Forward(ForwardReason.URI_MISS), asked.key_hash, downstream)
+            return
+        sent = base if asked.representation is SOURCE else self.derivations.view(asked, base).sized(len(content))
+        self.sender.send_content(downstream, asked, sent, content, age, cache_status)
+
+    async def represent_once(
+        self, downstream: Downstream, asked: Asked, base: Stored, cache_status: bytes, document: bytes
+    ) -> None:
+        """Answer with what is derived from a page that is not stored; neither is that."""
+        content = await self.derivations.derived(asked, document)
+        sent = base if asked.representation is SOURCE else self.derivations.view(asked, base).sized(len(content))
+        self.sender.send_content(downstream, asked, sent, content, -1, cache_status)
+
+    def derive_ahead(self, asked: Asked, base: Stored, record_hash: bytes, document: bytes) -> None:
+        """Somebody will want it in a moment."""
+        background(self.derivations.content(asked, base, record_hash, document), "derive what a client gets")
+
+    async def catch_up(self, asked: Asked, document: bytes, floor: int) -> None:
+        """
+        A list of all projects has come: no page shall be older than it says, before anybody reads it (FIELD 3).
+
+        :param document: the list.
+        :param floor: the epoch before it was asked for.
+        """
+        behind = await self.paging.behind(asked, document)
+        if not behind:
+            return
+        site = asked.site.id
+        _log.info("{count} projects have moved on, says the list", count=len(behind))
+        raised = [self.writer.raise_serial(Serial(site, name, serial), floor) for name, serial in behind.items()]
+        await gatherResults(raised)
+        if len(behind) > MOST_PROJECTS:
+            selectors = tuple(Selector("prefix", site, path) for path in (b"/simple/", b"/pypi/"))
+        else:
+            selectors = tuple(Selector("tag", site, project_tag(name)) for name in behind)
+        await self.invalidate_here(selectors, PurgeMode.REVALIDATE)
 
     def reuse(self, waiter: Waiter, reuse: Reuse, detail: str, proxy_status: bytes) -> bool:
         """
@@ -130,10 +240,13 @@ class Fills:
         # What was purged is stale whatever its time says; caches downstream go by its time alone.
         head = expired(stored.head) if stored.fresh_until > self.clock() else stored.head
         stored = evolve(stored, head=head + proxy_status)
-        sent = self.sender.send_later(waiter.downstream, waiter.asked, stored, waiter.record_hash, reuse.age, status)
+        answer = (waiter.downstream, waiter.asked, stored, waiter.record_hash, reuse.age, status)
+        sent = self.sender.send_later(*answer)
+        if sent is UNDERIVED:
+            self.represent(*answer)
         if sent:
             self.counts.add(Counter.STALE_HITS)
-        return sent
+        return bool(sent)
 
     def alone(self, waiter: Waiter) -> None:
         """Forward ``waiter`` on its own: it may not share what it waited for."""
@@ -166,14 +279,23 @@ class Fills:
         """Ask again for everybody who waits for ``fill``, with another question."""
         self._start(fill.leader, forward, fill.record_hash, fill.record_hash, fill.waiters.take())
 
-    def ask_anew(self, fill: Fill, avoid: frozenset[Address]) -> None:
-        """What came was wrong, and nobody was sent any of it: ask the same again, others than ``avoid`` first."""
+    def ask_anew(self, fill: Fill, avoid: frozenset[Address], *, settled: bool = False) -> None:
+        """
+        What came was wrong, and nobody was sent any of it: ask the same again, others than ``avoid`` first.
+
+        :param settled: it was right, but something else had to be done first.
+        """
         waiters = fill.waiters.take()
-        restarts = fill.restarts + 1
-        self._start(fill.leader, fill.forward, fill.record_hash, fill.registered, waiters, restarts, avoid)
+        restarts = fill.restarts if settled else fill.restarts + 1
+        settled = settled or fill.settled
+        self._start(
+            fill.leader, fill.forward, fill.record_hash, fill.registered, waiters, restarts, avoid, fill.until, settled
+        )
 
     def continued(self, asked: Asked, forward: Forward) -> Callable[[Response], Response]:
         """:return: what makes the owner's response to ``asked`` go on from an origin, should the owner die."""
+        if asked.page is not None:
+            return _as_it_is  # an origin has nothing that would fit to what is derived
         seeking = self.seek(asked, forward)
         return lambda response: self.attempts.continued(asked.site, outbound(asked, forward), response, seeking)
 
@@ -246,6 +368,13 @@ class Fills:
         error = "destination_unavailable"
         return self.reuse(waiter, reuse, error, status_fields.proxy_status(asked.site, error=error))
 
+    def _honest(self, asked: Asked, forward: Forward) -> Forward:
+        """:return: the same, without the stored page as a last resort if it is known to be older than its project."""
+        stored = forward.stored
+        if stored is None or not forward.stale_allowed or not stored.flags & PAGE:
+            return forward
+        return evolve(forward, stale_allowed=False) if self.serials.is_behind(asked, stored) else forward
+
     def _is_unshareable(self, key_hash: bytes) -> bool:
         until = self._unshareable.get(key_hash)
         if until is None:
@@ -264,11 +393,20 @@ class Fills:
         waiters: list[Waiter],
         restarts: int = 0,
         avoid: frozenset[Address] = frozenset(),
+        until: float | None = None,
+        settled: bool = False,
     ) -> None:
         epoch = self.epochs.current()
         waiting = Waiters(self, asked, waiters)
-        fill = Fill(self, asked, forward, record_hash, epoch, registered, waiting, self.seconds(), restarts, avoid)
+        now = self.seconds()
+        if until is None:
+            until = now + self.first_byte_seconds
+        fill = Fill(self, asked, forward, record_hash, epoch, registered, waiting, now, restarts, avoid, until, settled)
         if registered is not None:
             # A fill from before a purge goes on for those who wait for it; nobody new finds it.
             self._running[registered] = fill
         background(fill.run(), f"answer {asked.request.target.decode('latin-1')}")
+
+
+def _as_it_is(response: Response) -> Response:
+    return response

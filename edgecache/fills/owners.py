@@ -10,6 +10,7 @@ from edgecache.fills.contents import Passing
 from edgecache.processes.background import background
 from edgecache.rules.asking import Asked
 from edgecache.rules.fields import named_by_connection, serialised
+from edgecache.rules.hops import SCHEME
 from edgecache.upstream.addresses import Address
 from edgecache.upstream.client import Client
 from edgecache.upstream.responses import Response
@@ -88,6 +89,8 @@ class Owners:
     async def _ask(self, owner: Address, asked: Asked, interim: Callable[[Head], None] | None) -> Response:
         request = asked.request
         fields = without(request.fields, _OWN_FIELDS | named_by_connection(request.fields))
+        if asked.page is not None and request.secure:
+            fields.append((SCHEME, b"https"))
         out = Outbound(request.method, request.target, fields, authority=request.authority)
         return await self._client.ask(owner, out, interim=interim, head_seconds=self._head_seconds)
 

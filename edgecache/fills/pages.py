@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import hashlib
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
-from attrs import frozen
+from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 
-from edgecache.rules.asking import Asked
+from edgecache.rules.asking import Asked, ask
+from edgecache.rules.hops import PAGE as NEEDED
+from edgecache.rules.hops import PageNeeded
+from edgecache.rules.pages import PAGE
+from edgecache.rules.sites import Sites
+from edgecache.words.messages import Request
+from edgecache.words.ports import Downstream, Reader, Source, Timers
 from edgecache.words.stored import Stored
+
+if TYPE_CHECKING:
+    from edgecache.fills.fills import Fills
+
+_ERROR = re.compile(rb"\r\nproxy-status:[^\r]*error=([a-z_]+)", re.IGNORECASE)
+_TURN = 1 << 20
 
 
 @frozen(eq=False)
@@ -70,3 +85,188 @@ class ProjectPages(Protocol):
         :param until: monotonic seconds; after that the outcome is :class:`Unobtainable`.
         :return: never fails.
         """
+
+
+@define(eq=False)
+class Pages:
+    """
+    :class:`ProjectPages` of one worker: the page is asked for as any client's request is.
+
+    :ivar answer: the route (:meth:`edgecache.node.Node.answer_within`).
+    """
+
+    _sites: Sites
+    _fills: Fills
+    _timers: Timers
+    answer: Callable[[Request, Downstream], None] | None = None
+
+    def document(
+        self, asked: Asked, project: bytes, since: int, until: float, validated_since: float = 0.0
+    ) -> Deferred[PageOutcome]:
+        """See :class:`ProjectPages`."""
+        return Deferred.fromCoroutine(self._outcome(asked, project, since, until, validated_since))
+
+    async def _outcome(
+        self, asked: Asked, project: bytes, since: int, until: float, validated_since: float
+    ) -> PageOutcome:
+        request = self._request(asked, project, PageNeeded(asked.sibling is not None, since, validated_since))
+        page = request.asked
+        assert self.answer is not None
+        if not isinstance(page, Asked) or page.page is None:
+            return Unobtainable()
+        epoch = self._fills.epochs.current()
+        inside = _Inside()
+        timer = self._timers.callLater(max(until - self._timers.seconds(), 0.0), inside.give_up)
+        try:
+            self.answer(request, inside)
+            await inside.answered
+        finally:
+            if not inside.gone:
+                timer.cancel()
+        failed = _ERROR.search(inside.head)
+        error = "" if failed is None else failed[1].decode("ascii")
+        if inside.status in (404, 410):
+            return NoPage(inside.status)
+        if inside.status != 200 or not inside.complete:
+            return Unobtainable(error)
+        document = bytes(inside.content)
+        stored = self._fills.look_up(page.key_hash, page.key)
+        if not isinstance(stored, Stored) or not stored.flags & PAGE:
+            # The store takes nothing just now.
+            return FoundPage(self._unstored(page, epoch, document), document, not error)
+        if stored.size != len(document):
+            # Another one has come meanwhile.
+            again = self._fills.derivations.document(page.key_hash, stored)
+            if again is None:
+                return Unobtainable(error)
+            document = again
+        current = not error and stored.floor >= since and stored.validated_at >= validated_since
+        return FoundPage(stored, document, current)
+
+    def _request(self, asked: Asked, project: bytes, needed: PageNeeded) -> Request:
+        """The page as a client of the same site would ask for it, and as nobody but this node may."""
+        target = asked.site.path + b"/simple/" + project + b"/"
+        fields = [(NEEDED, needed.value)]
+        request = Request(b"GET", target, asked.request.authority, fields, asked.request.secure)
+        request.asked = ask(request, self._sites, admitted=True)
+        return request
+
+    def _unstored(self, page: Asked, floor: int, document: bytes) -> Stored:
+        now = self._fills.clock()
+        return Stored(
+            page.site.id,
+            page.key,
+            200,
+            PAGE,
+            floor,
+            now,
+            now,
+            now,
+            now,
+            now,
+            now,
+            None,
+            b"",
+            len(document),
+            b"",
+            page.selectors,
+            b"HTTP/1.1 200 OK\r\n",
+            digest=hashlib.sha256(document).digest(),
+        )
+
+
+@define(eq=False)
+class _Inside:
+    """
+    A :class:`~edgecache.words.ports.Downstream` whose client is this worker itself.
+
+    :ivar answered: fires once the answer is here, or is not waited for any longer.
+    :ivar complete: all of it has come.
+    """
+
+    answered: Deferred[None] = field(factory=Deferred)
+    head: bytes = b""
+    content: bytearray = field(factory=bytearray)
+    complete: bool = False
+    gone: bool = False
+    peer: bytes = b""
+    _source: Source | None = None
+    _stop: int | None = None
+    _position: int = 0
+    _reader: Reader | None = None
+
+    @property
+    def status(self) -> int:
+        """Of the answer; 0 without one."""
+        return int(self.head[9:12] or b"0")
+
+    def give_up(self) -> None:
+        """Nobody waits any longer."""
+        if not self.answered.called:
+            self.gone = True
+            if self._source is not None:
+                self._source.detach(self)
+            if self._reader is not None:
+                self._reader.wake()
+            self.answered.callback(None)
+
+    # Downstream
+
+    def interim(self, status: int, head: bytes) -> None:
+        """See :class:`~edgecache.words.ports.Downstream`."""
+
+    def send(self, head: bytes, content: bytes) -> None:
+        """See :class:`~edgecache.words.ports.Downstream`."""
+        self.send_pieces(head, [content])
+
+    def send_pieces(self, head: bytes, content: list[bytes]) -> None:
+        """See :class:`~edgecache.words.ports.Downstream`."""
+        self.head = head
+        for piece in content:
+            self.content += piece
+        self._end(complete=True)
+
+    def send_from(self, head: bytes, source: Source, start: int, stop: int | None) -> None:
+        """See :class:`~edgecache.words.ports.Downstream`."""
+        self.head, self._source, self._position, self._stop = head, source, start, stop
+        source.attach(self)
+        self.wake()
+
+    def straight_socket(self, octets: int) -> int:
+        """See :class:`~edgecache.words.ports.Downstream`."""
+        return -1
+
+    def sent(self, head: bytes, octets: int, rest: Source | None, start: int, stop: int) -> None:
+        """See :class:`~edgecache.words.ports.Downstream`."""
+        raise AssertionError("there is no socket")
+
+    def close_after(self) -> None:
+        """See :class:`~edgecache.words.ports.Downstream`."""
+
+    def request_content(self) -> Source:
+        """See :class:`~edgecache.words.ports.Downstream`."""
+        raise AssertionError("there is no content")
+
+    def on_gone(self, reader: Reader | None) -> None:
+        """See :class:`~edgecache.words.ports.Downstream`."""
+        self._reader = reader
+
+    # Reader
+
+    def wake(self) -> None:
+        """See :class:`~edgecache.words.ports.Reader`."""
+        source = self._source
+        if source is None or self.answered.called:
+            return
+        while data := source.read(self._position, _TURN):
+            self.content += data
+            self._position += len(data)
+        if self._position == self._stop or source.ended(self._position) or source.failed is not None:
+            complete = source.failed is None
+            source.detach(self)
+            self._end(complete=complete)
+
+    def _end(self, *, complete: bool) -> None:
+        if not self.answered.called:
+            self.complete = complete
+            self.answered.callback(None)

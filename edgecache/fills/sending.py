@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import enum
+from typing import Final
+
 from attrs import define
 
+from edgecache.fills.deriving import Derivations
 from edgecache.rules.asking import Asked
-from edgecache.rules.decisions import WHOLE, Part, Whole
+from edgecache.rules.decisions import WHOLE, NotModified, Part, Whole
+from edgecache.rules.pages import PAGE, derives
 from edgecache.rules.presenting import head_of, present
 from edgecache.store.layout import CHUNK
 from edgecache.store.reading import AT_ONCE, StoreReader
 from edgecache.words.counters import Counter
 from edgecache.words.errors import ContentMissing
-from edgecache.words.ports import Counts, Downstream
+from edgecache.words.ports import Counts, Downstream, Reader
 from edgecache.words.stored import Stored
+
+
+class Sent(enum.IntEnum):
+    """What came of an attempt to answer from the store; false if it was no good."""
+
+    GONE = 0
+    """The content is gone or damaged; nothing was sent."""
+    ANSWERED = 1
+    UNDERIVED = 2
+    """The page is there, and what the client gets of it has to be derived first; nothing was sent."""
+
+
+# A member of an enum costs a tenth of a microsecond each time it is named.
+GONE: Final = Sent.GONE
+ANSWERED: Final = Sent.ANSWERED
+UNDERIVED: Final = Sent.UNDERIVED
 
 
 @define(eq=False)
@@ -21,6 +42,7 @@ class Sender:
 
     _reader: StoreReader
     _counts: Counts
+    _derivations: Derivations
 
     def send(
         self,
@@ -30,12 +52,30 @@ class Sender:
         record_hash: bytes,
         age: int,
         cache_status: bytes,
-    ) -> bool:
-        """
-        To be called within the read transaction in which ``stored`` was looked up.
+    ) -> Sent:
+        """To be called within the read transaction in which ``stored`` was looked up."""
+        if stored.flags & PAGE and derives(asked, stored):
+            view = self._derivations.view(asked, stored)
+            found = self._reader.look_up(view.record_hash, view.key)
+            if type(found) is Stored:
+                if self._send(downstream, asked, view.of(found), view.record_hash, age, cache_status):
+                    return ANSWERED
+            elif asked.conditions is not None and type(present(asked, view.prototype, age)) is NotModified:
+                # The tag is known without the content.
+                self._send(downstream, asked, view.prototype, view.record_hash, age, cache_status)
+                return ANSWERED
+            return UNDERIVED
+        return self._send(downstream, asked, stored, record_hash, age, cache_status)
 
-        :return: ``False`` if its content is gone or damaged; then nothing was sent.
-        """
+    def _send(
+        self,
+        downstream: Downstream,
+        asked: Asked,
+        stored: Stored,
+        record_hash: bytes,
+        age: int,
+        cache_status: bytes,
+    ) -> Sent:
         presentation = WHOLE if asked.simple else present(asked, stored, age)
         head = head_of(asked, stored, presentation, age=age, cache_status=cache_status)
         if isinstance(presentation, Whole):
@@ -45,28 +85,28 @@ class Sender:
         else:
             self._counts.add(Counter.NOT_MODIFIED)
             downstream.send(head, b"")
-            return True
+            return ANSWERED
         if asked.head or start == stop:
             downstream.send(head, b"")
-            return True
+            return ANSWERED
         try:
             if stored.size < CHUNK:
                 content = self._reader.content(stored)
                 downstream.send(head, content if stop - start == stored.size else content[start:stop])
-                return True
+                return ANSWERED
             if stop - start == stored.size <= AT_ONCE:
                 downstream.send_pieces(head, self._reader.whole(stored))
-                return True
+                return ANSWERED
             socket = downstream.straight_socket(stop - start)
             if socket >= 0:
                 return self._send_directly(socket, downstream, head, stored, record_hash, start, stop)
         except ContentMissing:
-            return False
+            return GONE
         source = self._reader.open_source(record_hash, stored)
         if source is None:
-            return False
+            return GONE
         downstream.send_from(head, source, start, stop)
-        return True
+        return ANSWERED
 
     def _send_directly(
         self,
@@ -77,7 +117,7 @@ class Sender:
         record_hash: bytes,
         start: int,
         stop: int,
-    ) -> bool:
+    ) -> Sent:
         """
         Write all in one go, as most sockets take it; only what is left over needs pins, a pump and turns.
 
@@ -92,7 +132,7 @@ class Sender:
             downstream.sent(head, octets, None, start, stop)
         else:
             downstream.sent(head, octets, reader.source(record_hash, stored), start, stop)
-        return True
+        return ANSWERED
 
     def send_later(
         self,
@@ -102,12 +142,59 @@ class Sender:
         record_hash: bytes,
         age: int,
         cache_status: bytes,
-    ) -> bool:
+    ) -> Sent:
         """Like :meth:`send`, outside of a read transaction: the content of ``stored`` must still be there."""
         try:
             found = self._reader.look_up(record_hash, stored.key)
             if not isinstance(found, Stored) or found.content_id != stored.content_id:
-                return False
+                return GONE
             return self.send(downstream, asked, stored, record_hash, age, cache_status)
         finally:
             self._reader.done()
+
+    def send_content(
+        self, downstream: Downstream, asked: Asked, stored: Stored, content: bytes, age: int, cache_status: bytes
+    ) -> None:
+        """
+        Send what is in memory.
+
+        :param stored: says what it is; nothing is read of it.
+        """
+        presentation = present(asked, stored, age)
+        head = head_of(asked, stored, presentation, age=age, cache_status=cache_status)
+        start, stop = 0, len(content)
+        if isinstance(presentation, Part):
+            start, stop = presentation.start, presentation.stop
+        elif not isinstance(presentation, Whole):
+            self._counts.add(Counter.NOT_MODIFIED)
+            stop = start
+        if asked.head or start == stop:
+            downstream.send(head, b"")
+        elif stop - start <= AT_ONCE:
+            downstream.send(head, content[start:stop])
+        else:
+            downstream.send_from(head, Held(content), start, stop)
+
+
+@define(eq=False)
+class Held:
+    """A :class:`~edgecache.words.ports.Source` of which everything is in memory."""
+
+    _content: bytes
+    failed: Exception | None = None
+
+    @property
+    def length(self) -> int | None:
+        return len(self._content)
+
+    def read(self, position: int, limit: int) -> bytes:
+        return self._content[position : position + limit]
+
+    def ended(self, position: int) -> bool:
+        return position == len(self._content)
+
+    def attach(self, reader: Reader) -> None:
+        """Nobody is ever woken."""
+
+    def detach(self, reader: Reader) -> None:
+        """Nothing to let go."""

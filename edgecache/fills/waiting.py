@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 from attrs import define, evolve
 
 from edgecache.fills.contents import Filling, Passing
+from edgecache.fills.sending import GONE, UNDERIVED
 from edgecache.rules import status_fields
 from edgecache.rules.access import PRIVATE
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward, Freshen, Part, Pass, Refuse, Reuse, ServeStale, Store, Whole
+from edgecache.rules.pages import LAST_SERIAL, lacks_serial, serial_of
 from edgecache.rules.policy import may_share, on_failure
 from edgecache.rules.presenting import head_of, present
+from edgecache.rules.reusing import RETRY_AFTER
 from edgecache.upstream.responses import Response
 from edgecache.words.errors import UpstreamFailed
 from edgecache.words.ports import Downstream
+from edgecache.words.stored import Stored
 
 if TYPE_CHECKING:
     from edgecache.fills.fills import Fills
@@ -60,6 +64,9 @@ class Waiters:
     _empty: bool = False
     _stale_copy: bool = False
     _void: bool = False
+    _page: bool = False
+    _kept: bool = False
+    _document: bytes | None = None
 
     @property
     def first(self) -> Waiter | None:
@@ -74,6 +81,11 @@ class Waiters:
             self._waiting.append(waiter)
         else:
             self._serve(waiter)
+
+    def forget_stored(self) -> None:
+        """What they had found stored is not to be shown to anybody, not even as stale."""
+        for waiter in self._waiting:
+            waiter.forward = evolve(waiter.forward, stored=None)
 
     def take(self) -> list[Waiter]:
         """:return: those who still wait for anything; from now on they are the caller's."""
@@ -110,6 +122,35 @@ class Waiters:
         filling.start()
         self._look_for_readers(filling, served)
 
+    def serve_page(self, plan: Store, document: bytes | None, *, kept: bool) -> None:
+        """
+        Everybody, and whoever joins from now on, gets what is derived from a page.
+
+        :param plan: its record, with content.
+        :param document: its content, if it is at hand.
+        :param kept: it is stored.
+        """
+        self._plan, self._document, self._kept, self._page = plan, document, kept, True
+        self._serve_all()
+
+    def derive_ahead(self, record: Stored, record_hash: bytes, document: bytes) -> None:
+        """A page is being stored: meanwhile, what those who wait will get can be derived."""
+        for asked in {waiter.asked.representation: waiter.asked for waiter in self._waiting}.values():
+            self._fills.derive_ahead(asked, record, record_hash, document)
+
+    async def pass_page(self, waiter: Waiter, record: Stored, document: bytes) -> None:
+        """
+        What is derived from a page that is not stored.
+
+        :param record: of the page, as if it were.
+        """
+        if lacks_serial(waiter.asked, record):
+            waiter.collapsed = False
+            self._refuse_old(waiter, record)
+            return
+        status = status_fields.forwarded(waiter.asked.site, waiter.forward.reason)
+        await self._fills.represent_once(waiter.downstream, waiter.asked, record, status, document)
+
     def shown(self) -> None:
         """The content was withheld until now (rule 7 of FIELD 1)."""
         assert self._filling is not None
@@ -133,6 +174,10 @@ class Waiters:
         now = plan.stored.fresh_until - 1 if self._stale_copy else self._fills.clock()
         if waiter.collapsed and not may_share(waiter.asked, self.leader, plan, now):
             self._fills.alone(waiter)
+        elif lacks_serial(waiter.asked, plan.stored):
+            self._refuse_old(waiter, plan.stored)
+        elif self._page:
+            self._serve_page(waiter, plan.stored)
         elif isinstance(plan, Freshen):
             self._serve_freshened(waiter, plan)
         else:
@@ -149,13 +194,40 @@ class Waiters:
             ttl=int(plan.stored.fresh_until - now),
         )
         age = max(0, int(now - plan.stored.generated_at))
-        sent = self._fills.sender.send_later(
-            waiter.downstream, waiter.asked, plan.stored, plan.record_hash, age, status
-        )
-        if not sent:
+        answer = (waiter.downstream, waiter.asked, plan.stored, plan.record_hash, age, status)
+        sent = self._fills.sender.send_later(*answer)
+        if sent is UNDERIVED:
+            self._fills.represent(*answer)
+        elif sent is GONE:
             # Evicted meanwhile: nothing is left that could be validated.
             waiter.forward = evolve(waiter.forward, stored=None)
             self._fills.alone(waiter)
+
+    def _serve_page(self, waiter: Waiter, stored: Stored) -> None:
+        now = self._fills.clock()
+        status = status_fields.forwarded(
+            waiter.asked.site,
+            waiter.forward.reason,
+            stored=self._kept,
+            collapsed=waiter.collapsed,
+            ttl=int(stored.fresh_until - now),
+        )
+        age = int(now - stored.generated_at)
+        plan = self._plan
+        assert plan is not None
+        self._fills.represent(
+            waiter.downstream, waiter.asked, stored, plan.record_hash, age or -1, status, self._document
+        )
+
+    def _refuse_old(self, waiter: Waiter, stored: Stored) -> None:
+        """It demands a newer page than there is. (A fill that began before it came may just be too early.)"""
+        if waiter.collapsed:
+            self._fills.alone(waiter)
+            return
+        serial = serial_of(stored)
+        said = "no serial" if serial is None else f"serial {serial}"
+        fields = (RETRY_AFTER,) if serial is None else (RETRY_AFTER, (LAST_SERIAL, b"%d" % serial))
+        self._refuse(waiter, Refuse(503, f"The newest page to be had is of {said}.", "", fields))
 
     def _serve_filling(self, waiter: Waiter, plan: Store) -> None:
         filling = self._filling

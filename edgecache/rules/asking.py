@@ -11,14 +11,18 @@ from edgecache.rules.conditions import CONDITION_FIELDS, Conditions, RangeAsked,
 from edgecache.rules.decisions import Refuse
 from edgecache.rules.directives import NONE, RequestDirectives, request_directives
 from edgecache.rules.fields import members, named_by_connection
+from edgecache.rules.hops import PageNeeded, is_secure, page_needed
 from edgecache.rules.indexpaths import (
+    SIMPLE_ACCEPT,
     ArtifactAsked,
     PageAsked,
+    PageKind,
     artifact_of,
     artifact_path,
     is_file,
     page_accept,
     page_of,
+    redirected,
 )
 from edgecache.rules.lookups import INTERNAL, REFUSED, FromSibling, from_sibling
 from edgecache.rules.negotiation import accepts_gzip, ranked
@@ -42,7 +46,8 @@ class Asked:
     :ivar range: the single range asked for, ``None`` without a usable one.
     :ivar authorized: the request has Authorization, and the origin sees it (RFC 9111 §3.5).
     :ivar joinable: GET or HEAD without content: the store may answer it. (Only a GET fills.)
-    :ivar fills: it may start or join a fill: joinable and a GET.
+    :ivar fills: it may start or join a fill: joinable and a GET; a HEAD of a page as well.
+    :ivar head_only: a HEAD that goes upstream as such.
     :ivar bypass: it must be forwarded on its own although it is joinable.
     :ivar simple: GET or HEAD without conditions, range and directives: the straight path.
     :ivar unsafe: its success invalidates (RFC 9111 §4.4).
@@ -52,6 +57,8 @@ class Asked:
     :ivar sibling: set for a look-up by a sibling.
     :ivar page: on an index: the page that is asked for, ``None`` for anything else.
     :ivar representation: in which form; ``None`` without ``page``.
+    :ivar min_serial: of a page: it must not be older than this; ``None``: any will do.
+    :ivar needed: this node itself needs the page, and this is how good it must be.
     :ivar artifact: on an index: the file that is asked for by a path of ours, ``None`` for anything else.
     :ivar client: name of the site's client whose credentials it has, ``""`` where everybody may read.
     :ivar uncached: a token that is to let it past the store, if it is good for that (DESIGN 10).
@@ -83,6 +90,9 @@ class Asked:
     sibling: FromSibling | None = None
     page: PageAsked | None = None
     representation: Representation | None = None
+    min_serial: int | None = None
+    needed: PageNeeded | None = None
+    head_only: bool = False
     artifact: ArtifactAsked | None = None
     client: str = ""
     uncached: bytes | None = None
@@ -90,12 +100,14 @@ class Asked:
     gated: bool = False
     variants: dict[tuple[bytes, ...], bytes] = field(factory=dict)
 
-
     @property
     def sends_authorization(self) -> bool:
         """Do credentials of the client's own go to the origin?"""
         return any(name == b"authorization" for name, _ in self.own_fields)
 
+
+MIN_SERIAL = b"edgecache-min-serial"
+"""Field of a request: a page that is older is not good enough (DESIGN 11)."""
 
 _NOT_SENT = frozenset((b"host", b"content-length", b"expect", b"http2-settings"))
 """Besides hop-by-hop fields: the upstream's own, or framing, or for us."""
@@ -126,7 +138,7 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
         return Refuse(404, "No site of this host is at that path.")
     if climbs(target):
         return Refuse(400, "The path climbs above its site.")
-    path = target.partition(b"?")[0]
+    path, mark, query = target.partition(b"?")
     upload = site.index and bool(site.settings.upload) and path == site.settings.upload.encode("ascii")
     refused = _refused(request, site, upload=upload)
     if refused is not None:
@@ -147,12 +159,23 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
         request = evolve(request, fields=without(request.fields, (b"authorization",)))
     method = request.method
     readable = method in (b"GET", b"HEAD")
+    reference = redirected(path) if site.index and readable else None
+    if reference is not None:
+        # Relative: however this node is reached, and wherever the site is below it.
+        return Refuse(301, "The page is elsewhere.", fields=((b"location", reference + mark + query),))
+    try:
+        min_serial = _min_serial(request.fields)
+    except ValueError as error:
+        return Refuse(400, str(error))
     joinable = readable and not request.has_content
     artifact = artifact_of(path) if site.index else None
     if artifact is not None:
         # However it is spelt, and whatever query is added: nobody shall make us store it many times.
         target = artifact_path(artifact.project, artifact.sha256, artifact.filename + artifact.companion)
     file = artifact is not None or (site.index and is_file(path))
+    page = page_of(path) if site.index else None
+    if page is not None:
+        target = path
     conditions = conditions_of(request.fields) if readable else None
     range_asked = range_of(request.fields) if method == b"GET" else None
     directives = request_directives(request.fields) if readable else NONE
@@ -161,10 +184,12 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
         upstream = own = [line for line in request.fields if line[0] in _OF_UPLOAD]
         bypass, shared_key = False, b""
     elif site.index:
-        upstream = own = _index_fields(request, site, file)
+        upstream = own = _index_fields(request, site, file, page)
         authorized = authorized and site.settings.pass_authorization
         bypass = authorized
-        shared_key = b"\n".join(value for name, value in upstream if name in (b"accept", b"accept-encoding"))
+        # One page is stored, whatever of it clients want to have.
+        differ = () if page is not None else (b"accept", b"accept-encoding")
+        shared_key = b"\n".join(value for name, value in upstream if name in differ)
     else:
         own = _end_to_end(request)
         upstream = without(own, _NOT_SHARED)
@@ -172,12 +197,11 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
         shared_key = b""
     upstream, own = _with_trace(upstream, request, site), _with_trace(own, request, site)
     authority = request.authority if site.settings.preserve_host else b""
-    page = page_of(path) if site.index else None
+    needed = None if page is None else page_needed(request.fields)
     representation = None
     if page is not None:
-        scheme = b"https://" if request.secure else b"http://"
-        base = scheme + request.authority
-        representation = representation_of(page.kind, request.fields, base) if sibling is None else SOURCE
+        source = sibling is not None or needed is not None
+        representation = SOURCE if source else _representation(request, site, page)
     uncached = combined(request.fields, BYPASS) if joinable and sibling is None and not admitted else None
     key = b"%016x %b %b\n%b" % (site.id, authority, target, shared_key)
     return Asked(
@@ -194,9 +218,15 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
         range=range_asked,
         authorized=authorized,
         joinable=joinable,
-        fills=joinable and method == b"GET" and not bypass,
+        fills=joinable and (method == b"GET" or page is not None) and not bypass,
         bypass=bypass,
-        simple=joinable and not bypass and conditions is None and range_asked is None and directives is NONE,
+        simple=joinable
+        and not bypass
+        and conditions is None
+        and range_asked is None
+        and directives is NONE
+        and min_serial is None
+        and needed is None,
         unsafe=method not in SAFE,
         selectors=selectors_of_target(site.id, target),
         upstream_fields=upstream,
@@ -204,6 +234,9 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
         sibling=sibling,
         page=page,
         representation=representation,
+        min_serial=None if page is None else min_serial,
+        needed=needed,
+        head_only=method == b"HEAD" and page is None,
         artifact=artifact,
         client=client,
         uncached=uncached,
@@ -218,6 +251,23 @@ def _sites_at(of_host: tuple[Site, ...], target: bytes) -> Iterator[tuple[Site, 
         below = site.below(target)
         if below is not None:
             yield site, below
+
+
+def _representation(request: Request, site: Site, page: PageAsked) -> Representation:
+    # A public URL is the same for all clients: then it is no client's own form of the page.
+    base = b""
+    if site.public is None:
+        base = (b"https://" if is_secure(request.fields, request.secure) else b"http://") + request.authority
+    return representation_of(page.kind, request.fields, base)
+
+
+def _min_serial(fields: Fields) -> int | None:
+    value = combined(fields, MIN_SERIAL)
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > 18:
+        raise ValueError("Edgecache-Min-Serial is no serial.")
+    return int(value)
 
 
 def _refused(request: Request, site: Site, *, upload: bool) -> Refuse | None:
@@ -265,12 +315,15 @@ def _names(value: bytes, cdn_id: bytes) -> bool:
     return any(member.partition(b";")[0].strip(b" \t").lower() == cdn_id for member in members(value))
 
 
-def _index_fields(request: Request, site: Site, file: bool) -> Fields:
+def _index_fields(request: Request, site: Site, file: bool, page: PageAsked | None) -> Fields:
     """The fields that reach an index: all of them are in the key, or sent without storing (DESIGN 12)."""
     fields: Fields
     if file:
         # A file has one representation: whoever asks with whatever, it is stored once.
         fields = [(b"accept", b"*/*"), (b"accept-encoding", b"identity")]
+    elif page is not None:
+        kinds = b"application/json" if page.kind is PageKind.RELEASES else SIMPLE_ACCEPT
+        fields = [(b"accept", kinds), (b"accept-encoding", b"identity")]
     else:
         accept = combined(request.fields, b"accept")
         fields = [

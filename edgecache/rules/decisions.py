@@ -141,6 +141,7 @@ class Pass:
         superseded by a response that may not be stored.
     :ivar update_hash: its record's hash.
     :ivar detail: for Cache-Status' ``detail``.
+    :ivar page: of a page of an index: the record from which the client's form of it is derived; it is not stored.
     """
 
     head: bytes
@@ -148,6 +149,7 @@ class Pass:
     update: Stored | None = None
     update_hash: bytes = b""
     detail: str = ""
+    page: Stored | None = None
 
 
 OnRequest = Reuse | Forward | Refuse

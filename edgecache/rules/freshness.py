@@ -52,9 +52,12 @@ def freshness_of(
     directives: ResponseDirectives,
     requested_at: float,
     responded_at: float,
+    *,
+    listing: bool = False,
 ) -> Freshness:
     """
     :param file: on an index: the response is about an artifact, not a page.
+    :param listing: it is the list of all projects, which no purge names.
     :param requested_at: wall time before the request was sent; with ``responded_at`` it corrects Age (§4.2.3).
     """
     date = date_of(head, responded_at)
@@ -63,7 +66,7 @@ def freshness_of(
     flags = 0
     explicit = _explicit_lifetime(head, directives, date, responded_at)
     if site.index:
-        lifetime, counted_from = _index_lifetime(site, file, head.status, explicit, generated_at, responded_at)
+        lifetime, counted_from = _index_lifetime(site, file, listing, head.status, explicit, generated_at, responded_at)
         if file and head.status == 200 and explicit is None:
             flags |= Flag.IMMUTABLE | Flag.HEURISTIC
     elif explicit is not None:
@@ -123,7 +126,13 @@ def _heuristic(head: Head, directives: ResponseDirectives, date: float, last_mod
 
 
 def _index_lifetime(
-    site: Site, file: bool, status: int, explicit: float | None, generated_at: float, responded_at: float
+    site: Site,
+    file: bool,
+    listing: bool,
+    status: int,
+    explicit: float | None,
+    generated_at: float,
+    responded_at: float,
 ) -> tuple[float, float]:
     """
     :return: lifetime, and from when on it counts: a page's is ours, so it counts from now (DESIGN 10).
@@ -135,7 +144,8 @@ def _index_lifetime(
         if explicit is not None:
             return explicit, generated_at
         return (UNSAID if status == 200 else settings.page_seconds), responded_at
-    return (settings.purged_page_seconds if settings.purged else settings.page_seconds), responded_at
+    purged = settings.purged and not listing
+    return (settings.purged_page_seconds if purged else settings.page_seconds), responded_at
 
 
 def _flags(site: Site, file: bool, directives: ResponseDirectives) -> int:

@@ -32,8 +32,9 @@ def outbound(asked: Asked, forward: Forward, *, content: Source | None = None) -
         fields = fields + conditions_for(forward.stored)
     request = asked.request
     return Outbound(
-        method=request.method,
-        target=_target(asked),
+        # Of a page, what a HEAD is told is derived like what a GET is sent.
+        method=b"GET" if asked.head and not asked.head_only else request.method,
+        target=upstream_target(asked),
         fields=fields,
         authority=request.authority if asked.site.settings.preserve_host else None,
         content=content,
@@ -42,7 +43,7 @@ def outbound(asked: Asked, forward: Forward, *, content: Source | None = None) -
     )
 
 
-def _target(asked: Asked) -> bytes:
+def upstream_target(asked: Asked) -> bytes:
     """Pages of an index are below /simple/ here, wherever its own are."""
     settings, target = asked.site.settings, asked.target
     if settings.simple_path == SIMPLE or settings.profile is not Profile.INDEX:

@@ -9,6 +9,8 @@ from edgecache.rules.dates import format_date
 from edgecache.rules.fields import named_by_connection, serialised
 from edgecache.rules.freshness import Freshness, date_of
 from edgecache.rules.lookups import Told
+from edgecache.rules.pages import ABOUT_THE_ORIGINS, PAGE, is_page
+from edgecache.rules.representations import Media
 from edgecache.rules.selectors import tag_selector
 from edgecache.rules.tags import TAG_FIELDS, tags_of, tags_of_path
 from edgecache.words.messages import Fields, Head, combined
@@ -44,12 +46,17 @@ def tags_of_response(asked: Asked, head: Head) -> list[bytes]:
     return list(dict.fromkeys(implied + tags_of(head.fields)))
 
 
-def record_flags(freshness: Freshness, asked: Asked, head: Head, length: int | None) -> int:
-    """:return: flags of a record of ours (:class:`~edgecache.words.stored.Flag`)."""
+def record_flags(freshness: Freshness, asked: Asked, head: Head, size: int) -> int:
+    """
+    :param size: octets of content, -1 while that is unknown.
+    :return: flags of a record of ours (:class:`~edgecache.words.stored.Flag`).
+    """
     flags = freshness.flags
     if asked.authorized:
         flags |= Flag.AUTHORIZED
-    if length is None and head.status not in WITHOUT_CONTENT:
+    if is_page(asked, head.status):
+        return int(flags) | PAGE
+    if size < 0:
         flags |= Flag.CHUNKED
     coding = head.get(b"content-encoding")
     if coding is not None and coding.strip().lower() != b"identity":
@@ -72,7 +79,12 @@ def stored_head(asked: Asked, head: Head, size: int, responded_at: float, withhe
         dropped |= {b"set-cookie", b"set-cookie2"}
         if not asked.file:
             dropped |= NO_INDEX_PAGE
+    page = is_page(asked, head.status)
+    if page:
+        dropped |= ABOUT_THE_ORIGINS
     fields: Fields = [line for line in head.fields if line[0] not in dropped]
+    if page:
+        fields.append((b"content-type", Media.SOURCE.value))
     fields.append((b"date", format_date(date_of(head, responded_at))))
     fields.append((b"via", via_value(head, site.via)))
     if site.index and not asked.file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward, OnFailure, OnRequest, Refuse, Reuse
 from edgecache.rules.indexpaths import PageKind
+from edgecache.rules.pages import lacks_serial
 from edgecache.words.errors import UpstreamFailed
 from edgecache.words.reasons import ForwardReason, PurgeMode
 from edgecache.words.stored import Flag, Stored
@@ -92,17 +93,19 @@ def _considered(
         if asked.directives.only_if_cached:
             return _only_cached()
         reason = ForwardReason.VARY_MISS if vary_miss else ForwardReason.URI_MISS
-        return Forward(reason, alone=asked.head, no_cache=suspect or asked.directives.no_cache)
+        no_cache = suspect or asked.directives.no_cache or asked.min_serial is not None
+        return Forward(reason, alone=asked.head_only, no_cache=no_cache)
     until = covered_until(asked, stored) if followed else stored.fresh_until
     against = _against(asked, stored, purged, fenced, now, until)
     if against is None:
         return Reuse(_age(stored, now), int(until - now))
+    lacking = lacks_serial(asked, stored)
     forward = Forward(
         against,
         stored,
-        alone=asked.head,
-        no_cache=suspect or asked.directives.no_cache,
-        stale_allowed=not stored.flags & (Flag.NEVER_STALE | Flag.ALWAYS_VALIDATE),
+        alone=asked.head_only,
+        no_cache=suspect or asked.directives.no_cache or lacking,
+        stale_allowed=not (stored.flags & (Flag.NEVER_STALE | Flag.ALWAYS_VALIDATE) or lacking),
     )
     if against is ForwardReason.STALE and not fenced and _is_within_window(asked, stored, purged, now):
         behind = Forward(against, stored, no_cache=forward.no_cache, stale_allowed=forward.stale_allowed)
@@ -130,6 +133,10 @@ def satisfies(asked: Asked, stored: Stored, now: float, until: float = 0.0) -> b
     directives = asked.directives
     until = max(until, stored.fresh_until)
     if directives.min_fresh is not None and until - now < directives.min_fresh:
+        return False
+    if lacks_serial(asked, stored):
+        return False
+    if asked.needed is not None and stored.validated_at < asked.needed.validated_since:
         return False
     site = asked.site
     if site.index and asked.file and stored.flags & Flag.IMMUTABLE:

@@ -79,7 +79,8 @@ def look_up(asked: Asked, forward: Forward, positions: bytes) -> Outbound:
     if forward.stored is not None:
         fields += conditions_for(forward.stored)
     fields.append((POSITIONS, positions))
-    return Outbound(request.method, request.target, fields, authority=request.authority)
+    method = b"GET" if asked.head and not asked.head_only else request.method
+    return Outbound(method, request.target, fields, authority=request.authority)
 
 
 def with_budget(outbound: Outbound, seconds: float) -> Outbound:

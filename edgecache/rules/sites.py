@@ -28,6 +28,7 @@ class Site:
     :ivar clients: who may read it; ``None``: everybody.
     :ivar lends: requests without credentials of their own get those of the site at its origins.
     :ivar followed: its place among all sites, where the word about its follower is; -1: it has none.
+    :ivar origin_url: of the first origin, without credentials and without its last slash.
     :ivar public: (authority, path before ``path``) of ``public_url``; ``None`` without one.
     """
 
@@ -45,6 +46,7 @@ class Site:
     clients: Clients | None = None
     lends: bool = False
     followed: int = -1
+    origin_url: bytes = b""
 
     @property
     def one_user(self) -> bool:
@@ -135,6 +137,7 @@ class Sites:
                 clients=Clients.of(settings),
                 lends=settings.origin_authorization is not None or any("@" in url for url in settings.origins),
                 followed=place if settings.follow_seconds else -1,
+                origin_url=_origin_url(settings.origins[0]),
             )
             for place, settings in enumerate(config.sites)
         )
@@ -220,6 +223,11 @@ def without_default_port(scheme: bytes, authority: bytes) -> bytes:
         if scheme + b":" == name and authority.endswith(port):
             return authority[: -len(port)]
     return authority
+
+
+def _origin_url(url: str) -> bytes:
+    authority, path = _origin(url)
+    return url.partition(":")[0].lower().encode() + b"://" + authority + path
 
 
 def _origin(url: str) -> tuple[bytes, bytes]:

@@ -9,9 +9,10 @@ from edgecache.rules.asking import Asked
 from edgecache.rules.dates import format_date
 from edgecache.rules.decisions import Forward, OnResponse, Pass, ServeStale, Store
 from edgecache.rules.directives import ResponseDirectives, response_directives
-from edgecache.rules.fields import named_by_connection, serialised
+from edgecache.rules.fields import named_by_connection, parsed, serialised
 from edgecache.rules.freshness import HEURISTICALLY_CACHEABLE, Freshness, freshness_of
 from edgecache.rules.lookups import Told
+from edgecache.rules.pages import is_list, is_page
 from edgecache.rules.recording import (
     WITHOUT_CONTENT,
     as_told,
@@ -81,17 +82,21 @@ def on_response(
         reuse = stale_reuse(forward, responded_at)
         if reuse is not None:
             return ServeStale(reuse, fallbacks.ANSWERED)
-    if asked.head:
+    if asked.head_only:
         update = None
         if stored is not None and not fallback and not stored.flags & Flag.FALLBACK:
             update = updated_by_head(asked, stored, head, length, requested_at, responded_at, floor)
         return _passed(asked, head, length, responded_at, update=update)
-    if not asked.joinable or forward.alone:
+    page = is_page(asked, head.status)
+    alone = not asked.joinable or forward.alone
+    if alone and not page:
         return _passed(asked, head, length, responded_at)
     if head.status == 304 and stored is not None:
         return freshened(asked, forward, stored, head, requested_at, responded_at, floor, fallback, told)
     directives = response_directives(head.fields)
-    freshness = freshness_of(asked.site, asked.file, head, directives, requested_at, responded_at)
+    freshness = freshness_of(
+        asked.site, asked.file, head, directives, requested_at, responded_at, listing=is_list(asked)
+    )
     unknown = told is not None and told.selectors is None
     if told is not None:
         freshness = as_told(freshness, told, responded_at)
@@ -99,10 +104,13 @@ def on_response(
     tags = tags_of_response(asked, head)
     seconds = asked.site.settings.fallback_seconds
     worse = kept or (stored is not None and head.status >= 500 and fallbacks.is_good(stored))
-    # Cut short, it would look just the same (DESIGN 8).
-    unsure = delimited_by_close and length is None
+    # Cut short, it would look just the same (DESIGN 8); whether a page is whole, its content tells.
+    unsure = delimited_by_close and length is None and not page
+    if page:
+        length = None
     if (
         worse
+        or alone
         or unsure
         or unknown
         or names is None
@@ -114,17 +122,42 @@ def on_response(
         if fallback:
             until = min(freshness.fresh_until, responded_at + seconds)
             head = evolve(head, fields=fallbacks.capped(head.fields, max(0, int(until - freshness.generated_at))))
-        return _passed(asked, head, length, responded_at, remember=remember, update=superseded)
+        passed = _passed(asked, head, length, responded_at, remember=remember and not alone, update=superseded)
+        if page:
+            record = _record(asked, head, freshness, -1, floor, responded_at, asked.selectors, b"")
+            passed.page = evolve(record, head=_unstored(record.head))
+        return passed
     if asked.site.index:
         # All that reaches an index is in the key already.
         names = ()
     variant = variant_of(asked, names)
     size = 0 if head.status in WITHOUT_CONTENT else -1 if length is None else length
-    own = Stored(
+    own = _record(asked, head, freshness, size, floor, responded_at, record_selectors(asked, tags, told), variant)
+    others = own
+    if directives.withheld and not page:
+        others = evolve(own, head=stored_head(asked, head, size, responded_at, directives.withheld))
+    if fallback:
+        shared = others is own
+        own = fallbacks.limited(own, responded_at, seconds)
+        others = own if shared else fallbacks.limited(others, responded_at, seconds)
+    return Store(others, variant_hash(asked.key_hash, variant), names or None, own)
+
+
+def _record(
+    asked: Asked,
+    head: Head,
+    freshness: Freshness,
+    size: int,
+    floor: int,
+    responded_at: float,
+    selectors: tuple[int, ...],
+    variant: bytes,
+) -> Stored:
+    return Stored(
         site=asked.site.id,
         key=asked.key,
         status=head.status,
-        flags=record_flags(freshness, asked, head, length),
+        flags=record_flags(freshness, asked, head, size),
         floor=floor,
         generated_at=freshness.generated_at,
         fresh_until=freshness.fresh_until,
@@ -136,18 +169,17 @@ def on_response(
         etag=head.get(b"etag") or b"",
         size=size,
         content_id=b"",
-        selectors=record_selectors(asked, tags, told),
+        selectors=selectors,
         head=stored_head(asked, head, size, responded_at, frozenset()),
         variant=variant,
     )
-    others = own
-    if directives.withheld:
-        others = evolve(own, head=stored_head(asked, head, size, responded_at, directives.withheld))
-    if fallback:
-        shared = others is own
-        own = fallbacks.limited(own, responded_at, seconds)
-        others = own if shared else fallbacks.limited(others, responded_at, seconds)
-    return Store(others, variant_hash(asked.key_hash, variant), names or None, own)
+
+
+def _unstored(head: bytes) -> bytes:
+    """The head of a page that we may not keep: others had better not either."""
+    line, _, _ = head.partition(b"\r\n")
+    fields = [(name, b"no-store" if name == b"cache-control" else value) for name, value in parsed(head)]
+    return line + b"\r\n" + serialised(fields)
 
 
 def storable(asked: Asked, head: Head, directives: ResponseDirectives, freshness: Freshness) -> bool:

@@ -12,6 +12,7 @@ from edgecache.rules.directives import response_directives
 from edgecache.rules.fields import named_by_connection, opaque_tag, parsed
 from edgecache.rules.freshness import freshness_of
 from edgecache.rules.lookups import Told
+from edgecache.rules.pages import ABOUT_THE_ORIGINS, PAGE, is_list, serial_field, serial_of, with_serial
 from edgecache.rules.recording import NO_INDEX_PAGE, as_told, record_selectors, stored_head, tags_of_response
 from edgecache.rules.selectors import MAX_TAGS, tag_selector
 from edgecache.rules.tags import has_tags
@@ -61,7 +62,12 @@ def _is_about(stored: Stored, head: Head) -> bool:
     """
     if not stored.etag and stored.last_modified is None:
         return False
-    if field_values(head.fields, b"vary") and nominated(head) != nominated(Head(0, b"", parsed(stored.head))):
+    page = stored.flags & PAGE
+    if (
+        field_values(head.fields, b"vary")
+        and not page
+        and nominated(head) != nominated(Head(0, b"", parsed(stored.head)))
+    ):
         return False
     etag = head.get(b"etag")
     if etag is not None and stored.etag and opaque_tag(etag) != opaque_tag(stored.etag):
@@ -81,6 +87,8 @@ def updated(
     """:return: ``stored`` with the fields of a 304, or of a HEAD's 200, and fresh from now on (RFC 9111 §3.2)."""
     # What named_by_connection says of the stored fields was done when they were stored.
     ignored = named_by_connection(head.fields) | _NOT_UPDATED
+    if stored.flags & PAGE:
+        ignored |= ABOUT_THE_ORIGINS
     fields: Fields = [line for line in head.fields if line[0] not in ignored]
     replaced = frozenset(name for name, _ in fields)
     merged = [line for line in parsed(stored.head) if line[0] not in replaced and line[0] != b"date"] + fields
@@ -96,7 +104,7 @@ def updated(
     if via is not None:
         whole.fields.append((b"via", via))
     directives = response_directives(whole.fields)
-    freshness = freshness_of(site, asked.file, whole, directives, requested_at, responded_at)
+    freshness = freshness_of(site, asked.file, whole, directives, requested_at, responded_at, listing=is_list(asked))
     if told is not None:
         freshness = as_told(freshness, told, responded_at)
     flags = freshness.flags | (stored.flags & (~_OF_FRESHNESS if says or not page else ~0))
@@ -109,7 +117,7 @@ def updated(
         selectors = asked.selectors + tuple(tag_selector(site.id, tag) for tag in tags)
     if told is not None and told.selectors is not None:
         selectors = record_selectors(asked, [], told)
-    return evolve(
+    fresh = evolve(
         stored,
         flags=int(flags),
         floor=max(floor, stored.floor),
@@ -123,6 +131,11 @@ def updated(
         selectors=selectors,
         head=stored_head(asked, whole, stored.size, responded_at, directives.withheld),
     )
+    if stored.flags & PAGE:
+        # What we have was as new as it says already; the one who vouches for it may be behind.
+        serials = [one for one in (serial_of(stored), serial_field(head)) if one is not None]
+        fresh = with_serial(fresh, max(serials, default=None), stored.size)
+    return fresh
 
 
 _OF_FRESHNESS = Flag.ALWAYS_VALIDATE | Flag.NEVER_STALE | Flag.IMMUTABLE | Flag.HEURISTIC

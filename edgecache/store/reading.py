@@ -201,6 +201,28 @@ class StoreReader:
             return None
         return None if value is None else layout.SERIAL_ROW.unpack(value)
 
+    def serials(self, site: int) -> dict[bytes, int]:
+        """
+        Like :meth:`serial` for all projects at once, in a transaction of its own: any thread may call it.
+
+        :return: by normalised name. Names of absurd length are left out.
+        """
+        start = layout.serial_key(site, b"")
+        found: dict[bytes, int] = {}
+        try:
+            with self._begin() as txn, txn.cursor(self._serials) as cursor:
+                cursor.set_range(start)
+                each: Any
+                for each in cursor:
+                    key, value = each
+                    if not key.startswith(start):
+                        break
+                    if len(start) < len(key) <= len(start) + layout.SERIAL_NAME:
+                        found[key[len(start) :]] = layout.SERIAL_ROW.unpack(value)[0]
+        except lmdb.Error as error:
+            _log.error("store: serials cannot be read: {error}", error=error)
+        return found
+
     # Content in blobs
 
     def whole(self, stored: Stored) -> list[bytes]:

@@ -43,8 +43,18 @@ class OneThread:
         self._pool.start()
 
     def stop(self) -> None:
-        """Wait for what runs now and what is queued."""
-        self._pool.stop()
+        """Wait for what runs now and what is queued. Harmless when it has stopped."""
+        if not self._pool.joined:
+            self._pool.stop()
 
     def __call__(self, function: Callable[..., T], /, *args: Any) -> Deferred[T]:
         return deferToThreadPool(self._reactor, self._pool, function, *args)
+
+
+class FewThreads(OneThread):
+    """An :class:`InThread` in which what takes long does not hold up all that does not."""
+
+    @classmethod
+    def named(cls, reactor: IReactorFromThreads, name: str) -> FewThreads:
+        """:param name: of the threads, for debuggers. :meth:`start` comes later."""
+        return cls(reactor, ThreadPool(minthreads=0, maxthreads=2, name=name))

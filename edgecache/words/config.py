@@ -357,6 +357,8 @@ class SiblingSettings:
 class IndexSettings:
     """``[index]``: of all sites with profile "index"."""
 
+    # The list of the largest index takes half of it. A page is in memory, several times, while it is rewritten.
+    page_octets: int = field(default=80 * MIB, validator=ge(64 << 10))
     # Whoever has a cache before an index needs them: what is answered here, the origin never sees.
     downloads: bool = True
     # "" is none; else a path, relative to the configuration file. Lines as the public index writes them.

@@ -68,6 +68,14 @@ class Counter(enum.IntEnum):
     """Fetched past the store with a token."""
     UPLOADS = 34
     """Uploads that the origin took."""
+    DERIVED = 35
+    """Forms of an index page that were derived from it."""
+    BAD_PAGES = 36
+    """Pages of an index that upstreams sent, and that were none."""
+    OLD_PAGES = 37
+    """Pages whose serial was lower than one that was known already."""
+    LATE_PAGES = 38
+    """Pages that came, but not within the time that their clients wait."""
     WRONG_CONTENTS = 40
     """Contents that were not what their digest names: neither stored, nor ever complete at a client."""
 

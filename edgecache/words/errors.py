@@ -154,6 +154,21 @@ class WrongDigest(BadResponse):
 
 
 @define(eq=False)
+class UnusablePage(UpstreamFailed):
+    """
+    What came is no page of an index, or too large. That says nothing about the address: others may send the same.
+    """
+
+    detail: str = ""
+    proxy_error = "http_protocol_error"
+
+
+@define(eq=False)
+class OldPage(UnusablePage):
+    """The page is older than one that was seen before, by its serial (DESIGN 10)."""
+
+
+@define(eq=False)
 class UpstreamBusy(UpstreamFailed):
     """Too many heads are awaited from this address already."""
 

@@ -22,7 +22,16 @@ from edgecache.store.environments import Environments
 from edgecache.store.page import FREE, Page, PageWriter
 from edgecache.store.threads import OneThread
 from edgecache.upstream.addresses import parse_origin
-from edgecache.words.config import Config, NodeSettings, Policy, Profile, SiteSettings, StoreSettings, UpstreamSettings
+from edgecache.words.config import (
+    Config,
+    IndexSettings,
+    NodeSettings,
+    Policy,
+    Profile,
+    SiteSettings,
+    StoreSettings,
+    UpstreamSettings,
+)
 from edgecache.words.reasons import PurgeMode
 from edgecache.workers import Worker, WorkerParts, start_worker
 
@@ -204,6 +213,7 @@ class RigCase(TestCase):
     site: ClassVar[dict[str, Any]] = {}
     fallback_seconds = 5.0
     page_seconds = 10.0
+    page_octets = 1 << 20
     workers = 1
     upstream = UpstreamSettings()
 
@@ -285,6 +295,7 @@ class RigCase(TestCase):
             ),
             store=StoreSettings(size=64 << 20),
             upstream=self.upstream,
+            index=IndexSettings(page_octets=self.page_octets, downloads=False),
         )
         self._environments = Environments.open(self.directory, self.config.store, node_process=True)
         self._page = PageWriter.create(os.path.join(self.directory, "page"), self.workers)

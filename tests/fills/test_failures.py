@@ -34,6 +34,7 @@ from edgecache.words.errors import (
     HeadTimedOut,
     ResolveFailed,
     TLSFailed,
+    UnusablePage,
     UpstreamBusy,
     UpstreamFailed,
     WrongDigest,
@@ -612,6 +613,6 @@ class ReturningTests(FallbackCase):
 
 class TableTests(SynchronousTestCase):
     def test_every_kind_of_failure_is_shown(self) -> None:
-        # Those of files of an index are shown in test_artifacts.
-        expected = sorted(kind.__name__ for kind in kinds() if not issubclass(kind, FileFailed))
+        # Those of pages are in test_paging; those of files of an index are shown in test_artifacts.
+        expected = sorted(kind.__name__ for kind in kinds() if not issubclass(kind, FileFailed | UnusablePage))
         self.assertEqual(expected, sorted({kind.__name__ for kind in SHOWN}))

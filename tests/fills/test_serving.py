@@ -6,6 +6,7 @@ import asyncio
 import random
 from typing import Any
 
+import orjson
 from twisted.internet.defer import Deferred
 
 from edgecache.fills import fills
@@ -19,10 +20,17 @@ from edgecache.words.counters import Counter
 from tests.fills.rig import Exchange, RigCase
 
 FRESH = "Cache-Control: max-age=60"
+JSON = "Content-Type: application/vnd.pypi.simple.v1+json"
 
 
 def content_of(octets: int) -> bytes:
     return random.Random(octets).randbytes(octets)
+
+
+def page_of(*files: str) -> bytes:
+    """A page of an index in JSON (PEP 691)."""
+    entries = [{"filename": name, "url": f"/f/{name}", "hashes": {"sha256": "0" * 64}} for name in files]
+    return orjson.dumps({"meta": {"api-version": "1.0"}, "files": entries})
 
 
 def serves(content: bytes, *fields: str, status: str = "200 OK"):
@@ -524,7 +532,7 @@ class StaleFirstTests(RigCase):
     target = "/simple/one/"
 
     async def stored(self) -> None:
-        self.origin.scripts[self.target] = serves(b"page", 'ETag: "a"')
+        self.origin.scripts[self.target] = serves(page_of("one-1.0.tar.gz"), 'ETag: "a"', JSON)
         await self.ask(self.target)
         await self.until(lambda: self.counter(Counter.STORED) == 1)
 
@@ -542,7 +550,8 @@ class StaleFirstTests(RigCase):
             self._page.set_health(0, FAILING_WORD)
             for _ in range(2):
                 answer = await self.ask(self.target)
-                self.assertEqual((200, b"page", True), (answer.status, answer.content, answer.hit))
+                self.assertEqual((200, True), (answer.status, answer.hit))
+                self.assertIn(b"one-1.0.tar.gz", answer.content)
                 self.assertIn("error=destination_unavailable", answer.fields["proxy-status"])
             await asked.wait()
             self.assertEqual(2, self.origin.count(self.target), "one validation, however many ask")
@@ -554,10 +563,10 @@ class StaleFirstTests(RigCase):
     def test_not_what_was_purged(self):
         async def test():
             await self.stored()
-            self.origin.scripts[self.target] = serves(b"new")
+            self.origin.scripts[self.target] = serves(page_of("one-2.0.tar.gz"), JSON)
             self._page.set_health(0, FAILING_WORD)
             await self.purge(Selector("url", Sites(self.config).all[0].id, self.target.encode()))
-            self.assertEqual(b"new", (await self.ask(self.target)).content)
+            self.assertIn(b"one-2.0.tar.gz", (await self.ask(self.target)).content)
 
         return self.run_async(test())
 
@@ -617,10 +626,11 @@ class IndexInterimTests(RigCase):
         async def test():
             async def early(exchange: Exchange):
                 await exchange.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
-                await exchange.answer(b"abc", "Content-Type: text/html")
+                await exchange.answer(page_of("a-1.tar.gz"), JSON)
 
             self.origin.scripts["/simple/a/"] = early
-            self.assertEqual((200, b"abc"), ((answer := await self.ask("/simple/a/")).status, answer.content))
+            answer = await self.ask("/simple/a/")
+            self.assertEqual((200, True), (answer.status, b"a-1.tar.gz" in answer.content))
 
         return self.run_async(test())
 

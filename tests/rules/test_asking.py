@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.asking import Asked, ask
 from edgecache.rules.decisions import Forward, Refuse, Store
+from edgecache.rules.indexpaths import SIMPLE_ACCEPT
 from edgecache.rules.outbound import interim_head, outbound
 from edgecache.rules.sites import Sites
 from edgecache.words.config import Config, NodeSettings, Profile, SiteSettings
@@ -127,7 +128,7 @@ class IndexPathTests(SynchronousTestCase):
         return outbound(asked(target=target, of=of), MISS).target
 
     def test_a_page_is_asked_for_where_the_origin_has_it(self) -> None:
-        self.assertEqual(b"/+simple/attrs/?a=b", self.target("/simple/attrs/?a=b"))
+        self.assertEqual(b"/+simple/attrs/", self.target("/simple/attrs/?a=b"))
         self.assertEqual(b"/+simple/", self.target("/simple/"))
 
     def test_what_is_no_page_is_left_alone(self) -> None:
@@ -225,13 +226,55 @@ UV = "Accept: application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v
 class IndexTests(SynchronousTestCase):
     """DESIGN 12: few fields reach an index, and those are in the key."""
 
-    def test_pages_are_asked_for_in_few_ways(self) -> None:
-        pip = asked(PIP, "Accept-Encoding: gzip, deflate", of=INDEX, target="/simple/a/")
-        uv = asked(UV, "Accept-Encoding: br, gzip, zstd", of=INDEX, target="/simple/a/")
-        html = asked("Accept: text/html", of=INDEX, target="/simple/a/")
-        self.assertEqual(pip.key, uv.key)
-        self.assertNotEqual(pip.key, html.key)
-        self.assertNotEqual(pip.key, asked(PIP, of=INDEX, target="/simple/a/").key)
+    def test_a_page_is_asked_for_in_one_way_whatever_clients_want_of_it(self) -> None:
+        """DESIGN 10: JSON, or HTML from origins that have nothing else; what clients get is derived."""
+        for target, accept in (
+            ("/simple/", SIMPLE_ACCEPT),
+            ("/simple/a/", SIMPLE_ACCEPT),
+            ("/pypi/a/json", b"application/json"),
+            ("/pypi/a/1.0/json", b"application/json"),
+        ):
+            all_of = [
+                asked(*lines, of=INDEX, target=target + query, method=method)
+                for lines in ((), (PIP, "Accept-Encoding: gzip"), (UV, "Accept-Encoding: zstd"), ("Accept: text/html",))
+                for query in ("", "?x=y")
+                for method in ("GET", "HEAD")
+            ]
+            self.assertEqual(1, len({one.key for one in all_of}), target)
+            for one in all_of:
+                self.assertEqual((True, False), (one.fills, one.head_only))
+                out = outbound(one, MISS)
+                self.assertEqual((b"GET", target.encode()), (out.method, out.target))
+                self.assertEqual([accept], [value for name, value in out.fields if name == b"accept"])
+                self.assertEqual([b"identity"], [value for name, value in out.fields if name == b"accept-encoding"])
+
+    def test_names_are_normalised_and_slashes_added_by_a_redirect(self) -> None:
+        """PEP 503; relative, so that it is right wherever the site is, and with the query."""
+        for target, location in (
+            ("/simple", "./simple/"),
+            ("/simple/Foo_Bar", "./foo-bar/"),
+            ("/simple/Foo_Bar/?a=b", "../foo-bar/?a=b"),
+            ("/simple/foo", "./foo/"),
+            ("/simple/zope%2Einterface/", "../zope-interface/"),
+            ("/pypi/Foo.Bar/json", "../foo-bar/json"),
+            ("/pypi/Foo.Bar/1.0/json?x", "../../foo-bar/1.0/json?x"),
+        ):
+            for method in ("GET", "HEAD"):
+                found = ask(request(target=target, method=method), INDEX)
+                assert isinstance(found, Refuse), target
+                self.assertEqual((301, ((b"location", location.encode()),)), (found.status, found.fields))
+
+    def test_where_it_leads_nobody_is_redirected_again(self) -> None:
+        for target in ("/simple/", "/simple/foo-bar/", "/pypi/foo-bar/json", "/pypi/foo-bar/1.0/json"):
+            self.assertIsNotNone(asked(of=INDEX, target=target).page, target)
+        for target in ("/", "/simple/a/b/", "/simple/-a/", "/simple/a-1.0.tar.gz", "/pypi/a/", "/packages/A_B.whl"):
+            self.assertIsNone(asked(of=INDEX, target=target).page, target)
+
+    def test_a_serial_that_is_none_is_refused(self) -> None:
+        self.assertEqual(12, asked("Edgecache-Min-Serial: 12", of=INDEX, target="/simple/a/").min_serial)
+        found = ask(request("Edgecache-Min-Serial: latest", target="/simple/a/"), INDEX)
+        assert isinstance(found, Refuse)
+        self.assertEqual(400, found.status)
 
     def test_a_file_is_one_whoever_asks(self) -> None:
         for target in ("/packages/a-1-py3-none-any.whl", "/simple/a/a-1.tar.gz", "/packages/a.whl.metadata?x=y"):

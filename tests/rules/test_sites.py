@@ -48,7 +48,8 @@ class PathTests(SynchronousTestCase):
     def test_the_longest_path_wins_and_everything_is_about_what_is_below_it(self) -> None:
         for target, name, below in (
             ("/simple/x/", "all", b"/simple/x/"),
-            ("/team/simple/x/?q", "team", b"/simple/x/?q"),
+            ("/team/simple/x/?q", "team", b"/simple/x/"),
+            ("/team/x?q", "team", b"/x?q"),
             ("/team/sub/simple/", "sub", b"/simple/"),
             ("/team/sub", "team", b"/sub"),
             ("/teams/x", "all", b"/teams/x"),

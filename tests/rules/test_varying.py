@@ -116,7 +116,7 @@ class VariantTests(SynchronousTestCase):
             self.assertEqual(stripped[0], stripped[1])
 
     def test_an_index_has_no_variants_because_all_that_it_sees_is_in_the_key(self) -> None:
-        page = asked("Accept: text/html", of=INDEX, target="/simple/a/")
+        page = asked("Accept: text/html", of=INDEX, target="/about/")
         plan = plan_for(page, head("Vary: Accept, Accept-Encoding, Cookie"))
         self.assertEqual((None, b"", page.key_hash), (plan.nominated, plan.stored.variant, plan.record_hash))
         self.assertIn(b"vary: Accept, Accept-Encoding, Cookie\r\n", plan.stored.head)

@@ -1,0 +1,57 @@
+"""Which serials are known of the projects of an index: no page goes back behind them (DESIGN 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define
+from twisted.logger import Logger
+
+from edgecache.rules.asking import Asked
+from edgecache.rules.pages import PAGE, serial_of
+from edgecache.store.reading import StoreReader
+from edgecache.words.errors import ControlFailed
+from edgecache.words.purging import Demanded
+from edgecache.words.stored import Serial, Stored
+
+_log = Logger()
+
+
+@define(eq=False)
+class Serials:
+    """What stored pages and purges say."""
+
+    _reader: StoreReader
+    _demanded: Callable[[int, bytes], Demanded]
+
+    def known(self, asked: Asked) -> Demanded:
+        """
+        :param asked: for a page.
+        :return: the highest serial that is known of its project, and since which epoch serials count.
+        """
+        assert asked.page is not None
+        site, project = asked.site.id, asked.page.project
+        try:
+            demanded = self._demanded(site, project)
+        except ControlFailed as failure:
+            _log.error("what purges say of serials cannot be read: {why}", why=failure)
+            demanded = Demanded()
+        try:
+            row = self._reader.serial(site, project)
+        finally:
+            self._reader.done()
+        if row is not None and row[1] >= demanded.since and row[0] > demanded.serial:
+            return Demanded(row[0], demanded.since)
+        return demanded
+
+    def row(self, asked: Asked, serial: int | None) -> Serial | None:
+        """:return: what the commit of a page with ``serial`` is to remember."""
+        if serial is None or asked.page is None:
+            return None
+        return Serial(asked.site.id, asked.page.project, serial, self.known(asked).since)
+
+    def is_behind(self, asked: Asked, stored: Stored) -> bool:
+        """Is a stored page older than what is known of its project, so that it must not be shown, not even as stale?"""
+        return (
+            bool(stored.flags & PAGE) and asked.page is not None and self.known(asked).serial > (serial_of(stored) or 0)
+        )
