@@ -84,9 +84,9 @@ class CertsOptions(usage.Options):
 
     synopsis = "Usage: edgecache certs [--out DIR] ca|node ID [options]"
     longdesc = (
-        "Makes certificates of siblings. Each node gets ca.pem, its own .pem and .key; keep ca.key elsewhere. Two nodes "
-        "and a voter, which is a node here like any: certs ca, certs node eu-1 --host edge-eu.example, certs node us-1 "
-        "--host edge-us.example, certs node vote-1 --host vote.example."
+        "Makes certificates of siblings. Each node gets ca.pem, its own .pem and .key; keep ca.key elsewhere. "
+        "Two nodes and a voter, which is a node here like any: certs ca, certs node eu-1 --host edge-eu.example, "
+        "certs node us-1 --host edge-us.example, certs node vote-1 --host vote.example."
     )
     optParameters = [["out", "o", "certs", "Directory of the files."]]
     subCommands: ClassVar[list[list[Any]]] = [
