@@ -53,6 +53,10 @@ class Troupe:
     def ask(self, target: str, **options: Any) -> Answer:
         return self.node.ask(target, fields={"Host": self.host}, **options)
 
+    def stored(self, target: str) -> Answer:
+        """What the node has of it; 504 is nothing (RFC 9111 §5.2.1.7)."""
+        return self.node.ask(target, fields={"Host": self.host, "Cache-Control": "only-if-cached"})
+
     def download(self, target: str, due: Artifact = WHEEL) -> Download:
         return Download(self.node.url, target, due, host=self.host)
 
