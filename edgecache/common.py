@@ -178,9 +178,7 @@ class Common:
             named,
             range(LINK_SLOTS.start),
         )
-        linked = Resolver(
-            (), timers, config.upstream, thread_look_up(reactor, common._link_pool), named, LINK_SLOTS
-        )
+        linked = Resolver((), timers, config.upstream, thread_look_up(reactor, common._link_pool), named, LINK_SLOTS)
         # A list of 700,000 projects takes a while.
         following = OneThread.named(reactor, "follower")
         if any(site.follow_seconds for site in config.sites):

@@ -119,6 +119,7 @@ class Worker:
     _standing: Standing
     _keep: Keep
     _in_thread: FewThreads
+    pages: Pages
     _listeners: list[Listener]
     _access: AccessLog | None
     _downloads: _Downloads | None
@@ -352,7 +353,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
     gc.collect()
     gc.freeze()
     in_thread.start()
-    return Worker(writer, client, standing, keep, in_thread, listeners, access, downloads, servers)
+    return Worker(writer, client, standing, keep, in_thread, pages, listeners, access, downloads, servers)
 
 
 def _follow_addresses(parts: WorkerParts) -> AddressBook:

@@ -208,7 +208,7 @@ def public_urls(status: dict[str, Any], admin: str) -> list[str]:
 
 
 async def audit(
-        reactor: Any,
+    reactor: Any,
     where: AdminAddress,
     nodes: Sequence[str],
     out: Out,

@@ -10,6 +10,7 @@ from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
+from edgecache.fills import pagefill
 from edgecache.fills.artifacts import Sought, Wait
 from edgecache.fills.contents import Filling
 from edgecache.fills.continuing import Continuing
@@ -22,11 +23,10 @@ from edgecache.rules.access import unlent
 from edgecache.rules.artifacts import is_named
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Again, Forward, Freshen, Pass, ServeStale, Store
-from edgecache.rules.indexpaths import PageKind
 from edgecache.rules.locating import relocated
 from edgecache.rules.lookups import Told, stripped, told_by
 from edgecache.rules.outbound import interim_head, outbound
-from edgecache.rules.pages import PAGE, base_record, is_list, project_selector, serial_of
+from edgecache.rules.pages import PAGE, serial_of
 from edgecache.rules.policy import invalidated, may_share, on_response
 from edgecache.rules.presenting import complete
 from edgecache.rules.selectors import any_tag_selector
@@ -36,10 +36,9 @@ from edgecache.upstream.addresses import Address, origins_of
 from edgecache.upstream.responses import Response
 from edgecache.words.config import Policy
 from edgecache.words.counters import Counter
-from edgecache.words.errors import ClientGone, ContentStalled, UpstreamFailed, WrongDigest
+from edgecache.words.errors import ClientGone, UpstreamFailed, WrongDigest
 from edgecache.words.messages import Head
-from edgecache.words.reasons import PurgeMode
-from edgecache.words.stored import Flag, Stored, Variants
+from edgecache.words.stored import Flag, Variants
 
 if TYPE_CHECKING:
     from edgecache.fills.fills import Fills
@@ -73,10 +72,11 @@ class Fill:
     :ivar restarts: how often it was asked before, and answered with wrong content ...
     :ivar avoid: ... by these.
     :ivar until: monotonic seconds; who waits for a page any longer is told that there is none yet.
+    :ivar late: those who waited for a page have been told so, and nobody joins any longer.
     :ivar settled: files of the project were told that it is gone or quarantined, in an epoch before ``floor``.
     """
 
-    _fills: Fills
+    fills: Fills
     leader: Asked
     forward: Forward
     record_hash: bytes
@@ -89,7 +89,7 @@ class Fill:
     until: float = inf
     settled: bool = False
     phase: Phase = Phase.ASKING
-    _plan: Store | Freshen | None = None
+    plan: Store | Freshen | None = None
     _filling: Filling | None = None
     _writer: ContentWriter = field(init=False)
     _response: Continuing = field(init=False)
@@ -103,33 +103,37 @@ class Fill:
     # Of an upload: what is sent, and by whom.
     _form: Form | None = None
     _peer: bytes = b""
-    _is_late: bool = False
+    late: bool = False
 
     # Joining
 
     def joinable_by(self, asked: Asked, now: float) -> bool:
         """Does nothing that is known so far keep ``asked`` from having this response?"""
-        if self.phase is Phase.ENDED or self._is_late:
+        if self.phase is Phase.ENDED or self.late:
             return False
         asks_home = self._look_up is not None and self._look_up.home
         if asked.sibling is not None and asks_home and self.phase is Phase.ASKING:
             # Whom we ask may in turn be waiting for whoever asks us.
             return False
-        plan = self._plan
+        plan = self.plan
         if plan is not None:
             selectors = plan.stored.selectors
         else:
             # Its tags are not known yet: any of them may be the one.
             selectors = (*asked.selectors, any_tag_selector(asked.site.id))
-        if self._fills.epochs.matching(selectors, self.floor) is not None:
+        if self.fills.epochs.matching(selectors, self.floor) is not None:
             return False
         return plan is None or may_share(asked, self.leader, plan, now)
+
+    def begin(self, plan: Store) -> None:
+        """The head has come; from now on it says who may join."""
+        self.plan, self.phase = plan, Phase.STREAMING
 
     # The exchange
 
     async def run(self) -> None:
         """Ask, decide, deliver. Whatever happens, every waiter is answered."""
-        counts = self._fills.counts
+        counts = self.fills.counts
         counts.add(Counter.FILLS)
         counts.add(Counter.FILLS_RUNNING)
         try:
@@ -137,7 +141,7 @@ class Fill:
         finally:
             counts.add(Counter.FILLS_RUNNING, -1)
             if self._kept is not None and self.registered is not None:
-                self._fills.keep.put_back(self.registered, self._kept)
+                self.fills.keep.put_back(self.registered, self._kept)
             if self._filling is None:
                 self.leave()
             if self._filling is None or not self._filling.withheld:
@@ -151,24 +155,24 @@ class Fill:
                 content = self._form = Form(content)
                 self._peer = first.downstream.peer
         seconds = self._seconds()
-        self._sought = self._fills.seek(self.leader, self.forward)
+        self._sought = self.fills.seek(self.leader, self.forward)
         if self._sought is not None:
-            seconds = self._fills.attempts.seconds(seconds)
-            began = self._fills.seconds()
+            seconds = self.fills.attempts.seconds(seconds)
+            began = self.fills.seconds()
             if await self._vouched(self._sought, began + seconds):
                 return
-            seconds -= self._fills.seconds() - began
+            seconds -= self.fills.seconds() - began
         asking = outbound(self.leader, self.forward, content=content)
-        requested_at = self._fills.clock()
+        requested_at = self.fills.clock()
         if self.registered is not None:
-            self._kept = self._fills.keep.take(self.registered, self.leader)
+            self._kept = self.fills.keep.take(self.registered, self.leader)
         broken = None if self._kept is None else self._kept.broken
         # After the floor was taken, which it has to cover.
-        look_up = self._fills.siblings(self.leader, self.forward) if self.registered is not None else None
+        look_up = self.fills.siblings(self.leader, self.forward) if self.registered is not None else None
         self._look_up = look_up
-        doubt = self._fills.doubts.of(self.leader.key_hash)
+        doubt = self.fills.doubts.of(self.leader.key_hash)
         self._asking = Deferred.fromCoroutine(
-            self._fills.attempts.ask(
+            self.fills.attempts.ask(
                 self.leader.site,
                 asking,
                 self._interim,
@@ -188,8 +192,8 @@ class Fill:
         except UpstreamFailed as failure:
             if self._form is not None and failure.sent:
                 # It may have been taken, whatever became of the answer.
-                await self._fills.uploaded(self.leader, bytes(self._form.begin), self._peer)
-            self._fail(failure)
+                await self.fills.uploaded(self.leader, bytes(self._form.begin), self._peer)
+            self.fail(failure)
             return
         except (CancelledError, ClientGone):
             self.leave()
@@ -202,9 +206,9 @@ class Fill:
             selectors = invalidated(self.leader, response.head)
             if selectors:
                 # Before the client hears of it: its next request must not be answered from before.
-                await self._fills.invalidate(selectors)
+                await self.fills.invalidate(selectors)
         if self._form is not None and 200 <= response.head.status < 300:
-            await self._fills.uploaded(self.leader, bytes(self._form.begin), self._peer)
+            await self.fills.uploaded(self.leader, bytes(self._form.begin), self._peer)
         fallback = _is_fallback(self.leader.site, response) if told is None else told.fallback
         decided = None if self._sought is None else self._sought.decide(response, told, self.floor)
         decision = decided or on_response(
@@ -214,20 +218,20 @@ class Fill:
             length=response.length,
             delimited_by_close=response.delimited_by_close,
             requested_at=requested_at,
-            responded_at=self._fills.clock(),
+            responded_at=self.fills.clock(),
             floor=self.floor,
             fallback=fallback,
             told=told,
         )
         match decision:
-            case Store() | Pass() if self._is_gone(response, fallback):
+            case Store() | Pass() if pagefill.is_gone(self, response, fallback):
                 response.cancel()
-                await self._settle()
+                await pagefill.settle(self)
             case Store() if decision.stored.flags & PAGE:
-                await self._page(decision, response, fallback)
+                await pagefill.store(self, decision, response, fallback)
             case Store():
                 self._store(decision, response)
-            case Freshen() if decision.stored.flags & PAGE and self._is_old(decision, response, fallback):
+            case Freshen() if decision.stored.flags & PAGE and pagefill.is_old(self, decision, response, fallback):
                 response.cancel()
             case Freshen():
                 response.cancel()
@@ -244,10 +248,10 @@ class Fill:
             case Pass() if response.begun:
                 # The store has its first octets, and may not have it any longer.
                 response.cancel()
-                self._give_up_kept()
-                self._fills.ask_anew(self, self.avoid)
+                self.give_up_kept()
+                self.fills.ask_anew(self, self.avoid)
             case Pass() if decision.page is not None:
-                await self._pass_page(decision, response, fallback)
+                await pagefill.pass_on(self, decision, response, fallback)
             case Pass():
                 await self._pass(decision, response)
 
@@ -276,7 +280,7 @@ class Fill:
         try:
             good = await sought.vouched(stored, self.floor, until)
         except UpstreamFailed as failure:
-            self._fail(failure)
+            self.fail(failure)
             return True
         if good is None:
             # It may have been told so just now: what siblings have may be older.
@@ -302,143 +306,18 @@ class Fill:
         sibling = self.leader.sibling
         seconds = inf if sibling is None else sibling.budget_seconds
         if self.leader.page is not None:
-            seconds = min(seconds, max(self.until - self._fills.seconds(), 0.0))
+            seconds = min(seconds, max(self.until - self.fills.seconds(), 0.0))
         return None if seconds == inf else seconds
-
-    # A page of an index
-
-    async def _page(self, plan: Store, response: Continuing, fallback: bool) -> None:
-        """Collect it, judge it, store it; only then anybody is sent anything of it."""
-        fills, leader = self._fills, self.leader
-        self._give_up_kept()
-        self._plan, self.phase = plan, Phase.STREAMING
-        late = fills.timers.callLater(max(self.until - fills.seconds(), 0.0), self._late)
-        try:
-            try:
-                page = await fills.paging.read(leader, response, fallback=fallback)
-            except UpstreamFailed as failure:
-                self._elsewhere(failure, response.address)
-                return
-            if page.quarantined and not self.settled and not self._had(page.digest):
-                await self._settle()
-                return
-            if is_list(leader) and not fallback and not self._had(page.digest):
-                await fills.catch_up(leader, page.document, self.floor)
-            writer = fills.writer.begin()
-            writer.write(page.document)
-            record = base_record(plan.stored, page.document, page.digest, writer.content_id, page.serial)
-            self.waiters.derive_ahead(record, plan.record_hash, page.document)
-            kept = await writer.commit(plan.record_hash, record, None, fills.serials.row(leader, page.serial))
-            writer.finished()
-            fills.counts.add(Counter.STORED if kept else Counter.STORE_FAILURES)
-            document: bytes | None = page.document
-            if not kept:
-                # Somebody else was faster with a newer one; or the store takes nothing.
-                try:
-                    fills.paging.require(leader, page.serial, response.address.name, fallback=fallback)
-                except UpstreamFailed as failure:
-                    self._elsewhere(failure, response.address)
-                    return
-                newer = fills.look_up(plan.record_hash, leader.key)
-                if isinstance(newer, Stored) and newer.flags & PAGE and newer.floor >= record.floor:
-                    record, document = newer, None
-            # Only now: whoever came until here has joined, whoever comes from now on finds the record.
-            self.leave()
-            self.waiters.serve_page(evolve(plan, stored=record, own=record), document, kept=kept)
-        finally:
-            if self._is_late:
-                fills.counts.add(Counter.LATE_PAGES)
-            else:
-                late.cancel()
-
-    def _late(self) -> None:
-        """It still comes, and is stored when it is here; the clients are not kept waiting so long."""
-        self._is_late = True
-        self.waiters.fail(ContentStalled(self.leader.site.settings.name, self._fills.seconds() - self.began))
-
-    def _elsewhere(self, failure: UpstreamFailed, address: Address) -> None:
-        """A page was of no use, and nobody was sent any of it: somebody else may have a better one."""
-        fills = self._fills
-        fills.counts.add(Counter.UPSTREAM_FAILURES)
-        avoid = self.avoid | {address}
-        if not self._is_late and self.restarts < RESTARTS and fills.attempts.another(self.leader.site, avoid, address):
-            _log.warn("{target}: {failure}; asking elsewhere", target=self._target, failure=failure)
-            fills.ask_anew(self, avoid)
-        else:
-            self._fail(failure)
-
-    def _is_old(self, plan: Freshen, response: Continuing, fallback: bool) -> bool:
-        """Somebody vouches for a page that is known to be older than its project."""
-        try:
-            self._fills.paging.require(self.leader, serial_of(plan.stored), response.address.name, fallback=fallback)
-        except UpstreamFailed as failure:
-            self._elsewhere(failure, response.address)
-            return True
-        return False
-
-    def _had(self, digest: bytes) -> bool:
-        stored = self.forward.stored
-        return stored is not None and stored.digest == digest
-
-    def _is_gone(self, response: Continuing, fallback: bool) -> bool:
-        """Does the origin say, for the first time, that a project is there no longer?"""
-        page, stored = self.leader.page, self.forward.stored
-        if page is None or page.kind is not PageKind.PROJECT or fallback or self.settled:
-            return False
-        if response.head.status not in (404, 410):
-            return False
-        if stored is not None:
-            return bool(stored.flags & PAGE)
-        return self._fills.serials.known(self.leader).serial > 0
-
-    async def _settle(self) -> None:
-        """
-        The project is gone, or quarantined: before anybody hears of it, all of its files are to ask their page
-        (DESIGN 10). What was fetched before that is not known good after it, so the page is asked for once more.
-        """
-        self._give_up_kept()
-        self.forward = evolve(self.forward, stored=None, no_cache=True, at_origin=True)
-        self.waiters.forget_stored()
-        _log.warn("{target}: gone or quarantined, and with it the project's files", target=self._target)
-        await self._fills.invalidate_here((project_selector(self.leader),), PurgeMode.DELETE)
-        self._fills.ask_anew(self, self.avoid, settled=True)
-
-    async def _pass_page(self, decision: Pass, response: Continuing, fallback: bool) -> None:
-        """Derived for one client, and stored by nobody."""
-        fills = self._fills
-        self.leave()
-        if decision.remember and self.leader.fills:
-            fills.remember_unshareable(self.leader.key_hash)
-        first = self.waiters.all_but_first()
-        if decision.update is not None:
-            await fills.writer.put(decision.update_hash, decision.update)
-        if first is None:
-            response.cancel()
-            return
-        try:
-            page = await fills.paging.read(first.asked, response, fallback=fallback)
-        except UpstreamFailed as failure:
-            _log.warn("{target}: {failure}", target=self._target, failure=failure)
-            self.waiters.join(first)
-            self.waiters.fail(failure)
-            return
-        assert decision.page is not None
-        record = base_record(decision.page, page.document, page.digest, b"", page.serial)
-        await self.waiters.pass_page(first, record, page.document)
-
-    @property
-    def _target(self) -> str:
-        return self.leader.request.target.decode("latin-1")
 
     # What may become of the response
 
     def _store(self, plan: Store, response: Continuing) -> None:
         if self._kept is not None and response.begun:
             plan = _named_also(plan, self._kept.plan.stored.selectors)
-        if self._fills.doubts.of(self.leader.key_hash) is not None:
+        if self.fills.doubts.of(self.leader.key_hash) is not None:
             plan = _flagged(plan, Flag.DOUBTED)
         size = plan.stored.size
-        self._plan, self._response = plan, response
+        self.plan, self._response = plan, response
         self.phase = Phase.STREAMING
         if self._kept is not None and response.begun:
             self._used, self._kept = self._kept, None
@@ -449,20 +328,20 @@ class Fill:
                 octets=response.begun,
             )
         else:
-            self._give_up_kept()
-            self._writer = self._fills.writer.begin()
+            self.give_up_kept()
+            self._writer = self.fills.writer.begin()
         length = None if size < 0 else size
-        filling = Filling(self._writer, response, self._fills.counts, self._filled, self.waiters.shown, length)
+        filling = Filling(self._writer, response, self.fills.counts, self._filled, self.waiters.shown, length)
         self._filling = filling
         copy = self._look_up is not None and self._look_up.copied
         self.waiters.serve_filling(plan, filling, empty=response.empty, copy=copy)
 
     def _filled(self) -> None:
         """The content has come to its end, good or bad."""
-        filling, plan = self._filling, self._plan
+        filling, plan = self._filling, self.plan
         assert filling is not None and isinstance(plan, Store)
         if isinstance(filling.failed, WrongDigest):
-            self._fills.doubts.add(self.leader.key_hash, filling.failed, filling.response.address)
+            self.fills.doubts.add(self.leader.key_hash, filling.failed, filling.response.address)
         if filling.failed is not None:
             self.leave()
             _log.info(
@@ -490,12 +369,12 @@ class Fill:
         if broken is None or broken.received != self._writer.written:
             return False
         if used is not None and broken.received == used.broken.received:
-            self._fills.keep.put_back(self.registered, used)
+            self.fills.keep.put_back(self.registered, used)
         else:
-            self._fills.keep.put(self.registered, Kept(plan, broken, self._writer))
+            self.fills.keep.put(self.registered, Kept(plan, broken, self._writer))
         return True
 
-    def _give_up_kept(self) -> None:
+    def give_up_kept(self) -> None:
         kept, self._kept = self._kept, None
         if kept is not None:
             kept.writer.abandon()
@@ -504,9 +383,9 @@ class Fill:
         """The content broke off, or is wrong, and nobody was sent any of it."""
         if isinstance(failure, WrongDigest) and self.restarts < RESTARTS:
             # Put together from several, it was the first that broke off.
-            self._fills.ask_anew(self, self.avoid | {filling.response.address})
+            self.fills.ask_anew(self, self.avoid | {filling.response.address})
         elif isinstance(failure, UpstreamFailed):
-            self._fail(failure)
+            self.fail(failure)
         else:
             self.waiters.refuse_all()
 
@@ -520,7 +399,7 @@ class Fill:
         finally:
             # Only now: whoever came until here has joined, whoever comes from now on finds the record.
             self.leave()
-            self._fills.counts.add(Counter.STORED if committed else Counter.STORE_FAILURES)
+            self.fills.counts.add(Counter.STORED if committed else Counter.STORE_FAILURES)
             filling.when_unread(writer.finished if committed else writer.abandon)
 
     def _primary(self, plan: Store) -> tuple[bytes, Variants] | None:
@@ -529,18 +408,18 @@ class Fill:
             return None
         asked = self.leader
         sets = [plan.nominated]
-        found = self._fills.look_up(asked.key_hash, asked.key)
+        found = self.fills.look_up(asked.key_hash, asked.key)
         if isinstance(found, Variants):
             sets += [names for names in found.nominated if names != plan.nominated]
         return asked.key_hash, Variants(asked.key, sets[:VARY_SETS])
 
     async def _freshen(self, plan: Freshen) -> None:
-        self._plan = plan
+        self.plan = plan
         self.waiters.serve_freshened(plan, 304)
         serial = serial_of(plan.stored) if plan.stored.flags & PAGE else None
-        row = self._fills.serials.row(self.leader, serial)
-        await self._fills.writer.put(plan.record_hash, plan.stored, serial=row)
-        self._fills.counts.add(Counter.FRESHENED)
+        row = self.fills.serials.row(self.leader, serial)
+        await self.fills.writer.put(plan.record_hash, plan.stored, serial=row)
+        self.fills.counts.add(Counter.FRESHENED)
         self.leave()
 
     def _serve_stale(self, decision: ServeStale, response: Response) -> None:
@@ -553,21 +432,21 @@ class Fill:
         if decision.forward.alone:
             self.waiters.forward_alone(decision.forward)
         else:
-            self._fills.restart(self, decision.forward)
+            self.fills.restart(self, decision.forward)
 
     async def _pass(self, decision: Pass, response: Response) -> None:
         self.leave()
         if decision.remember and self.leader.fills:
-            self._fills.remember_unshareable(self.leader.key_hash)
+            self.fills.remember_unshareable(self.leader.key_hash)
         first = self.waiters.all_but_first()
         if decision.update is not None:
-            await self._fills.writer.put(decision.update_hash, decision.update)
+            await self.fills.writer.put(decision.update_hash, decision.update)
         if first is None:
             response.cancel()
         else:
             self.waiters.pass_on(decision, response, first)
 
-    def _fail(self, failure: UpstreamFailed) -> None:
+    def fail(self, failure: UpstreamFailed) -> None:
         _log.warn("{target}: {failure}", target=self.leader.request.target.decode("latin-1"), failure=failure)
         self.leave()
         self.waiters.fail(failure)
@@ -575,7 +454,7 @@ class Fill:
     def leave(self) -> None:
         """Nobody joins any longer."""
         self.phase = Phase.ENDED
-        self._fills.forget(self)
+        self.fills.forget(self)
 
 
 def _flagged(plan: Store, flag: Flag) -> Store:

@@ -42,7 +42,7 @@ class FoundPage:
     current: bool
 
 
-@frozen(eq=False)
+@frozen
 class NoPage:
     """
     The origin says that there is no such project.
@@ -53,7 +53,7 @@ class NoPage:
     status: int
 
 
-@frozen(eq=False)
+@frozen
 class Unobtainable:
     """
     No page, and nobody who could say whether there is one: to be answered 503.

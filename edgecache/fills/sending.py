@@ -10,8 +10,9 @@ from attrs import define
 from edgecache.fills.deriving import Derivations
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import WHOLE, NotModified, Part, Whole
-from edgecache.rules.pages import PAGE, derives
+from edgecache.rules.pages import PAGE
 from edgecache.rules.presenting import head_of, present
+from edgecache.rules.representations import SOURCE
 from edgecache.store.layout import CHUNK
 from edgecache.store.reading import AT_ONCE, StoreReader
 from edgecache.words.counters import Counter
@@ -54,7 +55,7 @@ class Sender:
         cache_status: bytes,
     ) -> Sent:
         """To be called within the read transaction in which ``stored`` was looked up."""
-        if stored.flags & PAGE and derives(asked, stored):
+        if stored.flags & PAGE and asked.representation is not SOURCE:
             view = self._derivations.view(asked, stored)
             found = self._reader.look_up(view.record_hash, view.key)
             if type(found) is Stored:

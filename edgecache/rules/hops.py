@@ -17,7 +17,7 @@ SCHEME = b"edgecache-scheme"
 PAGE = b"edgecache-page"
 """A page itself is needed, not what clients get of it: :class:`PageNeeded`."""
 
-_NEEDED = re.compile(rb"([01]) ([0-9]{1,20}) ([0-9]{1,15})")
+_NEEDED = re.compile(rb"([01]) ([0-9]{1,20}) (0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4})")
 
 
 @frozen
@@ -37,14 +37,18 @@ class PageNeeded:
     @property
     def value(self) -> bytes:
         """The field's."""
-        return b"%d %d %d" % (self.at_origin, self.floor, self.validated_since * 1000)
+        return b"%d %d %b" % (self.at_origin, self.floor, self.validated_since.hex().encode("ascii"))
 
 
 def page_needed(fields: Fields) -> PageNeeded | None:
     """:return: what :data:`PAGE` says; ``None`` without it."""
     value = combined(fields, PAGE)
     matched = None if value is None else _NEEDED.fullmatch(value)
-    return None if matched is None else PageNeeded(matched[1] == b"1", int(matched[2]), int(matched[3]) / 1000)
+    return (
+        None
+        if matched is None
+        else PageNeeded(matched[1] == b"1", int(matched[2]), float.fromhex(matched[3].decode("ascii")))
+    )
 
 
 def is_secure(fields: Fields, secure: bool) -> bool:

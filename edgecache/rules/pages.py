@@ -17,7 +17,7 @@ from attrs import define, evolve
 from edgecache.rules.asking import Asked
 from edgecache.rules.fields import parsed, serialised
 from edgecache.rules.indexpaths import PageKind, project_tag
-from edgecache.rules.representations import SOURCE, Coding, Media, Representation
+from edgecache.rules.representations import Coding, Media, Representation
 from edgecache.rules.selectors import Selector
 from edgecache.words.messages import Fields, Head, combined
 from edgecache.words.stored import Flag, Stored
@@ -55,11 +55,6 @@ def is_page(asked: Asked, status: int) -> bool:
 def is_list(asked: Asked) -> bool:
     """Is it about the list of all projects, which is asked for often and purged by nobody?"""
     return asked.page is not None and asked.page.kind is PageKind.LIST
-
-
-def derives(asked: Asked, stored: Stored) -> bool:
-    """Is the client sent something that is derived from ``stored``, and not that itself?"""
-    return bool(stored.flags & PAGE) and asked.representation is not SOURCE
 
 
 def serial_of(stored: Stored) -> int | None:

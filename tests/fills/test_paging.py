@@ -5,22 +5,31 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import random
+import time
 from typing import Any
 
 import orjson
 import zstandard
 
+from edgecache.fills.pages import FoundPage, NoPage, Unobtainable
+from edgecache.rules.asking import ask
 from edgecache.rules.indexpaths import project_tag
-from edgecache.rules.selectors import Selector
+from edgecache.rules.selectors import Selector, all_selector, rows_of
 from edgecache.rules.sites import Sites
 from edgecache.words.config import Profile, UpstreamSettings
 from edgecache.words.counters import Counter
+from edgecache.words.messages import Request
+from edgecache.words.purging import SerialDemand
+from edgecache.words.reasons import PurgeMode
 from tests.fills.rig import Answer, Exchange, RigCase
 
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
 PIP = f"Accept: {JSON}, {HTML}; q=0.1, text/html; q=0.01"
+HTML_ONLY = f"Accept: {HTML}"
 PAGE = "/simple/six/"
+UNZSTD = zstandard.ZstdDecompressor()
 SHA = "ab" * 32
 
 
@@ -409,6 +418,105 @@ class SerialTests(PageCase):
 
         return self.run_async(test())
 
+    async def demand(self, serial: int = 0, *, forget: bool = False) -> None:
+        tag = Selector("tag", Sites(self.config).all[0].id, project_tag(b"six"))
+        rows = rows_of((tag.canonical,), PurgeMode.DELETE if forget else PurgeMode.REVALIDATE)
+        demand = SerialDemand(selector=tag.hash, site=all_selector(tag.site), serial=serial, forget=forget)
+        await self._control.local(rows, [demand]).asFuture(self._loop)
+
+    def test_what_a_purge_demands_counts_also_for_what_is_stored(self):
+        async def test():
+            self.both(100)
+            await self.serial()
+            await self.demand(101)
+            self.assertEqual(503, (await self.serial())[0], "neither from an upstream nor as stale")
+            self.both(101)
+            self.assertEqual((200, "101"), await self.serial())
+
+        return self.run_async(test())
+
+    def test_after_a_delete_any_serial_is_good(self):
+        """Origins are restored from backups."""
+
+        async def test():
+            self.both(100)
+            await self.serial()
+            await self.demand(forget=True)
+            self.both(7)
+            self.assertEqual((200, "7"), await self.serial())
+            self.both(6)
+            self.assertEqual((200, "7"), await self.serial())
+
+        return self.run_async(test())
+
+
+class AloneTests(PageCase):
+    """No form of a page goes stale alone, whichever worker sends it."""
+
+    workers = 2
+
+    def test_after_a_purge_no_form_is_older_than_it(self):
+        async def test():
+            draw = random.Random(5)
+            forms = ((PIP,), (PIP, "Accept-Encoding: gzip"), (HTML_ONLY,), (HTML_ONLY, "Accept-Encoding: zstd"))
+            for version in range(1, 13):
+                self.page(f"six-{version}.0.tar.gz", serial=version)
+                await self.purged(draw.choice((2, 3)))
+                asking = [self.ask(PAGE, *draw.choice(forms), worker=draw.randrange(2)) for _ in range(6)]
+                for answer in await asyncio.gather(*asking):
+                    self.assertEqual(str(version), answer.fields["x-pypi-last-serial"])
+                    coding = answer.fields.get("content-encoding", "")
+                    unpack = {"gzip": gzip.decompress, "zstd": lambda some: UNZSTD.decompress(some, 1 << 20)}
+                    content = unpack.get(coding, bytes)(answer.content)
+                    self.assertIn(f"six-{version}.0.tar.gz".encode(), content)
+
+        return self.run_async(test())
+
+
+class DocumentTests(PageCase):
+    """What a file's fill asks of its project's page."""
+
+    workers = 2
+
+    def test_it_is_as_new_as_it_has_to_be_whoever_owns_it(self):
+        async def test():
+            self.page("six-1.0.tar.gz", serial=1)
+            for worker in self._workers:
+                pages = worker.pages
+                request = Request(b"GET", b"/files/six/-/a.tar.gz", b"edge.test", [])
+                asked = ask(request, Sites(self.config))
+                until = time.monotonic() + 9
+
+                async def found(since=0, validated_since=0.0, pages=pages, asked=asked, until=until):
+                    outcome = pages.document(asked, b"six", since, until, validated_since)
+                    return await outcome.asFuture(self._loop)
+
+                first = await found()
+                self.assertIsInstance(first, FoundPage)
+                self.assertTrue(first.current)
+                self.assertEqual("six-1.0.tar.gz", orjson.loads(first.document)["files"][0]["filename"])
+                self.assertEqual(hashlib.sha256(first.document).digest(), first.stored.digest)
+                count = self.origin.count(PAGE)
+                await found()
+                self.assertEqual(count, self.origin.count(PAGE))
+                epoch = await self.purge(Selector("url", Sites(self.config).all[0].id, b"/elsewhere"))
+                self.assertGreaterEqual((await found(since=epoch)).stored.floor, epoch)
+                self.assertEqual(count + 1, self.origin.count(PAGE))
+                self.assertTrue((await found(validated_since=time.time())).current)
+                self.assertEqual(count + 2, self.origin.count(PAGE))
+                await self.origin.stop()
+                late = await found(validated_since=time.time())
+                self.assertEqual((True, False), (isinstance(late, FoundPage), late.current))
+                await self.purged(3)
+                self.assertEqual(Unobtainable("connection_refused"), await found())
+                await self.origin.start()
+                self.origin.scripts[PAGE] = sends(b"no", status="404 Not Found")
+                self.assertEqual(NoPage(404), await found())
+                self.page("six-1.0.tar.gz", serial=1)
+                await self.purged(3)
+
+        return self.run_async(test())
+
 
 class GoneTests(PageCase):
     file = "/files/six/-/six-1.0.tar.gz"
@@ -430,7 +538,7 @@ class GoneTests(PageCase):
             # The purge, and then what the page's end has made of it.
             moved = self._page.epoch - epoch
             self.assertGreater(moved, 2)
-            self.assertEqual(404, (await self.json()).status)
+            self.assertEqual(404, (await self.hit(PAGE, PIP)).status)
             self.assertEqual(404, (await self.ask(PAGE, "Cache-Control: no-cache")).status)
             self.assertEqual(moved, self._page.epoch - epoch)
 

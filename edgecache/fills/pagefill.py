@@ -1,0 +1,161 @@
+"""A fill of a page of an index (DESIGN 10): collected, judged and stored before anybody is sent anything of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+from twisted.logger import Logger
+
+from edgecache.fills.continuing import Continuing
+from edgecache.rules.decisions import Freshen, Pass, Store
+from edgecache.rules.indexpaths import PageKind
+from edgecache.rules.pages import PAGE, base_record, is_list, project_selector, serial_of
+from edgecache.upstream.addresses import Address
+from edgecache.words.counters import Counter
+from edgecache.words.errors import ContentStalled, UpstreamFailed
+from edgecache.words.reasons import PurgeMode
+from edgecache.words.stored import Stored
+
+if TYPE_CHECKING:
+    from edgecache.fills.fill import Fill
+
+_log = Logger()
+
+RESTARTS = 2
+"""After a page that is none, or too old, so many others are asked."""
+
+
+async def store(fill: Fill, plan: Store, response: Continuing, fallback: bool) -> None:
+    """
+    Take a page.
+
+    :param fallback: it comes from an origin that only stands in for a better one.
+    """
+    fills, leader = fill.fills, fill.leader
+    fill.give_up_kept()
+    fill.begin(plan)
+    late = fills.timers.callLater(max(fill.until - fills.seconds(), 0.0), _is_late, fill)
+    try:
+        try:
+            page = await fills.paging.read(leader, response, fallback=fallback)
+        except UpstreamFailed as failure:
+            _elsewhere(fill, failure, response.address)
+            return
+        if page.quarantined and not fill.settled and not _had(fill, page.digest):
+            await settle(fill)
+            return
+        if is_list(leader) and not fallback and not _had(fill, page.digest):
+            await fills.catch_up(leader, page.document, fill.floor)
+        writer = fills.writer.begin()
+        writer.write(page.document)
+        record = base_record(plan.stored, page.document, page.digest, writer.content_id, page.serial)
+        fill.waiters.derive_ahead(record, plan.record_hash, page.document)
+        kept = await writer.commit(plan.record_hash, record, None, fills.serials.row(leader, page.serial))
+        writer.finished()
+        fills.counts.add(Counter.STORED if kept else Counter.STORE_FAILURES)
+        document: bytes | None = page.document
+        if not kept:
+            # Somebody else was faster with a newer one; or the store takes nothing.
+            try:
+                fills.paging.require(leader, page.serial, response.address.name, fallback=fallback)
+            except UpstreamFailed as failure:
+                _elsewhere(fill, failure, response.address)
+                return
+            newer = fills.look_up(plan.record_hash, leader.key)
+            if isinstance(newer, Stored) and newer.flags & PAGE and newer.floor >= record.floor:
+                record, document = newer, None
+        # Only now: whoever came until here has joined, whoever comes from now on finds the record.
+        fill.leave()
+        fill.waiters.serve_page(evolve(plan, stored=record, own=record), document, kept=kept)
+    finally:
+        if not fill.late:
+            late.cancel()
+
+
+async def pass_on(fill: Fill, decision: Pass, response: Continuing, fallback: bool) -> None:
+    """A page that may not be stored: derived for one client."""
+    fills, leader = fill.fills, fill.leader
+    fill.leave()
+    if decision.remember and leader.fills:
+        fills.remember_unshareable(leader.key_hash)
+    first = fill.waiters.all_but_first()
+    if decision.update is not None:
+        await fills.writer.put(decision.update_hash, decision.update)
+    if first is None:
+        response.cancel()
+        return
+    try:
+        page = await fills.paging.read(first.asked, response, fallback=fallback)
+    except UpstreamFailed as failure:
+        _log.warn("{target}: {failure}", target=_target(fill), failure=failure)
+        fill.waiters.join(first)
+        fill.waiters.fail(failure)
+        return
+    assert decision.page is not None
+    record = base_record(decision.page, page.document, page.digest, b"", page.serial)
+    await fill.waiters.pass_page(first, record, page.document)
+
+
+def is_old(fill: Fill, plan: Freshen, response: Continuing, fallback: bool) -> bool:
+    """Does somebody vouch for a page that is known to be older than its project? Then somebody else is asked."""
+    try:
+        fill.fills.paging.require(fill.leader, serial_of(plan.stored), response.address.name, fallback=fallback)
+    except UpstreamFailed as failure:
+        _elsewhere(fill, failure, response.address)
+        return True
+    return False
+
+
+def is_gone(fill: Fill, response: Continuing, fallback: bool) -> bool:
+    """Does the origin say, for the first time, that a project is there no longer?"""
+    page, stored = fill.leader.page, fill.forward.stored
+    if page is None or page.kind is not PageKind.PROJECT or fallback or fill.settled:
+        return False
+    if response.head.status not in (404, 410):
+        return False
+    if stored is not None:
+        return bool(stored.flags & PAGE)
+    # Names that never were cost no epoch.
+    return fill.fills.serials.known(fill.leader).serial > 0
+
+
+async def settle(fill: Fill) -> None:
+    """
+    The project is gone, or quarantined: before anybody hears of it, all of its files are to ask their page
+    (DESIGN 10). What was fetched before that is not known good after it, so the page is asked for once more.
+    """
+    fill.give_up_kept()
+    fill.forward = evolve(fill.forward, stored=None, no_cache=True, at_origin=True)
+    fill.waiters.forget_stored()
+    _log.warn("{target}: gone or quarantined, and with it the project's files", target=_target(fill))
+    await fill.fills.invalidate_here((project_selector(fill.leader),), PurgeMode.DELETE)
+    fill.fills.ask_anew(fill, fill.avoid, settled=True)
+
+
+def _is_late(fill: Fill) -> None:
+    """It still comes, and is stored when it is here; the clients are not kept waiting so long."""
+    fill.late = True
+    fill.fills.counts.add(Counter.LATE_PAGES)
+    fill.waiters.fail(ContentStalled(fill.leader.site.settings.name, fill.fills.seconds() - fill.began))
+
+
+def _elsewhere(fill: Fill, failure: UpstreamFailed, address: Address) -> None:
+    """A page was of no use, and nobody was sent any of it: somebody else may have a better one."""
+    fills = fill.fills
+    fills.counts.add(Counter.UPSTREAM_FAILURES)
+    avoid = fill.avoid | {address}
+    if not fill.late and fill.restarts < RESTARTS and fills.attempts.another(fill.leader.site, avoid, address):
+        _log.warn("{target}: {failure}; asking elsewhere", target=_target(fill), failure=failure)
+        fills.ask_anew(fill, avoid)
+    else:
+        fill.fail(failure)
+
+
+def _had(fill: Fill, digest: bytes) -> bool:
+    stored = fill.forward.stored
+    return stored is not None and stored.digest == digest
+
+
+def _target(fill: Fill) -> str:
+    return fill.leader.request.target.decode("latin-1")
