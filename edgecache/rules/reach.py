@@ -9,6 +9,7 @@ from collections.abc import Iterable
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
+_NOBODY = tuple(map(ipaddress.ip_network, ("0.0.0.0/8", "255.255.255.255/32")))
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -19,8 +20,11 @@ class Reach(enum.Enum):
     LOOPBACK = "loopback"
     PRIVATE = "private"
     """RFC 1918, and unique local (RFC 4193)."""
+    RESERVED = "reserved"
+    """Neither global nor private: shared (RFC 6598), for benchmarks (RFC 2544) and examples (RFC 5737). Gateways give
+    such addresses to names whose traffic has to go through them."""
     OTHER = "other"
-    """Link-local, where clouds keep their secrets; multicast; reserved."""
+    """Link-local, where clouds keep their secrets; multicast; unspecified."""
 
 
 def reach_of(host: str) -> Reach:
@@ -28,7 +32,7 @@ def reach_of(host: str) -> Reach:
     :param host: a numeric address.
 
     >>> reach_of("192.0.2.1"), reach_of("::ffff:127.0.0.1"), reach_of("169.254.169.254")
-    (<Reach.OTHER: 'other'>, <Reach.LOOPBACK: 'loopback'>, <Reach.OTHER: 'other'>)
+    (<Reach.RESERVED: 'reserved'>, <Reach.LOOPBACK: 'loopback'>, <Reach.OTHER: 'other'>)
     """
     try:
         address = _inner(ipaddress.ip_address(host))
@@ -38,14 +42,17 @@ def reach_of(host: str) -> Reach:
         return Reach.LOOPBACK
     if any(address.version == network.version and address in network for network in _PRIVATE):
         return Reach.PRIVATE
-    return Reach.GLOBAL if address.is_global and not address.is_multicast else Reach.OTHER
+    nobody = address.is_unspecified or any(address in network for network in _NOBODY)
+    if nobody or address.is_multicast or address.is_link_local:
+        return Reach.OTHER
+    return Reach.GLOBAL if address.is_global else Reach.RESERVED
 
 
 def may_be_asked(hosts: Iterable[str], origin: Iterable[str]) -> bool:
     """
     :param hosts: all addresses of the host of a link.
     :param origin: those of the origins of the site whose page has the link.
-    :return: is every one of them global, or loopback or private like one of the origin's? Without any it is not.
+    :return: is every one of them global, or loopback, private or reserved like one of the origin's? Without any it is not.
     """
     own = {reach_of(host) for host in origin}
     found = [reach_of(host) for host in hosts]

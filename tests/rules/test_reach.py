@@ -15,8 +15,9 @@ class ReachTests(SynchronousTestCase):
             (Reach.GLOBAL, ("8.8.8.8", "2600::1", "::ffff:8.8.8.8")),
             (Reach.LOOPBACK, ("127.0.0.1", "127.9.9.9", "::1")),
             (Reach.PRIVATE, ("10.0.0.1", "172.31.255.255", "192.168.1.1", "fd00::1")),
-            (Reach.OTHER, ("169.254.169.254", "fe80::1%eth0", "0.0.0.0", "::", "224.0.0.1", "ff02::1", "240.0.0.1")),
-            (Reach.OTHER, ("100.64.0.1", "192.0.2.1", "a.example", "")),
+            (Reach.OTHER, ("169.254.169.254", "fe80::1%eth0", "0.0.0.0", "::", "224.0.0.1", "ff02::1", "0.1.2.3")),
+            (Reach.OTHER, ("255.255.255.255", "a.example", "")),
+            (Reach.RESERVED, ("100.64.0.1", "192.0.2.1", "198.18.0.1", "203.0.113.80", "240.0.0.1", "2001:db8::1")),
         ):
             for host in hosts:
                 self.assertIs(expected, reach_of(host), host)
@@ -36,6 +37,10 @@ class LinkTests(SynchronousTestCase):
         self.assertTrue(may_be_asked(["::1"], [LOOPBACK]))
         self.assertFalse(may_be_asked([LOOPBACK], [PRIVATE]))
         self.assertFalse(may_be_asked([PRIVATE], [LOOPBACK]))
+
+    def test_a_gateway_gives_names_addresses_that_are_nobodys(self) -> None:
+        self.assertTrue(may_be_asked(["198.18.0.7"], ["198.18.0.3"]))
+        self.assertFalse(may_be_asked(["198.18.0.7"], [GLOBAL, PRIVATE]))
 
     def test_what_is_neither_is_never_asked(self) -> None:
         self.assertFalse(may_be_asked([METADATA], [METADATA]))
