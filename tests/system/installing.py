@@ -29,13 +29,19 @@ class Installer(Protocol):
     @property
     def name(self) -> str: ...
 
-    def install(self, home: Path, index: str, *requirements: str) -> tuple[Ran, Path]:
+    def install(self, home: Path, index: str, *requirements: str, certificate: str = "") -> tuple[Ran, Path]:
         """
         :param home: a directory of its own for each call: no cache from before.
         :param index: URL of the list of projects, with credentials if it needs them.
+        :param certificate: a file with what an https index is known by.
         :return: how it ended, and where its modules are.
         """
         ...
+
+
+def _trusting(certificate: str) -> dict[str, str]:
+    """What says so to requests, which looks there before it believes pip's --cert, and to uv."""
+    return {"REQUESTS_CA_BUNDLE": certificate, "SSL_CERT_FILE": certificate} if certificate else {}
 
 
 @frozen
@@ -49,10 +55,10 @@ class Pip:
     def name(self) -> str:
         return self.requirement
 
-    def install(self, home: Path, index: str, *requirements: str) -> tuple[Ran, Path]:
+    def install(self, home: Path, index: str, *requirements: str, certificate: str = "") -> tuple[Ran, Path]:
         target = home / "target"
-        words = ["install", "--no-input", "--target", str(target), "--index-url", index, *self.words]
-        return Client(home).run(tool(self.requirement) / "pip", *words, *requirements), target
+        words = ["install", "--no-input", "--no-compile", "--target", str(target), "--index-url", index, *self.words]
+        return Client(home, **_trusting(certificate)).run(tool(self.requirement) / "pip", *words, *requirements), target
 
 
 @frozen
@@ -62,10 +68,10 @@ class Uv:
     words: tuple[str, ...] = ()
     name: str = "uv"
 
-    def install(self, home: Path, index: str, *requirements: str) -> tuple[Ran, Path]:
+    def install(self, home: Path, index: str, *requirements: str, certificate: str = "") -> tuple[Ran, Path]:
         target = home / "target"
         words = ["--python", sys.executable, "--target", str(target), "--default-index", index, *self.words]
-        return Client(home).run(uv(), "pip", "install", *words, *requirements), target
+        return Client(home, **_trusting(certificate)).run(uv(), "pip", "install", *words, *requirements), target
 
 
 _PROJECT = """
@@ -89,13 +95,14 @@ class Poetry:
 
     name: str = "poetry"
 
-    def install(self, home: Path, index: str, *requirements: str) -> tuple[Ran, Path]:
+    def install(self, home: Path, index: str, *requirements: str, certificate: str = "") -> tuple[Ran, Path]:
         parts = urlsplit(index)
         variables = {
             "POETRY_CACHE_DIR": str(home / "cache"),
             "POETRY_VIRTUALENVS_IN_PROJECT": "true",
             "POETRY_VIRTUALENVS_OPTIONS_NO_PIP": "true",
             "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+            **_trusting(certificate),
         }
         if parts.username is not None:
             variables |= {

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import datetime
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
+import orjson
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
+from edgecache.siblings.certificates import make_ca, make_node
 from tests.system.clients import ask
 from tests.system.harness import Node
 from tests.system.index_nodes import index_node, site
 from tests.system.index_servers import Devpi, Nginx, pypiserver
-from tests.system.installing import ALL, PIP, PIP_22, PIP_25, UV, Installer, Pip, Poetry, Ran, Uv, missing
+from tests.system.installing import ALL, PIP, PIP_22, PIP_25, UV, Installer, Poetry, Ran, missing
 from tests.system.middlemen import Middleman
 from tests.system.packages import Package, wheel
 from tests.system.serial_index import JSON, SerialIndex
@@ -66,7 +70,7 @@ class World:
         self._ends.callback(devpi.stop)
         for package in (HELPER, SAMPLE):
             devpi.upload(package)
-        both = Nginx(self.root / "nginx")
+        self.nginx = both = Nginx(self.root / "nginx")
         self._ends.callback(both.stop)
         for package in (HELPER, SAMPLE, LARGE):
             both.tree.add(package)
@@ -201,15 +205,10 @@ class HashTests(IndexClientsTestCase):
         return str(file)
 
     def test_right_ones(self) -> None:
-        turns: list[tuple[Callable[[tuple[str, ...]], Installer], str]] = [
-            (lambda words: Pip(PIP_22.requirement, words), "pypiserver"),
-            (lambda words: Pip(PIP.requirement, words), "nginx"),
-            (Uv, "devpi"),
-        ]
-        for make, server in turns:
+        for installer, server in ((PIP_22, "pypiserver"), (PIP, "nginx"), (UV, "devpi")):
             home = self.home()
             words = ("--require-hashes", "-r", self._pinned(home, SAMPLE, HELPER))
-            ran, target = make(words).install(home, self.indexes[server])
+            ran, target = evolve(installer, words=words).install(home, self.indexes[server])
             self.assertEqual(0, ran.returncode, self.said(ran))
             self.assertEqual([], missing(target, (SAMPLE, HELPER)))
 
@@ -229,7 +228,8 @@ class LazyMetadataTests(IndexClientsTestCase):
     def test_by_ranges_of_the_wheel_where_the_index_has_no_metadata(self) -> None:
         """pip's fast-deps and uv, after HEAD; poetry at once."""
         lazy = ("--use-feature=fast-deps",)
-        for installer in (Pip(PIP_22.requirement, lazy), Pip(PIP.requirement, lazy), UV, Poetry()):
+        pips = (evolve(PIP_22, words=lazy), evolve(PIP, words=lazy))
+        for installer in (*(pips if FULL else pips[:1]), UV, Poetry()):
             middleman, index = self.watched()
             self.installs(installer, index, "plain-old", PLAIN, HELPER)
             asked = self._asked(middleman)
@@ -250,7 +250,7 @@ class CutTests(IndexClientsTestCase):
     def test_the_current_pip_goes_on_where_it_was(self) -> None:
         middleman, index = self.watched()
         middleman.cut(1_500_000)
-        self.installs(Pip(PIP.requirement, ("--resume-retries", "3")), index, "large", LARGE)
+        self.installs(evolve(PIP, words=("--resume-retries", "3")), index, "large", LARGE)
         self.assertEqual(1, middleman.cuts)
         again = middleman.heads[-1].decode("latin-1")
         self.assertRegex(again, r"(?s)\r\nRange: bytes=1[0-9]{6}-\r\n.*If-Range: \"")
@@ -289,8 +289,45 @@ class PrivateIndexTests(IndexClientsTestCase):
         self.assertEqual({ORIGIN_AUTHORIZATION}, {seen.fields["authorization"] for seen in asked})
 
     def test_without_one(self) -> None:
-        for installer in (PIP, UV):
-            for credentials in ("", "ci:wrong@"):
-                ran, target = installer.install(self.home(), self._index(credentials), "Sample.Pkg")
-                self.assertNotEqual(0, ran.returncode, self.said(ran))
-                self.assertFalse(target.exists() and list(target.glob("sample*")))
+        for installer, credentials in ((PIP, "ci:wrong@"), (UV, "")):
+            ran, target = installer.install(self.home(), self._index(credentials), "Sample.Pkg")
+            self.assertNotEqual(0, ran.returncode, self.said(ran))
+            self.assertFalse(target.exists() and list(target.glob("sample*")))
+
+
+class CachingTests(IndexClientsTestCase):
+    """Over TLS pip keeps pages and files, and validates pages; so does uv anywhere."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        root = self.home()
+        now = datetime.datetime.now(datetime.UTC)
+        make_ca(root, now)
+        make_node(root, now, "edge", ["127.0.0.1"])
+        self.log = root / "access.log"
+        self.ca = str(root / "ca.pem")
+        self.tls = index_node(
+            root / "node",
+            site("", self.world.nginx.url),
+            f'[tls]\ncertificate = "{root}/edge.pem"\nkey = "{root}/edge.key"',
+            f'[log]\naccess = "{self.log}"',
+        )
+        self.addCleanup(self.tls.end)
+        self.tls.start()
+        self.index = f"{self.tls.url.replace('http://', 'https://')}/simple/"
+
+    def _answered(self) -> list[tuple[str, int]]:
+        """Kind of what was asked for, and the status, of each request since the last call."""
+        lines = [orjson.loads(line) for line in self.log.read_bytes().splitlines()]
+        self.log.write_bytes(b"")
+        return [(line["target"].split("/")[1], line["status"]) for line in lines]
+
+    def test_what_was_installed_before_costs_a_304_for_each_page_and_nothing_else(self) -> None:
+        for installer in (PIP_22, PIP, UV) if FULL else (PIP, UV):
+            home = self.home()
+            for due in ({("simple", 200), ("files", 200)}, {("simple", 304)}):
+                ran, target = installer.install(home, self.index, "Sample.Pkg==1.0", certificate=self.ca)
+                self.assertEqual(0, ran.returncode, self.said(ran) + self.tls.log[-3000:])
+                self.assertEqual([], missing(target, (SAMPLE, HELPER)))
+                shutil.rmtree(target)
+                self.assertEqual(due, set(self._answered()), installer.name)
