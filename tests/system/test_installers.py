@@ -23,6 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.system import processes
 from tests.system.clients import ask
 from tests.system.harness import Node, environment
+from tests.system.tools import uv
 
 # Compiled wheels among them, and more than a dozen dependencies in all; 6 MB.
 PROJECT = "aiohttp[speedups]"
@@ -203,13 +204,3 @@ class InstallerTests(SynchronousTestCase):
         after = ask(page)
         self.assertEqual(200, after.status, str(after))
         self.assertIn(b"edgecache_sample-1.0", after.content)
-
-
-def uv() -> str:
-    """
-    :raises unittest.SkipTest: it is not installed.
-    """
-    found = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    if found is None:
-        raise unittest.SkipTest("uv is not installed here")
-    return found
