@@ -39,6 +39,7 @@ class SerialIndex:
     :ivar file_origin: who has the files.
     :ivar weak: entity tags of its pages are weak.
     :ivar interim: octets before the head of each page.
+    :ivar age: seconds for which its pages lay in a cache before us.
     """
 
     def __init__(self, *, file_host: str = "", json_pages: bool = True, credentials: str = "") -> None:
@@ -57,6 +58,7 @@ class SerialIndex:
         self._serial = 0
         self.weak = False
         self.interim = b""
+        self.age = 0
 
     def start(self) -> SerialIndex:
         self.origin.start()
@@ -152,6 +154,8 @@ class SerialIndex:
                 case _:
                     return None
         reply.interim = self.interim
+        if self.age:
+            reply.fields += (("Age", str(self.age)),)
         if self.weak and reply.etag is not None:
             reply.etag = f"W/{reply.etag}"
         return reply
