@@ -19,19 +19,15 @@ class NamedFile:
     :ivar url: at the origin, absolute, without fragment.
     :ivar sha256: 32 octets; ``b""`` where neither page nor path names it.
     :ivar size: octets, where the page tells (PEP 700).
-    :ivar yanked: reason, or whether (PEP 592).
     :ivar metadata_sha256: of the ``.metadata`` file beside it, 32 octets; ``b""``: there is one, hashed with
         nothing we know; ``None``: the page promises none (PEP 658, 714).
-    :ivar has_signature: there is an ``.asc`` beside it; ``False`` also when the page does not say.
     """
 
     filename: bytes
     url: bytes
     sha256: bytes = b""
     size: int | None = None
-    yanked: bool | str = False
     metadata_sha256: bytes | None = None
-    has_signature: bool = False
 
 
 @frozen(eq=False)
@@ -53,9 +49,7 @@ class Catalogue:
                     file["url"],
                     file["hashes"].get("sha256", ""),
                     file.get("size"),
-                    file.get("yanked", False),
                     file.get("core-metadata", False),
-                    file.get("gpg-sig", False),
                 )
                 found.setdefault(file["filename"], []).append(row)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -86,16 +80,14 @@ class Catalogue:
         except UnicodeDecodeError:
             return None
         asked = sha256.hex()
-        for url, told, size, yanked, metadata, signed in rows:
+        for url, told, size, metadata in rows:
             if not asked or not told or told == asked:
                 return NamedFile(
                     filename,
                     url.partition("#")[0].encode("ascii"),
                     bytes.fromhex(told) or sha256,
                     size,
-                    yanked,
                     _metadata(metadata),
-                    signed,
                 )
         return None
 

@@ -98,15 +98,6 @@ def check_peer_der(octets: bytes | None, node_id: str, host: str) -> None:
     check_peer(certificate_of(octets), node_id, host)
 
 
-def named_id_der(octets: bytes | None) -> str:
-    """
-    :func:`named_id` for a transport of the standard library.
-
-    :raises BadCertificate: there is no certificate, or it names no node.
-    """
-    return named_id(certificate_of(octets))
-
-
 def certificate_of(octets: bytes | None) -> x509.Certificate:
     """
     :param octets: ``ssl_object.getpeercert(True)``.
@@ -174,7 +165,7 @@ class Identity:
 
 def server_context(settings: SiblingsSettings) -> ssl.SSLContext:
     """
-    For a listener of asyncio (``[listen] content``): callers show certificates of the fleet; see :func:`named_id_der`.
+    For a listener of asyncio (``[listen] content``): callers show certificates of the fleet; see :func:`named_id`.
 
     :raises ConfigError: a file cannot be used.
     """

@@ -83,7 +83,6 @@ META_INCARNATION: Final = b"incarnation"
 META_SEQUENCE: Final = b"sequence"
 """Of small: the sequence that the next record gets (:data:`U64_KEY`); absent means 1."""
 
-KEY_HASH_OCTETS: Final = 32
 CONTENT_ID_OCTETS: Final = 16
 INCARNATION_OCTETS: Final = 16
 NO_CONTENT: Final = bytes(CONTENT_ID_OCTETS)

@@ -302,16 +302,6 @@ class StoreReader:
         finally:
             self.done()
 
-    def chunk(self, content_id: bytes, index: int, size: int) -> bytes:
-        """
-        :param size: octets of the whole content.
-        :return: chunk ``index``, or the tail if that is what comes there.
-        :raises ContentMissing: it is gone or damaged.
-        """
-        if index < size // CHUNK:
-            return self.chunks(b"", content_id, index, 1)
-        return self.tail(b"", content_id, size)
-
     def open_source(self, key_hash: bytes, stored: Stored) -> StoredSource | None:
         """
         Pin the content, *then* look its record up again, in a new transaction: from then on nobody

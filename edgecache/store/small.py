@@ -149,10 +149,6 @@ class SmallTransaction:
                 floor = max(floor, known_floor)
         return self._put(key, layout.SERIAL_ROW.pack(serial.serial, floor), self._serials)
 
-    def forget_serial(self, site: int, project: bytes) -> bool:
-        """:return: was anything known of that project?"""
-        return bool(self._txn.delete(layout.serial_key(site, project), db=self._serials))
-
     def raise_floor(self, key_hash: bytes, content_id: bytes, floor: int) -> bool:
         """Compare-and-set: only if ``content_id`` is still there, and only upwards."""
         old = self._find(key_hash)

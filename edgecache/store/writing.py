@@ -81,10 +81,6 @@ class StoreWriter:
         )
         return outcome
 
-    def forget_serial(self, site: int, project: bytes) -> None:
-        """Any serial of that project is good again. Best effort."""
-        self._shared.small.submit(512, lambda txn: txn.forget_serial(site, project), _ignore)
-
     def raise_floor(self, key_hash: bytes, content_id: bytes, floor: int) -> None:
         """The record was found good up to epoch ``floor``. Best effort: it is only asked for again otherwise."""
         self._shared.small.submit(512, lambda txn: txn.raise_floor(key_hash, content_id, floor), _ignore)

@@ -102,7 +102,6 @@ class Refused:
 
 
 Request = Pull | Push
-Reply = Pulled | Stands | Refused
 Message = Pull | Pulled | Push | Stands | Refused
 
 

@@ -21,8 +21,6 @@ class Flag(enum.IntFlag):
     """The lifetime was guessed (§4.2.2)."""
     AUTHORIZED = 16
     """The request had Authorization; the response allows shared reuse (§3.5)."""
-    PARTIAL = 32
-    """Stored content is not complete (§3.3)."""
     CHUNKED = 64
     """The upstream sent no length; ours is known by now."""
     IN_BLOBS = 128

@@ -28,8 +28,8 @@ class FindTests(SynchronousTestCase):
     """By filename, and by digest where the path and the page have one."""
 
     def test_what_a_page_says_of_a_file(self) -> None:
-        given = file(size=7, yanked="broken", core_metadata={"sha256": "0f" * 32}, gpg_sig=True)
-        expected = NamedFile(NAME, URL, DIGEST, 7, "broken", b"\x0f" * 32, True)
+        given = file(size=7, core_metadata={"sha256": "0f" * 32})
+        expected = NamedFile(NAME, URL, DIGEST, 7, b"\x0f" * 32)
         self.assertEqual(expected, find(DIGEST, given))
         self.assertEqual(NamedFile(NAME, URL, DIGEST), find(DIGEST, file()))
 

@@ -22,9 +22,10 @@ from edgecache.siblings.connections import HANDSHAKE_SECONDS, REQUEST_SECONDS
 from edgecache.siblings.identity import (
     BadCertificate,
     Identity,
+    certificate_of,
     check_peer_der,
     client_context,
-    named_id_der,
+    named_id,
     server_context,
 )
 from edgecache.siblings.server import PER_MEMBER, STRANGERS, Answering, ControlSite, Problems
@@ -494,7 +495,7 @@ class ContentContextTests(Case):
         self.certificates.issue("asker")
         seen_by_asker, seen_by_home = self.handshake("asker", "home")
         check_peer_der(seen_by_asker, "home", "127.0.0.1")
-        self.assertEqual("asker", named_id_der(seen_by_home))
+        self.assertEqual("asker", named_id(certificate_of(seen_by_home)))
 
     def test_another_node_than_meant_is_noticed(self) -> None:
         self.certificates.issue("asker")
@@ -503,7 +504,7 @@ class ContentContextTests(Case):
             self.assertRaises(BadCertificate, check_peer_der, seen_by_asker, node_id, host)
 
     def test_no_certificate_is_none(self) -> None:
-        self.assertRaises(BadCertificate, named_id_der, None)
+        self.assertRaises(BadCertificate, certificate_of, None)
 
     def test_another_ca_ends_the_handshake(self) -> None:
         self.certificates.issue("asker")

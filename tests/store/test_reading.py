@@ -93,13 +93,13 @@ class LookingUpTests(StoreTestCase):
             self.assertEqual(octets(size), b"".join(self.reader.whole(found)))
             self.reader.done()
 
-    def test_a_chunk_can_be_read_by_its_index(self) -> None:
+    def test_full_chunks_and_what_follows_them_can_be_read_by_themselves(self) -> None:
         stored = self.store(octets(2 * CHUNK + 5))
         content = octets(2 * CHUNK + 5)
-        pieces = [self.reader.chunk(stored.content_id, index, stored.size) for index in range(3)]
-        self.assertEqual([content[:CHUNK], content[CHUNK : 2 * CHUNK], content[2 * CHUNK :]], pieces)
-        self.assertRaises(ContentMissing, self.reader.chunk, bytes(16), 0, CHUNK)
-        self.assertRaises(ContentMissing, self.reader.chunk, bytes(16), 0, 5)
+        self.assertEqual(content[CHUNK : 2 * CHUNK], self.reader.chunks(b"", stored.content_id, 1, 1))
+        self.assertEqual(content[2 * CHUNK :], self.reader.tail(b"", stored.content_id, stored.size))
+        self.assertRaises(ContentMissing, self.reader.chunks, b"", bytes(16), 0, 1)
+        self.assertRaises(ContentMissing, self.reader.tail, b"", bytes(16), 5)
 
     def test_no_read_transaction_stays_open(self) -> None:
         """An open one keeps every page that is freed meanwhile (FIELD 7)."""
@@ -108,7 +108,7 @@ class LookingUpTests(StoreTestCase):
         self.find(b"nothing")
         self.content(b"small")
         self.content()
-        self.assertRaises(ContentMissing, self.reader.chunk, bytes(16), 0, CHUNK)
+        self.assertRaises(ContentMissing, self.reader.chunks, b"", bytes(16), 0, 1)
         for environment in (self.environments.small, self.environments.blobs):
             lines = environment.env.readers().splitlines()[1:]
             self.assertEqual(["-"] * len(lines), [line.split()[-1] for line in lines])
@@ -362,9 +362,9 @@ class DamageTests(StoreTestCase):
 
         for index in (0, 1):
             self.alter(layout.CHUNKS, layout.place(two.content_id, index), replace)
-            self.assertRaises(ContentMissing, self.reader.chunk, two.content_id, index, two.size)
+            self.assertRaises(ContentMissing, self.reader.chunks, b"", two.content_id, index, 1)
         self.alter(layout.CHUNKS, layout.place(one.content_id, 1), replace)
-        self.assertRaises(ContentMissing, self.reader.chunk, one.content_id, 1, one.size)
+        self.assertRaises(ContentMissing, self.reader.chunks, b"", one.content_id, 1, 1)
 
     def test_a_record_of_a_later_version_is_a_miss(self) -> None:
         value = bytearray(b"".join(pack(response(), 1)))

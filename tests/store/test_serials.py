@@ -71,13 +71,10 @@ class SerialTests(StoreTestCase):
         self.assertTrue(self.stores(of(7, since=4), floor=4))
         self.assertEqual((7, 4), self.known())
 
-    def test_it_can_be_raised_and_forgotten_without_a_page(self) -> None:
+    def test_it_can_be_raised_without_a_page(self) -> None:
         self.assertTrue(self.loop.result(self.writer.raise_serial(of(50), 2)))
         self.assertFalse(self.loop.result(self.writer.raise_serial(of(49), 3)))
         self.assertEqual((50, 2), self.known())
-        self.writer.forget_serial(SITE, b"six")
-        self.assertTrue(self.loop.result(self.writer.raise_serial(of(1), 3)))
-        self.assertEqual((1, 3), self.known())
 
     def test_projects_are_told_apart_however_long_their_names(self) -> None:
         names = [b"", b"six", b"six-", b"x" * 400, b"x" * 399, b"x" * 128]
