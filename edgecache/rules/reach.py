@@ -52,7 +52,7 @@ def may_be_asked(hosts: Iterable[str], origin: Iterable[str]) -> bool:
     """
     :param hosts: all addresses of the host of a link.
     :param origin: those of the origins of the site whose page has the link.
-    :return: is every one of them global, or loopback, private or reserved like one of the origin's? Without any it is not.
+    :return: is every one of them global, or loopback, private or reserved like one of the origin's? Without any: no.
     """
     own = {reach_of(host) for host in origin}
     found = [reach_of(host) for host in hosts]
