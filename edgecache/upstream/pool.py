@@ -64,6 +64,8 @@ class Pool:
             connection.close()
             return
         connection.user = None
+        # The last octets may have been more than their taker wanted at once; the next exchange is another's.
+        connection.read(True)
         connection.usable_until = now + min(seconds, LONGEST_SECONDS)
         self._idle.append(connection)
         connection.expect(connection.usable_until)

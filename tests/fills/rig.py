@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import socket
+import struct
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ClassVar
@@ -188,6 +189,9 @@ class Client:
         return await self.receive(method)
 
     def leave(self) -> None:
+        """Reset: an end in order may come from one who still wants the answer."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 

@@ -422,6 +422,25 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(2, self.connections_after(0.0, b"timeout=1"))
         self.assertEqual(2, self.connections_after(0.0, b"timeout=0"))
 
+    def test_one_whose_last_octets_were_too_many_at_once_is_read_again(self) -> None:
+        origin = Good(content=bytes(100_000))
+        address = self.rig.stage.play("paused at its end", origin)
+        asking = self.rig.ask(address, attach=False, settle=None)
+
+        class Full(Taker):
+            def data(self, data: bytes) -> None:
+                super().data(data)
+                if len(self.content) == 100_000:
+                    asking.response.pause()
+
+        full = Full()
+        asking.answer.addCallback(lambda _: asking.response.attach(full))
+        self.rig.stage.settle(1000)
+        asking.response.resume()
+        self.assertTrue(full.ended)
+        self.assertTrue(self.rig.ask(address).taker.ended)
+        self.assertEqual(1, origin.connections)
+
     def test_no_longer_than_five_minutes_whatever_is_announced(self) -> None:
         self.assertEqual(1, self.connections_after(299.0, b"timeout=86400"))
         self.assertEqual(2, self.connections_after(301.0, b"timeout=86400"))
