@@ -47,7 +47,7 @@ from edgecache.rules.sites import Sites, node_token
 from edgecache.siblings.content import Applied, Guests, SiblingTrust
 from edgecache.siblings.identity import server_context
 from edgecache.siblings.server import Problems
-from edgecache.store.controlrows import ControlReader
+from edgecache.store.controlreading import ControlReader
 from edgecache.store.environments import Environments
 from edgecache.store.epochs import WINDOW, Epochs
 from edgecache.store.folding import DIRECTORY as DOWNLOADS

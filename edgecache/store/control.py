@@ -25,7 +25,8 @@ from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
-from edgecache.store.controlrows import DIGEST_OCTETS, ODD, TOKENS, ControlReader, Rows, trimmed_log
+from edgecache.store.controlreading import ControlReader
+from edgecache.store.controlrows import DIGEST_OCTETS, ODD, TOKENS, Rows, trimmed_log
 from edgecache.store.environments import DAMAGE, Environment
 from edgecache.store.threads import InThread
 from edgecache.words.errors import ControlFailed

@@ -1,5 +1,5 @@
 """
-What lies in the control environment, and reading it (DESIGN 7, 9).
+What lies in the control environment (DESIGN 7, 9).
 
 Numbers in keys are big-endian so that they sort, in values little-endian.
 
@@ -20,28 +20,13 @@ A log's key is a hash of its name, so that keys have one length whatever nodes a
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from hashlib import blake2b
 
 import lmdb
 from attrs import define, evolve, frozen
 
-from edgecache.rules.indexpaths import project_tag
-from edgecache.rules.selectors import all_selector, tag_selector
-from edgecache.store.environments import Environment
-from edgecache.words.errors import ControlFailed
-from edgecache.words.purging import (
-    Demanded,
-    Entry,
-    LogName,
-    Position,
-    Row,
-    Scope,
-    SerialDemand,
-    Token,
-    TooOld,
-)
+from edgecache.words.purging import Demanded, Entry, LogName, Row, Scope, SerialDemand, Token
 from edgecache.words.reasons import PurgeMode
 
 META, LOG, IDS, EPOCHS, LAST, TOKENS = b"meta", b"log", b"ids", b"epochs", b"last", b"tokens"
@@ -295,113 +280,6 @@ def _token(name: bytes, value: bytes) -> Token:
     # A scope that a newer release gave means nothing here.
     scopes = frozenset(scope for scope in Scope if scope.value in named)
     return Token(name.decode(), value[:32], scopes)
-
-
-@define(eq=False)
-class ControlReader:
-    """
-    Control as every process reads it. Each method is one transaction of its own.
-
-    All of them raise :class:`~edgecache.words.errors.ControlFailed` when control cannot be read.
-    """
-
-    _environment: Environment
-
-    @classmethod
-    def of(cls, environment: Environment) -> ControlReader:
-        """:param environment: control, open in this process."""
-        return cls(environment)
-
-    def purges(self) -> Purges:
-        """:return: the last epoch and the last trimmed one, as committed."""
-        with self._rows() as rows:
-            return rows.purges()
-
-    def rows_since(self, epoch: int) -> list[tuple[int, int, int]]:
-        """
-        What to extend a purge table with. To be called after the page's epoch was read.
-
-        :return: (epoch, selector hash, mode) of every later epoch, ascending. It lacks those that are
-            forgotten: after the call, no floor below the page's ``trimmed`` may be judged by a table.
-        """
-        with self._rows() as rows:
-            return rows.rows_since(epoch)
-
-    def last(self, selector: int) -> dict[PurgeMode, int]:
-        """:return: the last epoch of each mode that ``selector`` was purged with, as far as known."""
-        with self._rows() as rows:
-            return rows.last(selector)
-
-    def since(self, selectors: Iterable[int], floor: int) -> PurgeMode | None:
-        """
-        :return: the strictest mode of any purge of ``selectors`` later than ``floor``, however old;
-            :attr:`PurgeMode.REVALIDATE` when it cannot be told any more.
-        """
-        with self._rows() as rows:
-            # In the same transaction: the page may show the new mark only after our look.
-            found = [PurgeMode.REVALIDATE] if floor < rows.purges().trimmed else []
-            for selector in selectors:
-                found.extend(mode for mode, epoch in rows.last(selector).items() if epoch > floor)
-        return max(found, default=None)
-
-    def by_id(self, purge_id: str) -> Entry | None:
-        """:return: the purge of this id, from any log that is here."""
-        with self._rows() as rows:
-            return rows.entry_by_id(purge_id)
-
-    def head(self, name: LogName) -> Position:
-        """:return: the position after the newest entry of a log that is here."""
-        with self._rows() as rows:
-            return Position(name, rows.log(name).head)
-
-    def heads(self) -> list[Position]:
-        """:return: :meth:`head` of every log."""
-        with self._rows() as rows:
-            return [Position(state.name, state.head) for state in rows.logs()]
-
-    def applied(self) -> tuple[int, dict[LogName, int]]:
-        """:return: the last epoch, and up to where each log is applied by then."""
-        with self._rows() as rows:
-            return rows.purges().epoch, {state.name: state.head for state in rows.logs()}
-
-    def demanded(self, site_id: int, project: bytes) -> Demanded:
-        """:return: what purges demand of the serials of a project. :param project: its normalised name."""
-        with self._rows() as rows:
-            return rows.demanded(tag_selector(site_id, project_tag(project)), all_selector(site_id))
-
-    def admitted(self) -> bool:
-        """:return: this node is not joining."""
-        with self._rows() as rows:
-            return rows.admitted()
-
-    def read_from(self, position: Position, most: int = 1000) -> list[Entry] | TooOld:
-        """:return: up to ``most`` entries after ``position``; :class:`TooOld` when some of them are gone."""
-        with self._rows() as rows:
-            state = rows.log(position.log)
-            if position.sequence < state.oldest:
-                return TooOld(Position(position.log, state.oldest))
-            return rows.entries(position.log, position.sequence, most)
-
-    def recent(self, name: LogName, most: int = 50) -> list[Entry]:
-        """:return: the newest entries of a log, newest first."""
-        with self._rows() as rows:
-            state = rows.log(name)
-            return rows.entries(name, max(state.oldest, state.head - most), most)[::-1]
-
-    def tokens(self) -> list[Token]:
-        """All tokens, as digests."""
-        with self._rows() as rows:
-            return rows.tokens()
-
-    @contextmanager
-    def _rows(self) -> Iterator[Rows]:
-        try:
-            with self._environment.env.begin() as txn:
-                yield Rows(txn, self._environment.databases)
-        except ODD as error:
-            raise ControlFailed(f"a row is not what was written: {error}") from error
-        except lmdb.Error as error:
-            raise ControlFailed(str(error)) from error
 
 
 def trimmed_log(rows: Rows, state: LogState, trimmed: int, most: int) -> LogState:

@@ -20,7 +20,7 @@ WINDOW = 100_000
 
 
 class ControlRows(Protocol):
-    """What is read of the control environment (:class:`edgecache.store.controlrows.ControlReader`)."""
+    """What is read of the control environment (:class:`edgecache.store.controlreading.ControlReader`)."""
 
     def rows_since(self, epoch: int) -> list[tuple[int, int, int]]:
         """:return: (epoch, selector hash, mode) of every later epoch that is still kept, in order."""
