@@ -26,6 +26,8 @@ from tests.system.tools import BANDERSNATCH, Client, tool
 
 UPLOADS = int(os.environ.get("EDGECACHE_UPLOADS", "16"))
 SEED = int(os.environ.get("EDGECACHE_SEED", random.SystemRandom().randrange(1 << 32)))
+# A mirror's run takes longer than many an upload: of so many, each has some under it.
+RUNS = max(3, UPLOADS // 20)
 PROJECTS = 12
 FOLLOW_SECONDS, FETCH_SECONDS = 1.0, 1.0
 
@@ -115,7 +117,7 @@ class BandersnatchTests(SynchronousTestCase):
         def publish() -> None:
             nonlocal done
             try:
-                for _ in range(UPLOADS):
+                while done < UPLOADS or self.runs < RUNS:
                     name = self.random.choice(list(self.versions))
                     serial = self.upload(name)
                     node.purge(serials={name: serial})
@@ -136,14 +138,15 @@ class BandersnatchTests(SynchronousTestCase):
             said += self.run_mirror()
             serials.append(self.serial)
         publisher.join()
-        self.assertEqual(UPLOADS, done)
+        self.assertGreaterEqual(done, UPLOADS)
         # The list of the last run may have been one of a second ago; the next has all.
         until(lambda: self._listed(node) == self.index.serials(), "the list is as the index is")
         said += self.run_mirror()
         self.assertEqual([], self.differences(), f"EDGECACHE_SEED={SEED}")
         self.assertEqual(max(self.index.serials().values()), self.serial)
         self.assertEqual(sorted(serials), serials)
-        self.assertNotIn("Stale serial", said)
+        # Between an upload and its purge the list may be newer than a page: that is what its second try is for.
+        self.assertNotIn("Giving up", said)
 
     def _listed(self, node: Node) -> dict[str, int]:
         listed = orjson.loads(ask(f"{node.url}/simple/", fields={"Accept": JSON}).content)["projects"]
