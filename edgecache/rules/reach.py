@@ -8,9 +8,11 @@ from collections.abc import Iterable
 
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
-_NOBODY = tuple(map(ipaddress.ip_network, ("0.0.0.0/8", "255.255.255.255/32")))
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fec0::/10")))
+# In a translator's own prefix an IPv4 address may be anywhere (RFC 8215).
+_NOBODY = tuple(map(ipaddress.ip_network, ("0.0.0.0/8", "255.255.255.255/32", "64:ff9b:1::/48")))
+# IPv4 addresses in the last 32 bits: translated (RFC 6052, RFC 7915), or compatible (RFC 4291 §2.5.5.1).
+_IPV4_LAST = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")))
 
 
 class Reach(enum.Enum):
@@ -19,7 +21,7 @@ class Reach(enum.Enum):
     GLOBAL = "global"
     LOOPBACK = "loopback"
     PRIVATE = "private"
-    """RFC 1918, and unique local (RFC 4193)."""
+    """RFC 1918, and unique or site local (RFC 4193, RFC 3879)."""
     RESERVED = "reserved"
     """Neither global nor private: shared (RFC 6598), for benchmarks (RFC 2544) and examples (RFC 5737). Gateways give
     such addresses to names whose traffic has to go through them."""
@@ -63,6 +65,6 @@ def _inner(address: _IP) -> _IP:
     """:return: the IPv4 address that an IPv6 one leads to, if it says so."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
-    if address in _NAT64:
+    if any(address in network for network in _IPV4_LAST) and int(address) > 1:
         return ipaddress.IPv4Address(address.packed[-4:])
     return address.ipv4_mapped or address.sixtofour or address

@@ -14,16 +14,16 @@ class ReachTests(SynchronousTestCase):
         for expected, hosts in (
             (Reach.GLOBAL, ("8.8.8.8", "2600::1", "::ffff:8.8.8.8")),
             (Reach.LOOPBACK, ("127.0.0.1", "127.9.9.9", "::1")),
-            (Reach.PRIVATE, ("10.0.0.1", "172.31.255.255", "192.168.1.1", "fd00::1")),
+            (Reach.PRIVATE, ("10.0.0.1", "172.31.255.255", "192.168.1.1", "fd00::1", "fec0::1")),
             (Reach.OTHER, ("169.254.169.254", "fe80::1%eth0", "0.0.0.0", "::", "224.0.0.1", "ff02::1", "0.1.2.3")),
-            (Reach.OTHER, ("255.255.255.255", "a.example", "")),
+            (Reach.OTHER, ("255.255.255.255", "a.example", "", "64:ff9b:1::7f00:1")),
             (Reach.RESERVED, ("100.64.0.1", "192.0.2.1", "198.18.0.1", "203.0.113.80", "240.0.0.1", "2001:db8::1")),
         ):
             for host in hosts:
                 self.assertIs(expected, reach_of(host), host)
 
     def test_an_ipv4_address_inside_an_ipv6_one_counts(self) -> None:
-        for host in ("::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1"):
+        for host in ("::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "::127.0.0.1", "::ffff:0:127.0.0.1"):
             self.assertIs(Reach.LOOPBACK, reach_of(host), host)
 
 
