@@ -31,6 +31,8 @@ class Catalogues:
 
     _in_thread: Callable[[Callable[[], Catalogue]], Deferred[Any]]
     _kept: dict[bytes, tuple[Catalogue, int]] = field(factory=dict)
+    # An install asks for many files of one page at once: it is parsed for the first, the others wait.
+    _parsing: dict[bytes, list[Deferred[None]]] = field(factory=dict)
 
     async def of(self, page: FoundPage) -> Catalogue:
         """
@@ -38,16 +40,28 @@ class Catalogues:
         :raises BadPage: nothing that can be understood.
         """
         digest, document = page.stored.digest, page.document
+        while digest in self._parsing:
+            waiting: Deferred[None] = Deferred()
+            self._parsing[digest].append(waiting)
+            await waiting
         found = self._kept.pop(digest, None)
         if found is None:
             if len(document) <= AT_ONCE:
-                catalogue = Catalogue.parse(document)
+                found = Catalogue.parse(document), len(document)
             else:
-                catalogue = await self._in_thread(lambda: Catalogue.parse(document))
-            found = catalogue, len(document)
+                found = await self._parsed(digest, document)
         self._kept.pop(digest, None)
         self._kept[digest] = found
         octets = sum(size for _, size in self._kept.values())
         while len(self._kept) > 1 and (len(self._kept) > MOST or octets > MOST_OCTETS):
             octets -= self._kept.pop(next(iter(self._kept)))[1]
         return found[0]
+
+    async def _parsed(self, digest: bytes, document: bytes) -> tuple[Catalogue, int]:
+        self._parsing[digest] = []
+        try:
+            found = self._kept[digest] = await self._in_thread(lambda: Catalogue.parse(document)), len(document)
+            return found
+        finally:
+            for waiting in self._parsing.pop(digest):
+                waiting.callback(None)

@@ -183,12 +183,16 @@ class Fills:
             if asked.conditions is not None and isinstance(present(asked, prototype, age), NotModified):
                 self.sender.send_content(downstream, asked, prototype, b"", age, cache_status)
                 return
+        derived = False
         try:
             content = await self.derivations.content(asked, base, record_hash, document)
+            derived = True
         except BadPage as bad:
             _log.error("{target}: cannot be derived: {why}", target=asked.target.decode("latin-1"), why=bad.why)
-            self.refuse(asked, Refuse(500, "the node failed to answer; its log says why"), downstream)
             return
+        finally:
+            if not derived:
+                self.refuse(asked, Refuse(500, "the node failed to answer; its log says why"), downstream)
         if content is None:
             # Evicted meanwhile: nothing is left that could be validated.
             self.join(asked, Forward(ForwardReason.URI_MISS), asked.key_hash, downstream)
@@ -200,7 +204,13 @@ class Fills:
         self, downstream: Downstream, asked: Asked, base: Stored, cache_status: bytes, document: bytes
     ) -> None:
         """Answer with what is derived from a page that is not stored; neither is that."""
-        content = await self.derivations.derived(asked, document)
+        derived = False
+        try:
+            content = await self.derivations.derived(asked, document)
+            derived = True
+        finally:
+            if not derived:
+                self.refuse(asked, Refuse(500, "the node failed to answer; its log says why"), downstream)
         sent = base if asked.representation is SOURCE else self.derivations.view(asked, base).sized(len(content))
         self.sender.send_content(downstream, asked, sent, content, -1, cache_status)
 
@@ -220,7 +230,11 @@ class Fills:
             return
         site = asked.site.id
         _log.info("{count} projects have moved on, says the list", count=len(behind))
-        raised = [self.writer.raise_serial(Serial(site, name, serial), floor) for name, serial in behind.items()]
+        since = self.serials.since
+        raised = [
+            self.writer.raise_serial(Serial(site, name, serial, since(site, name)), floor)
+            for name, serial in behind.items()
+        ]
         await gatherResults(raised)
         if len(behind) > MOST_PROJECTS:
             selectors = tuple(Selector("prefix", site, path) for path in (b"/simple/", b"/pypi/"))

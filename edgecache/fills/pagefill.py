@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from edgecache.fills.continuing import Continuing
+from edgecache.fills.paging import ReadPage
 from edgecache.rules.decisions import Freshen, Pass, Store
 from edgecache.rules.indexpaths import PageKind
 from edgecache.rules.pages import PAGE, base_record, is_list, project_selector, serial_of
@@ -63,7 +65,7 @@ async def store(fill: Fill, plan: Store, response: Continuing, fallback: bool) -
                 _elsewhere(fill, failure, response.address)
                 return
             newer = fills.look_up(plan.record_hash, leader.key)
-            if isinstance(newer, Stored) and newer.flags & PAGE and newer.floor >= record.floor:
+            if isinstance(newer, Stored) and newer.flags & PAGE and _is_newer(newer, record):
                 record, document = newer, None
         # Only now: whoever came until here has joined, whoever comes from now on finds the record.
         fill.leave()
@@ -85,13 +87,19 @@ async def pass_on(fill: Fill, decision: Pass, response: Continuing, fallback: bo
     if first is None:
         response.cancel()
         return
+    reading = Deferred.fromCoroutine(fills.paging.read(first.asked, response, fallback=fallback))
+    late = fills.timers.callLater(max(fill.until - fills.seconds(), 0.0), _cut, fill, reading)
     try:
-        page = await fills.paging.read(first.asked, response, fallback=fallback)
-    except UpstreamFailed as failure:
+        page = await reading
+    except (UpstreamFailed, CancelledError) as why:
+        failure = why if isinstance(why, UpstreamFailed) else _stalled(fill)
         _log.warn("{target}: {failure}", target=_target(fill), failure=failure)
         fill.waiters.join(first)
         fill.waiters.fail(failure)
         return
+    finally:
+        if not fill.late:
+            late.cancel()
     assert decision.page is not None
     record = base_record(decision.page, page.document, page.digest, b"", page.serial)
     await fill.waiters.pass_page(first, record, page.document)
@@ -109,11 +117,12 @@ def is_old(fill: Fill, plan: Freshen, response: Continuing, fallback: bool) -> b
 
 def is_gone(fill: Fill, response: Continuing, fallback: bool) -> bool:
     """Does the origin say, for the first time, that a project is there no longer?"""
-    page, stored = fill.leader.page, fill.forward.stored
+    page = fill.leader.page
     if page is None or page.kind is not PageKind.PROJECT or fallback or fill.settled:
         return False
     if response.head.status not in (404, 410):
         return False
+    stored = _stored(fill)
     if stored is not None:
         return bool(stored.flags & PAGE)
     # Names that never were cost no epoch.
@@ -127,7 +136,7 @@ async def settle(fill: Fill) -> None:
     """
     fill.give_up_kept()
     fill.forward = evolve(fill.forward, stored=None, no_cache=True, at_origin=True)
-    fill.waiters.forget_stored()
+    fill.waiters.void()
     _log.warn("{target}: gone or quarantined, and with it the project's files", target=_target(fill))
     await fill.fills.invalidate_here((project_selector(fill.leader),), PurgeMode.DELETE)
     fill.fills.ask_anew(fill, fill.avoid, settled=True)
@@ -137,7 +146,18 @@ def _is_late(fill: Fill) -> None:
     """It still comes, and is stored when it is here; the clients are not kept waiting so long."""
     fill.late = True
     fill.fills.counts.add(Counter.LATE_PAGES)
-    fill.waiters.fail(ContentStalled(fill.leader.site.settings.name, fill.fills.seconds() - fill.began))
+    fill.waiters.fail(_stalled(fill))
+
+
+def _cut(fill: Fill, reading: Deferred[ReadPage]) -> None:
+    """The one client that could have it is not kept waiting so long, and nobody else wants it."""
+    fill.late = True
+    fill.fills.counts.add(Counter.LATE_PAGES)
+    reading.cancel()
+
+
+def _stalled(fill: Fill) -> ContentStalled:
+    return ContentStalled(fill.leader.site.settings.name, fill.fills.seconds() - fill.began)
 
 
 def _elsewhere(fill: Fill, failure: UpstreamFailed, address: Address) -> None:
@@ -152,9 +172,22 @@ def _elsewhere(fill: Fill, failure: UpstreamFailed, address: Address) -> None:
         fill.fail(failure)
 
 
+def _is_newer(newer: Stored, record: Stored) -> bool:
+    """Is it what somebody else was faster with, and not what this fill was to replace?"""
+    return (newer.floor, newer.validated_at) >= (record.floor, record.validated_at)
+
+
 def _had(fill: Fill, digest: bytes) -> bool:
-    stored = fill.forward.stored
+    stored = _stored(fill)
     return stored is not None and stored.digest == digest
+
+
+def _stored(fill: Fill) -> Stored | None:
+    """:return: what is stored of the page, also where nobody may be shown it: after a delete, or past the store."""
+    if fill.forward.stored is not None:
+        return fill.forward.stored
+    found = fill.fills.look_up(fill.record_hash, fill.leader.key)
+    return found if isinstance(found, Stored) else None
 
 
 def _target(fill: Fill) -> str:

@@ -109,7 +109,9 @@ class Pages:
     async def _outcome(
         self, asked: Asked, project: bytes, since: int, until: float, validated_since: float
     ) -> PageOutcome:
-        request = self._request(asked, project, PageNeeded(asked.sibling is not None, since, validated_since))
+        # What a sibling has may have been validated long before it is told here.
+        at_origin = asked.sibling is not None or validated_since > 0.0
+        request = self._request(asked, project, PageNeeded(at_origin, since, validated_since))
         page = request.asked
         assert self.answer is not None
         if not isinstance(page, Asked) or page.page is None:
@@ -130,16 +132,13 @@ class Pages:
         if inside.status != 200 or not inside.complete:
             return Unobtainable(error)
         document = bytes(inside.content)
+        digest = hashlib.sha256(document).digest()
         stored = self._fills.look_up(page.key_hash, page.key)
-        if not isinstance(stored, Stored) or not stored.flags & PAGE:
-            # The store takes nothing just now.
-            return FoundPage(self._unstored(page, epoch, document), document, not error)
-        if stored.size != len(document):
-            # Another one has come meanwhile.
-            again = self._fills.derivations.document(page.key_hash, stored)
-            if again is None:
-                return Unobtainable(error)
-            document = again
+        if not isinstance(stored, Stored) or stored.digest != digest:
+            # The store takes nothing just now, or has another one meanwhile. What was sent is good as of then, unless
+            # it was so for want of anything better.
+            floor = 0 if error else epoch
+            return FoundPage(self._unstored(page, floor, document, digest), document, not error)
         current = not error and stored.floor >= since and stored.validated_at >= validated_since
         return FoundPage(stored, document, current)
 
@@ -151,7 +150,7 @@ class Pages:
         request.asked = ask(request, self._sites, admitted=True)
         return request
 
-    def _unstored(self, page: Asked, floor: int, document: bytes) -> Stored:
+    def _unstored(self, page: Asked, floor: int, document: bytes, digest: bytes) -> Stored:
         now = self._fills.clock()
         return Stored(
             page.site.id,
@@ -171,7 +170,7 @@ class Pages:
             b"",
             page.selectors,
             b"HTTP/1.1 200 OK\r\n",
-            digest=hashlib.sha256(document).digest(),
+            digest=digest,
         )
 
 

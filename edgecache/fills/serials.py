@@ -31,11 +31,7 @@ class Serials:
         """
         assert asked.page is not None
         site, project = asked.site.id, asked.page.project
-        try:
-            demanded = self._demanded(site, project)
-        except ControlFailed as failure:
-            _log.error("what purges say of serials cannot be read: {why}", why=failure)
-            demanded = Demanded()
+        demanded = self._said(site, project)
         try:
             row = self._reader.serial(site, project)
         finally:
@@ -43,6 +39,10 @@ class Serials:
         if row is not None and row[1] >= demanded.since and row[0] > demanded.serial:
             return Demanded(row[0], demanded.since)
         return demanded
+
+    def since(self, site: int, project: bytes) -> int:
+        """:return: the epoch since which serials of a project count."""
+        return self._said(site, project).since
 
     def row(self, asked: Asked, serial: int | None) -> Serial | None:
         """:return: what the commit of a page with ``serial`` is to remember."""
@@ -55,3 +55,11 @@ class Serials:
         return (
             bool(stored.flags & PAGE) and asked.page is not None and self.known(asked).serial > (serial_of(stored) or 0)
         )
+
+    def _said(self, site: int, project: bytes) -> Demanded:
+        """What purges say."""
+        try:
+            return self._demanded(site, project)
+        except ControlFailed as failure:
+            _log.error("what purges say of serials cannot be read: {why}", why=failure)
+            return Demanded()

@@ -82,11 +82,6 @@ class Waiters:
         else:
             self._serve(waiter)
 
-    def forget_stored(self) -> None:
-        """What they had found stored is not to be shown to anybody, not even as stale."""
-        for waiter in self._waiting:
-            waiter.forward = evolve(waiter.forward, stored=None)
-
     def take(self) -> list[Waiter]:
         """:return: those who still wait for anything; from now on they are the caller's."""
         waiters, self._waiting = self._waiting, []

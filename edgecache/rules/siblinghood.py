@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from edgecache.rules.asking import Asked
+from edgecache.rules.asking import MIN_SERIAL, Asked
 from edgecache.rules.decisions import Forward, OnRequest, Refuse, Reuse
 from edgecache.rules.lookups import BUDGET, FALLBACK, FRESH, POSITIONS, REFUSED, SELECTORS, selectors_value
 from edgecache.rules.outbound import conditions_for
@@ -78,6 +78,8 @@ def look_up(asked: Asked, forward: Forward, positions: bytes) -> Outbound:
     fields += [line for line in request.fields if line[0] in _CACHE_CONTROL]
     if forward.stored is not None:
         fields += conditions_for(forward.stored)
+    if asked.min_serial is not None:
+        fields.append((MIN_SERIAL, b"%d" % asked.min_serial))
     fields.append((POSITIONS, positions))
     method = b"GET" if asked.head and not asked.head_only else request.method
     return Outbound(method, request.target, fields, authority=request.authority)

@@ -137,8 +137,11 @@ class SmallTransaction:
     def raise_serial(self, serial: Serial, floor: int) -> bool:
         """
         :param floor: up to which epoch it is known that the project has come so far.
-        :return: ``False``, and nothing is changed, if it has come further.
+        :return: ``False``, and nothing is changed, if it has come further. (Of what was void before it came, nothing
+            is changed, either.)
         """
+        if floor < serial.since:
+            return True
         key = layout.serial_key(serial.site, serial.project)
         value: Any = self._txn.get(key, db=self._serials)
         if value is not None:

@@ -103,6 +103,10 @@ class LookUpTests(SynchronousTestCase):
             found = look_up(asked("Cache-Control: max-age=0", of=of, target="/simple/a/"), MISS, b"p")
             self.assertEqual([b"max-age=0"], [value for name, value in found.fields if name == b"cache-control"])
 
+    def test_and_so_is_the_serial_that_a_client_demands(self) -> None:
+        found = look_up(asked("Edgecache-Min-Serial: 7", of=INDEX, target="/simple/a/"), MISS, b"p")
+        self.assertEqual(b"7", combined(found.fields, b"edgecache-min-serial"))
+
     def test_what_is_stored_is_validated(self) -> None:
         found = look_up(asked(), evolve(MISS, stored=stored_of("Cache-Control: max-age=9", 'ETag: "1"')), b"p")
         self.assertEqual(b'"1"', combined(found.fields, b"if-none-match"))

@@ -71,6 +71,13 @@ class SerialTests(StoreTestCase):
         self.assertTrue(self.stores(of(7, since=4), floor=4))
         self.assertEqual((7, 4), self.known())
 
+    def test_nor_does_what_was_fetched_before_that_make_it_count_again(self) -> None:
+        """A fill that a delete has overtaken ends after the first one that knows better; or a list tells of it."""
+        self.assertTrue(self.stores(of(7, since=4), floor=4))
+        self.assertTrue(self.loop.result(self.writer.raise_serial(of(100, since=4), 3)))
+        self.assertEqual((7, 4), self.known())
+        self.assertTrue(self.stores(of(8, since=4), floor=4))
+
     def test_it_can_be_raised_without_a_page(self) -> None:
         self.assertTrue(self.loop.result(self.writer.raise_serial(of(50), 2)))
         self.assertFalse(self.loop.result(self.writer.raise_serial(of(49), 3)))

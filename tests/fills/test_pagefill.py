@@ -1,0 +1,215 @@
+"""What may go wrong between a page, those who wait for it and the store (DESIGN 9, 10)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import orjson
+from twisted.internet.defer import Deferred, fail
+
+from edgecache.fills.catalogues import AT_ONCE, Catalogues
+from edgecache.fills.pages import FoundPage
+from edgecache.index.catalogue import Catalogue
+from edgecache.rules.asking import ask
+from edgecache.rules.selectors import Selector
+from edgecache.rules.sites import Sites
+from edgecache.words.config import UpstreamSettings
+from edgecache.words.counters import Counter
+from edgecache.words.messages import Request
+from tests.fills.rig import Exchange
+from tests.fills.test_paging import JSON, PAGE, PageCase, file_of, files_in, sends
+
+
+class FullStoreTests(PageCase):
+    page_seconds = 0.0
+
+    def test_a_page_that_cannot_be_kept_is_sent_and_not_the_one_that_it_was_to_replace(self):
+        async def test():
+            self.page("six-1.0.tar.gz", fields=('ETag: "1"',))
+            await self.json()
+            self._page.set_full(True, True)
+            self.page("six-2.0.tar.gz", fields=('ETag: "2"',))
+            self.assertEqual(["six-2.0.tar.gz"], files_in(await self.json()))
+
+        return self.run_async(test())
+
+    def test_and_its_files_can_be_had(self):
+        async def test():
+            self.page("six-1.0.tar.gz", fields=('ETag: "1"',))
+            await self.json()
+            self._page.set_full(True, True)
+            entry = {**file_of("six-2.0.tar.gz"), "hashes": {}}
+            page = orjson.dumps({"meta": {"api-version": "1.1"}, "name": "six", "files": [entry]})
+            self.origin.scripts[PAGE] = sends(page, 'ETag: "2"')
+            self.origin.scripts["/packages/six-2.0.tar.gz"] = sends(b"two", kind="application/octet-stream")
+            self.assertEqual(b"two", (await self.ask("/files/six/-/six-2.0.tar.gz")).content)
+
+        return self.run_async(test())
+
+
+class UnderivableTests(PageCase):
+    """No client waits for ever for what could not be made."""
+
+    def break_threads(self) -> None:
+        def no_thread(*args: Any) -> Deferred[Any]:
+            return fail(RuntimeError("can't start new thread"))
+
+        self._workers[0].pages._fills.derivations.in_thread = no_thread
+
+    def test_whoever_waits_for_a_form_of_a_stored_page_is_told(self):
+        async def test():
+            self.page("six-1.0.tar.gz")
+            await self.json()
+            self.break_threads()
+            self.assertEqual(500, (await self.ask(PAGE, "Accept: text/html")).status)
+            self.assertNotEqual([], self.flushLoggedErrors(RuntimeError))
+
+        return self.run_async(test())
+
+    def test_and_of_one_that_is_not_stored(self):
+        async def test():
+            self.page("six-1.0.tar.gz", fields=("Cache-Control: no-store",))
+            self.break_threads()
+            self.assertEqual(500, (await self.json()).status)
+            self.assertNotEqual([], self.flushLoggedErrors(RuntimeError))
+
+        return self.run_async(test())
+
+
+class LateTests(PageCase):
+    upstream = UpstreamSettings(first_byte_seconds=0.4)
+
+    def test_nor_is_anybody_kept_waiting_for_a_dripping_page_that_is_not_stored(self):
+        async def test():
+            async def dripping(exchange: Exchange) -> None:
+                fields = (f"Content-Type: {JSON}", "Content-Length: 999", "Cache-Control: no-store")
+                await exchange.answer(b"{", *fields, length=False)
+                await exchange.wait_closed()
+
+            self.origin.scripts[PAGE] = dripping
+            self.assertEqual(503, (await self.json()).status)
+            self.assertEqual(1, self.counter(Counter.LATE_PAGES))
+
+        return self.run_async(test())
+
+
+class GoneTests(PageCase):
+    """A project that is gone takes its files along, however that comes out."""
+
+    async def moved(self) -> int:
+        """:return: epochs that it cost to be told that there is no page."""
+        self.origin.scripts[PAGE] = sends(b"no", status="404 Not Found")
+        before = self._page.epoch
+        self.assertEqual(404, (await self.json()).status)
+        return self._page.epoch - before
+
+    def test_also_when_its_page_alone_was_deleted(self):
+        async def test():
+            self.page("six-1.0.tar.gz")
+            await self.json()
+            await self.purge(Selector("url", Sites(self.config).all[0].id, PAGE.encode()), mode=3)
+            self.assertGreater(await self.moved(), 0)
+
+        return self.run_async(test())
+
+    def test_who_comes_while_that_is_made_known_gets_no_old_page(self):
+        async def test():
+            self.page("six-1.0.tar.gz")
+            await self.json()
+            fills = self._workers[0].pages._fills
+            invalidate, published = fills.invalidate_here, asyncio.Event()
+            answers = []
+
+            def fails(exchange: Exchange) -> Any:
+                exchange.cut()
+                return asyncio.sleep(0)
+
+            async def slowly(*args: Any) -> None:
+                answers.append(asyncio.ensure_future(self.json("Cache-Control: no-cache")))
+                await Deferred.fromFuture(
+                    asyncio.ensure_future(self.until(lambda: self.counter(Counter.COLLAPSED) == 1))
+                )
+                self.origin.scripts[PAGE] = fails
+                await invalidate(*args)
+                published.set()
+
+            fills.invalidate_here = slowly
+            self.origin.scripts[PAGE] = sends(b"no", status="404 Not Found")
+            first = await self.json("Cache-Control: no-cache")
+            await published.wait()
+            (second,) = await asyncio.gather(*answers)
+            self.assertEqual((503, 503), (first.status, second.status))
+
+        return self.run_async(test())
+
+
+class DocumentTests(PageCase):
+    async def found(self, **more: Any) -> FoundPage:
+        request = Request(b"GET", b"/files/six/-/a.tar.gz", b"edge.test", [])
+        asked = ask(request, Sites(self.config))
+        outcome = self._workers[0].pages.document(asked, b"six", 0, time.monotonic() + 9, **more)
+        return await outcome.asFuture(self._loop)
+
+    def test_what_is_said_of_a_page_is_said_of_that_one_though_another_has_come_meanwhile(self):
+        async def test():
+            self.page("six-1.0.tar.gz")
+            pages = self._workers[0].pages
+            first = await self.found()
+            await self.purged()
+            self.page("six-2.0.tar.gz")
+            second = await self.found()
+            self.assertEqual(first.stored.size, second.stored.size)
+
+            def before(request, downstream):
+                downstream.send(b"HTTP/1.1 200 OK\r\n", first.document)
+
+            pages.answer = before
+            odd = await self.found()
+            self.assertEqual((first.document, first.stored.digest), (odd.document, odd.stored.digest))
+
+        return self.run_async(test())
+
+    def test_a_page_that_must_be_newer_than_the_request_comes_from_the_origin(self):
+        """A sibling's may be as old, and would be taken for one that was validated just now."""
+
+        async def test():
+            self.page("six-1.0.tar.gz")
+            pages, needed = self._workers[0].pages, []
+            answer = pages.answer
+
+            def seen(request, downstream):
+                needed.append(request.asked.needed)
+                answer(request, downstream)
+
+            pages.answer = seen
+            await self.found()
+            await self.found(validated_since=time.time())
+            self.assertEqual([False, True], [one.at_origin for one in needed])
+
+        return self.run_async(test())
+
+
+class CatalogueTests(PageCase):
+    def test_a_page_is_parsed_once_for_all_who_ask_meanwhile(self):
+        async def test():
+            self.page(*(f"six-{n}.tar.gz" for n in range(AT_ONCE // 50)))
+            found = await DocumentTests.found(self)
+            self.assertGreater(len(found.document), AT_ONCE)
+            parsing: list[Any] = []
+
+            def in_thread(parse):
+                parsing.append((parse, Deferred()))
+                return parsing[-1][1]
+
+            catalogues = Catalogues(in_thread)
+            asking = [Deferred.fromCoroutine(catalogues.of(found)) for _ in range(3)]
+            self.assertEqual(1, len(parsing))
+            parse, parsed = parsing[0]
+            parsed.callback(parse())
+            for one in asking:
+                self.assertIsInstance(await one.asFuture(self._loop), Catalogue)
+            self.assertEqual(1, len(parsing))
+
+        return self.run_async(test())
