@@ -9,8 +9,7 @@ once, whenever the process is killed. Counts only grow, and belong to one life o
 
   files     day (u32) + hash (16)        -> count (u64) + JSON: what (``FILE_KEYS`` of ``index.tabulating``)
   clients   day (u32) + hash (16)        -> count (u64) + JSON: what (``CLIENT_KEYS``)
-  partials  hash (16)                    -> JSON: what a client has of a file so far
-  expiry    milliseconds (u64) + hash    -> b"": which of them is the oldest
+  partials, expiry                       :mod:`edgecache.store.partials`
   segments  name of a file of events     -> octets of it that are counted (u64)
   meta      :data:`LIFE`, :data:`LOG`
 
@@ -31,20 +30,14 @@ import orjson
 from attrs import define, field
 from twisted.logger import Logger
 
-from edgecache.index.coverage import Coverage
 from edgecache.index.distributions import Distribution, distribution_of
 from edgecache.index.downloads import Event, Kind
 from edgecache.index.tabulating import CLIENT_KEYS, FILE_KEYS, Row
 from edgecache.index.useragents import OTHER, Installer, installer_of
+from edgecache.store.partials import Partials
 from edgecache.words.config import GIB
 
 _log = Logger()
-
-WINDOW_MILLISECONDS = 3600_000
-"""Ranges of one client's one file, each so long after the one before, are one download's."""
-
-MOST_PARTIALS = 100_000
-"""Unfinished downloads that are remembered; the oldest go first."""
 
 MOST_INSTALLERS = 256
 """Installers of different name or version that one day's counts know; more are ``other``."""
@@ -58,34 +51,6 @@ _DATABASES = (b"files", b"clients", b"partials", b"expiry", b"segments", b"meta"
 _MAP = 64 * GIB
 _DAY = struct.Struct(">I")
 _U64 = struct.Struct("<Q")
-_EXPIRY = struct.Struct(">Q16s")
-
-
-@define(eq=False)
-class Partial:
-    """
-    What one client has got of one file in parts.
-
-    :ivar time: of the newest part, milliseconds since the epoch.
-    :ivar begun: some of it came as the begin of a whole response.
-    :ivar spare: downloads by ranges alone that were counted; the whole response that follows one is the same download.
-    """
-
-    time: int
-    coverage: Coverage
-    begun: bool = False
-    spare: int = 0
-
-    def dump(self) -> bytes:
-        """:return: for :meth:`load`."""
-        coverage = self.coverage
-        return orjson.dumps([self.time, self.begun, self.spare, coverage.total, coverage.starts, coverage.depths])
-
-    @classmethod
-    def load(cls, octets: bytes) -> Partial:
-        """:return: what was dumped."""
-        time, begun, spare, total, starts, depths = orjson.loads(octets)
-        return cls(time, Coverage(total, starts, depths), begun, spare)
 
 
 @define(eq=False)
@@ -160,7 +125,9 @@ class DownloadCounts:
         :param now: milliseconds since the epoch.
         :param logged: events are wanted for a log.
         """
-        return Batch(self, self._env.begin(write=True), self._db, sites, now, logged)
+        txn = self._env.begin(write=True)
+        partials = Partials(txn, self._db[b"partials"], self._db[b"expiry"])
+        return Batch(self, txn, self._db, partials, sites, now, logged)
 
     def trim(self, before: int) -> int:
         """Forget days before this one. :return: rows deleted."""
@@ -243,6 +210,7 @@ class Batch:
     _counts: DownloadCounts
     _txn: lmdb.Transaction
     _db: dict[bytes, lmdb._Database]
+    _partials: Partials
     _sites: dict[bytes, str]
     _now: int
     _logged: bool
@@ -252,11 +220,6 @@ class Batch:
     _clients: dict[tuple[int, bytes], int] = field(factory=dict)
     # Most events of a batch are of few heads.
     _named: dict[tuple[int, bytes, bytes, bytes], _Named] = field(factory=dict)
-    _partials: int = field(init=False)
-
-    @_partials.default
-    def _how_many(self) -> int:
-        return int(self._txn.stat(self._db[b"partials"])["entries"])
 
     def add(self, events: Iterable[Event]) -> None:
         """Count them; best in the order of their times."""
@@ -267,12 +230,12 @@ class Batch:
                 if self._logged:
                     self.lines.append((event, None))
             elif event.part is None:
-                if not (self._partials and self._spared(event)):
+                if not self._partials.spares(event):
                     self._count(event)
             else:
-                for _ in range(self._add_part(event)):
+                for _ in range(self._partials.add(event)):
                     self._count(event)
-        self._expire(oldest - WINDOW_MILLISECONDS)
+        self._partials.expire(oldest)
 
     def note(self, name: str, octets: int) -> None:
         """So much of a file of events is counted with this."""
@@ -344,67 +307,6 @@ class Batch:
                 return False
             known.add(packed)
         return True
-
-    def _add_part(self, event: Event) -> int:
-        """:return: how many downloads it completes."""
-        assert event.part is not None
-        first, stop, total = event.part
-        key, partial = self._partial(event)
-        if partial is None or partial.coverage.total != total:
-            partial = Partial(event.time, Coverage(total))
-        partial.coverage.add(first, stop)
-        partial.begun = partial.begun or event.begun
-        done = partial.coverage.take()
-        if done and not partial.begun:
-            partial.spare += done
-        if done:
-            partial.begun = False
-        self._keep(key, partial, event.time)
-        return done
-
-    def _spared(self, event: Event) -> bool:
-        """Was it counted already, when the client had read all of it by ranges?"""
-        key, partial = self._partial(event)
-        if partial is None or not partial.spare or partial.coverage.total != event.octets:
-            return False
-        partial.spare -= 1
-        self._keep(key, partial, event.time)
-        return True
-
-    def _partial(self, event: Event) -> tuple[bytes, Partial | None]:
-        fields = (event.client, event.user_agent, event.site, event.path)
-        key = hashlib.blake2b(b"\n".join(fields), digest_size=16).digest()
-        found = self._txn.get(key, db=self._db[b"partials"])
-        if found is None:
-            return key, None
-        partial = Partial.load(bytes(found))
-        if event.time - partial.time > WINDOW_MILLISECONDS:
-            self._txn.delete(_EXPIRY.pack(partial.time, key), db=self._db[b"expiry"])
-            self._txn.delete(key, db=self._db[b"partials"])
-            return key, None
-        return key, partial
-
-    def _keep(self, key: bytes, partial: Partial, now: int) -> None:
-        partials, expiry = self._db[b"partials"], self._db[b"expiry"]
-        self._txn.delete(_EXPIRY.pack(partial.time, key), db=expiry)
-        if partial.coverage.empty and not partial.spare:
-            self._txn.delete(key, db=partials)
-            return
-        partial.time = max(partial.time, now)
-        self._partials += 1  # at least so many, if any
-        self._txn.put(key, partial.dump(), db=partials)
-        self._txn.put(_EXPIRY.pack(partial.time, key), b"", db=expiry)
-
-    def _expire(self, before: int) -> None:
-        cursor = self._txn.cursor(self._db[b"expiry"])
-        left = self._txn.stat(self._db[b"expiry"])["entries"]
-        while cursor.first():
-            time, key = _EXPIRY.unpack(cursor.key())
-            if time >= before and left <= MOST_PARTIALS:
-                return
-            cursor.delete()
-            self._txn.delete(key, db=self._db[b"partials"])
-            left -= 1
 
 
 def _told(installer: Installer) -> list[str]:

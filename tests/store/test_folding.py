@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.index.downloads import HEADER, Kind, common
 from edgecache.index.tabulating import Query, Row
-from edgecache.store import counts, folding
+from edgecache.store import counts, folding, partials
 from edgecache.store.folding import SUFFIX, Answer, Downloads
 from tests.quickdisk import quick_directory
 
@@ -149,7 +149,7 @@ class OneDownloadTests(FoldingCase):
         self.assertEqual(0, self.counted(line(b"0-49/99"), line(b"50-99/100")))
 
     def test_parts_an_hour_apart_do_not_add_up(self) -> None:
-        later = NOW + counts.WINDOW_MILLISECONDS + 1
+        later = NOW + partials.WINDOW_MILLISECONDS + 1
         self.assertEqual(0, self.counted(line(b"0-49/100"), line(b"50-99/100", at=later)))
 
     def test_parts_add_up_over_files_of_events_and_restarts(self) -> None:
@@ -162,7 +162,7 @@ class OneDownloadTests(FoldingCase):
         self.assertEqual(2, self.counted(line(b"<0-69/100"), line(), line(b"70-99/100")))
 
     def test_unfinished_ones_are_forgotten_in_time_and_there_are_never_too_many(self) -> None:
-        self.patch(counts, "MOST_PARTIALS", 10)
+        self.patch(partials, "MOST_PARTIALS", 10)
         self.counted(*[line(b"0-49/100", client=b"%d" % number, at=NOW + number) for number in range(50)])
         self.assertEqual(1, self.counted(line(b"50-99/100", client=b"49", at=NOW + 49)))
         self.assertEqual(0, self.counted(line(b"50-99/100", client=b"0", at=NOW + 49)))
