@@ -437,7 +437,7 @@ class Fill:
     async def _pass(self, decision: Pass, response: Response) -> None:
         self.leave()
         if decision.remember and self.leader.fills:
-            self.fills.remember_unshareable(self.leader.key_hash)
+            self.fills.unshareable.add(self.leader.key_hash)
         first = self.waiters.all_but_first()
         if decision.update is not None:
             await self.fills.writer.put(decision.update_hash, decision.update)

@@ -26,6 +26,7 @@ from edgecache.fills.owners import Owners
 from edgecache.fills.paging import Paging
 from edgecache.fills.sending import UNDERIVED, Sender
 from edgecache.fills.serials import Serials
+from edgecache.fills.unshareable import Unshareable
 from edgecache.fills.waiting import Waiter, Waiters
 from edgecache.index.errors import BadPage
 from edgecache.processes.background import background
@@ -56,14 +57,8 @@ _log = Logger()
 FENCED_JOIN_SECONDS = 0.5
 """While fenced, fills that began longer ago are not joined; the shortest lease is a second."""
 
-UNSHAREABLE_SECONDS = 120.0
-"""So long nobody queues for a key whose last response could not be shared (FIELD 1)."""
-
 MOST_PROJECTS = 1_000
 """If more have moved on since the last list, all pages are validated."""
-
-UNSHAREABLE_KEYS = 10_000
-"""Remembered at most; the oldest are forgotten."""
 
 
 @define(eq=False)
@@ -78,6 +73,7 @@ class Fills:
         once its project is purged.
     :ivar artifacts: finds the files that pages of an index name.
     :ivar doubts: keys whose content was found wrong lately.
+    :ivar unshareable: keys whose response could not be shared lately.
     :ivar invalidate: asks the node process for a local epoch for selectors; fires once it is published.
     :ivar invalidate_here: the same for a mode, and never for siblings.
     :ivar first_byte_seconds: what clients of a page are kept waiting at most.
@@ -105,12 +101,16 @@ class Fills:
     invalidate_here: Callable[[tuple[Selector, ...], PurgeMode], Awaitable[None]]
     artifacts: Artifacts | None = None
     doubts: Doubts = field(init=False)
+    unshareable: Unshareable = field(init=False)
     _running: dict[bytes, Fill] = field(factory=dict)
-    _unshareable: dict[bytes, float] = field(factory=dict)
 
     @doubts.default
     def _no_doubts(self) -> Doubts:
         return Doubts(self.seconds)
+
+    @unshareable.default
+    def _all_shareable(self) -> Unshareable:
+        return Unshareable(self.clock)
 
     def join(self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream) -> None:
         """Answer ``downstream`` from the running fill of its key, or from a new one."""
@@ -123,7 +123,7 @@ class Fills:
             return  # the head of the fill is the answer
         if forward.alone or not asked.fills:
             self._start(asked, forward, record_hash, None, [waiter])
-        elif forward.stored is None and self._is_unshareable(asked.key_hash):
+        elif forward.stored is None and self.unshareable.has(asked.key_hash):
             # Nothing will be stored: the client's own conditions and range may as well go along.
             waiter.forward = evolve(forward, alone=True)
             self._start(asked, waiter.forward, record_hash, None, [waiter])
@@ -325,13 +325,6 @@ class Fills:
             return None
         return self.attempts.look_up(asked, forward)
 
-    def remember_unshareable(self, key_hash: bytes) -> None:
-        """The response for this key may not be shared: let nobody queue for it for a while."""
-        self._unshareable.pop(key_hash, None)
-        self._unshareable[key_hash] = self.clock() + UNSHAREABLE_SECONDS
-        if len(self._unshareable) > UNSHAREABLE_KEYS:
-            del self._unshareable[next(iter(self._unshareable))]
-
     def forget(self, fill: Fill) -> None:
         """``fill`` takes nobody any longer."""
         if fill.registered is not None and self._running.get(fill.registered) is fill:
@@ -388,15 +381,6 @@ class Fills:
         if stored is None or not forward.stale_allowed or not stored.flags & PAGE:
             return forward
         return evolve(forward, stale_allowed=False) if self.serials.is_behind(asked, stored) else forward
-
-    def _is_unshareable(self, key_hash: bytes) -> bool:
-        until = self._unshareable.get(key_hash)
-        if until is None:
-            return False
-        if until > self.clock():
-            return True
-        del self._unshareable[key_hash]
-        return False
 
     def _start(
         self,

@@ -80,7 +80,7 @@ async def pass_on(fill: Fill, decision: Pass, response: Continuing, fallback: bo
     fills, leader = fill.fills, fill.leader
     fill.leave()
     if decision.remember and leader.fills:
-        fills.remember_unshareable(leader.key_hash)
+        fills.unshareable.add(leader.key_hash)
     first = fill.waiters.all_but_first()
     if decision.update is not None:
         await fills.writer.put(decision.update_hash, decision.update)

@@ -1,0 +1,39 @@
+"""Keys whose last response could not be shared: nobody queues for the next one (FIELD 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define, field
+
+UNSHAREABLE_SECONDS = 120.0
+"""So long a key is remembered."""
+
+UNSHAREABLE_KEYS = 10_000
+"""Remembered at most; the oldest are forgotten."""
+
+
+@define(eq=False)
+class Unshareable:
+    """Those of one worker, the oldest first."""
+
+    _clock: Callable[[], float]
+    # Until when.
+    _known: dict[bytes, float] = field(factory=dict)
+
+    def add(self, key_hash: bytes) -> None:
+        """The response for this key may not be shared: let nobody queue for it for a while."""
+        self._known.pop(key_hash, None)
+        self._known[key_hash] = self._clock() + UNSHAREABLE_SECONDS
+        if len(self._known) > UNSHAREABLE_KEYS:
+            del self._known[next(iter(self._known))]
+
+    def has(self, key_hash: bytes) -> bool:
+        """Could the response for this key not be shared lately?"""
+        until = self._known.get(key_hash)
+        if until is None:
+            return False
+        if until > self._clock():
+            return True
+        del self._known[key_hash]
+        return False
