@@ -40,7 +40,7 @@ from edgecache.rules.pages import PAGE
 from edgecache.rules.policy import stale_first
 from edgecache.rules.presenting import present
 from edgecache.rules.representations import SOURCE
-from edgecache.rules.selectors import Selector
+from edgecache.rules.selectors import Selector, tag_selector
 from edgecache.rules.siblinghood import marked
 from edgecache.store.epochs import Epochs
 from edgecache.store.reading import StoreReader
@@ -319,9 +319,12 @@ class Fills:
 
     def siblings(self, asked: Asked, forward: Forward) -> LookUp | None:
         """:return: what siblings may be asked for a fill whose floor is taken."""
-        url = asked.selectors[1:2]
+        selectors, artifact = asked.selectors[1:2], asked.artifact
+        if artifact is not None:
+            # Of a project that is gone, or quarantined, its files.
+            selectors += (tag_selector(asked.site.id, project_tag(artifact.project)),)
         # Only ours were told of a local invalidation (RFC 9111 §4.4): a sibling may have what was there before.
-        if self.epochs.lately(url) is PurgeMode.DELETE:
+        if self.epochs.lately(selectors) is PurgeMode.DELETE:
             return None
         return self.attempts.look_up(asked, forward)
 

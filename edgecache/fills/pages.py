@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from edgecache.rules.asking import Asked, ask
 from edgecache.rules.hops import PAGE as NEEDED
@@ -122,9 +122,12 @@ class Pages:
         try:
             self.answer(request, inside)
             await inside.answered
-        finally:
-            if not inside.gone:
-                timer.cancel()
+        except CancelledError:
+            timer.cancel()
+            inside.give_up()
+            raise
+        if not inside.gone:
+            timer.cancel()
         failed = _ERROR.search(inside.head)
         error = "" if failed is None else failed[1].decode("ascii")
         if inside.status in (404, 410):
@@ -201,12 +204,12 @@ class _Inside:
 
     def give_up(self) -> None:
         """Nobody waits any longer."""
+        self.gone = True
+        if self._source is not None:
+            self._source.detach(self)
+        if self._reader is not None:
+            self._reader.wake()
         if not self.answered.called:
-            self.gone = True
-            if self._source is not None:
-                self._source.detach(self)
-            if self._reader is not None:
-                self._reader.wake()
             self.answered.callback(None)
 
     # Downstream
@@ -227,8 +230,11 @@ class _Inside:
 
     def send_from(self, head: bytes, source: Source, start: int, stop: int | None) -> None:
         """See :class:`~edgecache.words.ports.Downstream`."""
-        self.head, self._source, self._position, self._stop = head, source, start, stop
         source.attach(self)
+        if self.gone:
+            source.detach(self)
+            return
+        self.head, self._source, self._position, self._stop = head, source, start, stop
         self.wake()
 
     def straight_socket(self, octets: int) -> int:

@@ -7,19 +7,21 @@ import time
 from typing import Any
 
 import orjson
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 
 from edgecache.fills.catalogues import AT_ONCE, Catalogues
 from edgecache.fills.pages import FoundPage
 from edgecache.index.catalogue import Catalogue
 from edgecache.rules.asking import ask
+from edgecache.rules.decisions import Forward
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
 from edgecache.words.config import UpstreamSettings
 from edgecache.words.counters import Counter
 from edgecache.words.messages import Request
+from edgecache.words.reasons import ForwardReason
 from tests.fills.rig import Exchange
-from tests.fills.test_paging import JSON, PAGE, PageCase, file_of, files_in, sends
+from tests.fills.test_paging import JSON, PAGE, SHA, PageCase, file_of, files_in, sends
 
 
 class FullStoreTests(PageCase):
@@ -144,6 +146,45 @@ class GoneTests(PageCase):
 
         return self.run_async(test())
 
+    def test_nor_does_a_sibling_give_them_that_has_not_heard_of_it(self):
+        async def test():
+            fills = self._workers[0].pages._fills
+            fills.attempts = Asking()
+            path = b"/files/six/" + SHA.encode() + b"/six-1.0.tar.gz"
+            asked = ask(Request(b"GET", path, b"edge.test", []), Sites(self.config))
+            miss = Forward(ForwardReason.URI_MISS)
+            self.assertEqual("look-up", fills.siblings(asked, miss))
+            await self.purged(2)
+            self.assertEqual("look-up", fills.siblings(asked, miss), "whose page is good, they may")
+            await self.purged(3)
+            self.assertIsNone(fills.siblings(asked, miss))
+
+        return self.run_async(test())
+
+
+class Asking:
+    def look_up(self, asked: Any, forward: Any) -> str:
+        return "look-up"
+
+
+class Lent:
+    """Content that is let go only by whoever it was handed to."""
+
+    length, failed = 9, None
+    readers = 0
+
+    def attach(self, reader: Any) -> None:
+        self.readers += 1
+
+    def detach(self, reader: Any) -> None:
+        self.readers -= 1
+
+    def read(self, position: int, limit: int) -> bytes:
+        return b""
+
+    def ended(self, position: int) -> bool:
+        return False
+
 
 class DocumentTests(PageCase):
     async def found(self, **more: Any) -> FoundPage:
@@ -168,6 +209,27 @@ class DocumentTests(PageCase):
             pages.answer = before
             odd = await self.found()
             self.assertEqual((first.document, first.stored.digest), (odd.document, odd.stored.digest))
+
+        return self.run_async(test())
+
+    def test_what_comes_once_nobody_waits_for_it_any_longer_is_let_go(self):
+        async def test():
+            pages, clients, lent = self._workers[0].pages, [], Lent()
+            pages.answer = lambda request, downstream: clients.append(downstream)
+            request = Request(b"GET", b"/files/six/-/a.tar.gz", b"edge.test", [])
+            asked = ask(request, Sites(self.config))
+            outcome = pages.document(asked, b"six", 0, time.monotonic() + 9)
+            outcome.addErrback(lambda failure: failure.trap(CancelledError))
+            outcome.cancel()
+            self.assertTrue(clients[0].gone)
+            clients[0].send_from(b"HTTP/1.1 200 OK\r\n", lent, 0, 9)
+            self.assertEqual(0, lent.readers)
+            outcome = pages.document(asked, b"six", 0, time.monotonic() + 9)
+            outcome.addErrback(lambda failure: failure.trap(CancelledError))
+            clients[1].send_from(b"HTTP/1.1 200 OK\r\n", lent, 0, 9)
+            self.assertEqual(1, lent.readers)
+            outcome.cancel()
+            self.assertEqual(0, lent.readers)
 
         return self.run_async(test())
 
