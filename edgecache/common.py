@@ -26,13 +26,14 @@ from edgecache.admin.publicpurges import PublicPurges
 from edgecache.admin.site import listen
 from edgecache.admin.tokens import ADMIN_FILE, Tokens
 from edgecache.admin.uploads import Uploads
-from edgecache.fleet import Fleet, content_origins, entry_octets
+from edgecache.fleet import Fleet, entry_octets
 from edgecache.following import Followers
 from edgecache.processes.background import background
 from edgecache.processes.channel import Channel, Payload
 from edgecache.processes.timers import boot_clock
 from edgecache.rules.health import State
 from edgecache.rules.sites import Sites
+from edgecache.siblings.content import content_origins
 from edgecache.siblings.groups import GroupSharing
 from edgecache.siblings.pace import Pace
 from edgecache.siblings.purger import LoneNode, Purger

@@ -12,7 +12,6 @@ from attrs import define
 from twisted.logger import Logger
 
 from edgecache.admin.parts import SiblingView
-from edgecache.rules.homes import HomeNode, Homes
 from edgecache.rules.membership import BadMembership, Membership
 from edgecache.rules.selectors import Selector, rows_of
 from edgecache.rules.sites import Sites
@@ -24,8 +23,7 @@ from edgecache.siblings.mesh import Mesh
 from edgecache.siblings.server import ControlListener
 from edgecache.store.control import Control
 from edgecache.store.page import PageWriter
-from edgecache.upstream.addresses import Origin, sibling_origin
-from edgecache.words.config import Config, SiblingSettings, SiblingsSettings
+from edgecache.words.config import Config, SiblingsSettings
 from edgecache.words.errors import ConfigError
 from edgecache.words.ports import Timers
 from edgecache.words.reasons import PurgeMode
@@ -54,24 +52,6 @@ def membership(config: Config) -> Membership:
         )
     except BadMembership as error:
         raise ConfigError("[siblings]", error.problem) from error
-
-
-def homes_of(config: Config) -> Homes:
-    """:return: the nodes that have content, as this one is told of them."""
-    settings = config.siblings
-    assert settings is not None
-    nodes = [] if settings.voter else [HomeNode(config.node.id, settings.weight, config.node.region)]
-    nodes += [HomeNode(other.id, other.weight, other.region) for other in _with_content(config)]
-    return Homes(tuple(nodes), config.node.region if settings.region_homes else None)
-
-
-def content_origins(config: Config) -> list[Origin]:
-    """:return: where the siblings answer look-ups of content."""
-    return [sibling_origin(other.id, other.content_url) for other in _with_content(config)]
-
-
-def _with_content(config: Config) -> list[SiblingSettings]:
-    return [other for other in config.others if other.content_url and not other.leaving]
 
 
 def entry_octets(settings: SiblingsSettings) -> int:

@@ -31,7 +31,6 @@ from edgecache.fills.paging import Paging
 from edgecache.fills.quest import Outlet
 from edgecache.fills.sending import Sender
 from edgecache.fills.serials import Serials
-from edgecache.fleet import content_origins, homes_of
 from edgecache.node import Node
 from edgecache.processes.channel import Channel
 from edgecache.processes.timers import LoopTimers, boot_clock
@@ -44,7 +43,7 @@ from edgecache.rules.selectors import Selector, rows_of
 from edgecache.rules.sharing import parted
 from edgecache.rules.siblinghood import marked
 from edgecache.rules.sites import Sites, node_token
-from edgecache.siblings.content import Applied, Guests, SiblingTrust
+from edgecache.siblings.content import Applied, Guests, SiblingTrust, content_origins, homes_of
 from edgecache.siblings.identity import server_context
 from edgecache.siblings.server import Problems
 from edgecache.store.controlreading import ControlReader

@@ -1,6 +1,6 @@
 """
-Look-ups of content between siblings, at both ends (DESIGN 9): who is at the other end of a connection, what this node
-has applied, and the signs of life of a look-up that takes a while.
+Look-ups of content between siblings, at both ends (DESIGN 9): who has content, who is at the other end of a connection,
+what this node has applied, and the signs of life of a look-up that takes a while.
 """
 
 from __future__ import annotations
@@ -11,18 +11,37 @@ from collections.abc import Callable, Collection
 
 from attrs import define, field, frozen
 
+from edgecache.rules.homes import HomeNode, Homes
 from edgecache.rules.rounds import covers
 from edgecache.rules.siblinghood import BEAT_SECONDS
 from edgecache.siblings.identity import BadCertificate, certificate_of, check_peer_der, client_context, named_id
 from edgecache.siblings.server import Problems
-from edgecache.upstream.addresses import Origin
+from edgecache.upstream.addresses import Origin, sibling_origin
 from edgecache.wire.connection import Connection
 from edgecache.wire.listener import Listener
-from edgecache.words.config import SiblingsSettings
+from edgecache.words.config import Config, SiblingSettings, SiblingsSettings
 from edgecache.words.errors import ControlFailed
 from edgecache.words.ports import Downstream, Reader, Source, Timer, Timers
 from edgecache.words.purging import LogName
 from edgecache.words.spreading import Positions
+
+
+def homes_of(config: Config) -> Homes:
+    """:return: the nodes that have content, as this one is told of them."""
+    settings = config.siblings
+    assert settings is not None
+    nodes = [] if settings.voter else [HomeNode(config.node.id, settings.weight, config.node.region)]
+    nodes += [HomeNode(other.id, other.weight, other.region) for other in _with_content(config)]
+    return Homes(tuple(nodes), config.node.region if settings.region_homes else None)
+
+
+def content_origins(config: Config) -> list[Origin]:
+    """:return: where the siblings answer look-ups of content."""
+    return [sibling_origin(other.id, other.content_url) for other in _with_content(config)]
+
+
+def _with_content(config: Config) -> list[SiblingSettings]:
+    return [other for other in config.others if other.content_url and not other.leaving]
 
 
 @frozen(eq=False)
