@@ -142,9 +142,11 @@ def elsewhere(asked: Asked, head: Head, url: str) -> Head | None:
     """
     location = head.get(b"location")
     if head.status in (301, 302, 303, 307, 308) and location is not None and location.isascii():
-        told = Head(head.status, head.reason, [(b"location", urljoin(url, location.decode("ascii")).encode("ascii"))])
-        told.fields += [(b"cache-control", b"no-store")]
-        return told
+        try:
+            target = urljoin(url, location.decode("ascii")).encode("ascii")
+        except ValueError:
+            return None
+        return Head(head.status, head.reason, [(b"location", target), (b"cache-control", b"no-store")])
     if head.status in (401, 402, 403, 451):
         return _own(asked, head.status, head.reason, f"the file's host answered {head.status}", "http_request_denied")
     return None

@@ -252,6 +252,7 @@ class ElsewhereTests(SynchronousTestCase):
         for status in (500, 503, 429, 206, 418, 304, 204):
             self.assertIsNone(elsewhere(file(), head(status=status), self.URL), status)
         self.assertIsNone(elsewhere(file(), head(status=302), self.URL))
+        self.assertIsNone(elsewhere(file(), head("Location: http://[half/", status=302), self.URL))
 
 
 class HeadTests(SynchronousTestCase):
