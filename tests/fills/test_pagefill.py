@@ -13,6 +13,7 @@ from edgecache.fills.catalogues import AT_ONCE, Catalogues
 from edgecache.fills.pages import FoundPage
 from edgecache.index.catalogue import Catalogue
 from edgecache.rules.asking import ask
+from edgecache.rules.dates import format_date
 from edgecache.rules.decisions import Forward
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
@@ -47,6 +48,24 @@ class FullStoreTests(PageCase):
             self.origin.scripts[PAGE] = sends(page, 'ETag: "2"')
             self.origin.scripts["/packages/six-2.0.tar.gz"] = sends(b"two", kind="application/octet-stream")
             self.assertEqual(b"two", (await self.ask("/files/six/-/six-2.0.tar.gz")).content)
+
+        return self.run_async(test())
+
+
+class DateTests(PageCase):
+    """RFC 9110 §8.8.2.2"""
+
+    def test_a_date_that_two_pages_may_have_validates_none(self):
+        async def test():
+            now = int(time.time())
+            for since, sent in ((now, False), (now - 60, True)):
+                date = format_date(since).decode()
+                self.page("six-1.0.tar.gz", fields=(f"Last-Modified: {date}", f"Date: {format_date(now).decode()}"))
+                await self.json()
+                await self.purged()
+                await self.json()
+                self.assertEqual(sent, "if-modified-since" in self.origin.seen[-1].fields)
+                await self.purged(3)
 
         return self.run_async(test())
 
