@@ -144,7 +144,7 @@ class Node:
                 sent = self._sender.send(downstream, asked, stored, record_hash, decision.age, status)
                 if sent:
                     if sent is UNDERIVED:
-                        self._fills.represent(downstream, asked, stored, record_hash, decision.age, status)
+                        self._fills.representing.answer(downstream, asked, stored, record_hash, decision.age, status)
                     if asked.sibling is not None:
                         self._page.add(SIBLING_HITS)
                     elif needed is None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from attrs import define, evolve, field
-from twisted.internet.defer import gatherResults
 from twisted.logger import Logger
 
 from edgecache.fills.artifacts import Artifacts, Sought
@@ -24,22 +23,20 @@ from edgecache.fills.homes import LookUp
 from edgecache.fills.keeping import Keep
 from edgecache.fills.owners import Owners
 from edgecache.fills.paging import Paging
+from edgecache.fills.representing import Representing, as_it_is
 from edgecache.fills.sending import UNDERIVED, Sender
 from edgecache.fills.serials import Serials
 from edgecache.fills.unshareable import Unshareable
 from edgecache.fills.waiting import Waiter, Waiters
-from edgecache.index.errors import BadPage
 from edgecache.processes.background import background
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked
-from edgecache.rules.decisions import Ahead, Forward, NotModified, Part, Refuse, Reuse
+from edgecache.rules.decisions import Ahead, Forward, Part, Refuse, Reuse
 from edgecache.rules.fallback import expired
 from edgecache.rules.indexpaths import project_tag
 from edgecache.rules.outbound import outbound
 from edgecache.rules.pages import PAGE
 from edgecache.rules.policy import stale_first
-from edgecache.rules.presenting import present
-from edgecache.rules.representations import SOURCE
 from edgecache.rules.selectors import Selector, tag_selector
 from edgecache.rules.siblinghood import marked
 from edgecache.store.epochs import Epochs
@@ -50,15 +47,12 @@ from edgecache.upstream.responses import Response
 from edgecache.words.counters import Counter
 from edgecache.words.ports import Counts, Downstream, Timers
 from edgecache.words.reasons import ForwardReason, PurgeMode
-from edgecache.words.stored import Serial, Stored, Variants
+from edgecache.words.stored import Stored, Variants
 
 _log = Logger()
 
 FENCED_JOIN_SECONDS = 0.5
 """While fenced, fills that began longer ago are not joined; the shortest lease is a second."""
-
-MOST_PROJECTS = 1_000
-"""If more have moved on since the last list, all pages are validated."""
 
 
 @define(eq=False)
@@ -73,6 +67,7 @@ class Fills:
         once its project is purged.
     :ivar artifacts: finds the files that pages of an index name.
     :ivar doubts: keys whose content was found wrong lately.
+    :ivar representing: answers with what is derived from pages.
     :ivar unshareable: keys whose response could not be shared lately.
     :ivar invalidate: asks the node process for a local epoch for selectors; fires once it is published.
     :ivar invalidate_here: the same for a mode, and never for siblings.
@@ -102,6 +97,7 @@ class Fills:
     artifacts: Artifacts | None = None
     doubts: Doubts = field(init=False)
     unshareable: Unshareable = field(init=False)
+    representing: Representing = field(init=False)
     _running: dict[bytes, Fill] = field(factory=dict)
 
     @doubts.default
@@ -111,6 +107,10 @@ class Fills:
     @unshareable.default
     def _all_shareable(self) -> Unshareable:
         return Unshareable(self.clock)
+
+    @representing.default
+    def _answers_of_pages(self) -> Representing:
+        return Representing(self)
 
     def join(self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream) -> None:
         """Answer ``downstream`` from the running fill of its key, or from a new one."""
@@ -144,104 +144,6 @@ class Fills:
         if self._joinable(asked, record_hash) is None:
             self._start(asked, self._honest(asked, forward), record_hash, record_hash, [])
 
-    def represent(
-        self,
-        downstream: Downstream,
-        asked: Asked,
-        base: Stored,
-        record_hash: bytes,
-        age: int,
-        cache_status: bytes,
-        document: bytes | None = None,
-    ) -> None:
-        """
-        Answer with what is derived from a page, which has to be derived first; the key's owner does that.
-
-        :param document: content of ``base``, if it is at hand.
-        """
-        answered = self._represent(downstream, asked, base, record_hash, age, cache_status, document)
-        background(answered, "answer with what is derived from a page")
-
-    async def _represent(
-        self,
-        downstream: Downstream,
-        asked: Asked,
-        base: Stored,
-        record_hash: bytes,
-        age: int,
-        cache_status: bytes,
-        document: bytes | None,
-    ) -> None:
-        owner = None if document is not None or asked.bypass else self.owners.elsewhere(asked.key_hash)
-        if owner is not None and await self.owners.ask(owner, asked, downstream, _as_it_is):
-            return
-        if asked.representation is SOURCE and document is None:
-            self.sender.send_later(downstream, asked, base, record_hash, age, cache_status)
-            return
-        if asked.representation is not SOURCE:
-            prototype = self.derivations.view(asked, base).prototype
-            if asked.conditions is not None and isinstance(present(asked, prototype, age), NotModified):
-                self.sender.send_content(downstream, asked, prototype, b"", age, cache_status)
-                return
-        derived = False
-        try:
-            content = await self.derivations.content(asked, base, record_hash, document)
-            derived = True
-        except BadPage as bad:
-            _log.error("{target}: cannot be derived: {why}", target=asked.target.decode("latin-1"), why=bad.why)
-            return
-        finally:
-            if not derived:
-                self.refuse(asked, Refuse(500, "the node failed to answer; its log says why"), downstream)
-        if content is None:
-            # Evicted meanwhile: nothing is left that could be validated.
-            self.join(asked, Forward(ForwardReason.URI_MISS), asked.key_hash, downstream)
-            return
-        sent = base if asked.representation is SOURCE else self.derivations.view(asked, base).sized(len(content))
-        self.sender.send_content(downstream, asked, sent, content, age, cache_status)
-
-    async def represent_once(
-        self, downstream: Downstream, asked: Asked, base: Stored, cache_status: bytes, document: bytes
-    ) -> None:
-        """Answer with what is derived from a page that is not stored; neither is that."""
-        derived = False
-        try:
-            content = await self.derivations.derived(asked, document)
-            derived = True
-        finally:
-            if not derived:
-                self.refuse(asked, Refuse(500, "the node failed to answer; its log says why"), downstream)
-        sent = base if asked.representation is SOURCE else self.derivations.view(asked, base).sized(len(content))
-        self.sender.send_content(downstream, asked, sent, content, -1, cache_status)
-
-    def derive_ahead(self, asked: Asked, base: Stored, record_hash: bytes, document: bytes) -> None:
-        """Somebody will want it in a moment."""
-        background(self.derivations.content(asked, base, record_hash, document), "derive what a client gets")
-
-    async def catch_up(self, asked: Asked, document: bytes, floor: int) -> None:
-        """
-        A list of all projects has come: no page shall be older than it says, before anybody reads it (FIELD 3).
-
-        :param document: the list.
-        :param floor: the epoch before it was asked for.
-        """
-        behind = await self.paging.behind(asked, document)
-        if not behind:
-            return
-        site = asked.site.id
-        _log.info("{count} projects have moved on, says the list", count=len(behind))
-        since = self.serials.since
-        raised = [
-            self.writer.raise_serial(Serial(site, name, serial, since(site, name)), floor)
-            for name, serial in behind.items()
-        ]
-        await gatherResults(raised)
-        if len(behind) > MOST_PROJECTS:
-            selectors = tuple(Selector("prefix", site, path) for path in (b"/simple/", b"/pypi/"))
-        else:
-            selectors = tuple(Selector("tag", site, project_tag(name)) for name in behind)
-        await self.invalidate_here(selectors, PurgeMode.REVALIDATE)
-
     def reuse(self, waiter: Waiter, reuse: Reuse, detail: str, proxy_status: bytes) -> bool:
         """
         Answer with what is stored, stale, and say why.
@@ -257,7 +159,7 @@ class Fills:
         answer = (waiter.downstream, waiter.asked, stored, waiter.record_hash, reuse.age, status)
         sent = self.sender.send_later(*answer)
         if sent is UNDERIVED:
-            self.represent(*answer)
+            self.representing.answer(*answer)
         if sent:
             self.counts.add(Counter.STALE_HITS)
         return bool(sent)
@@ -309,7 +211,7 @@ class Fills:
     def continued(self, asked: Asked, forward: Forward) -> Callable[[Response], Response]:
         """:return: what makes the owner's response to ``asked`` go on from an origin, should the owner die."""
         if asked.page is not None:
-            return _as_it_is  # an origin has nothing that would fit to what is derived
+            return as_it_is  # an origin has nothing that would fit to what is derived
         seeking = self.seek(asked, forward)
         return lambda response: self.attempts.continued(asked.site, outbound(asked, forward), response, seeking)
 
@@ -407,7 +309,3 @@ class Fills:
             # A fill from before a purge goes on for those who wait for it; nobody new finds it.
             self._running[registered] = fill
         background(fill.run(), f"answer {asked.request.target.decode('latin-1')}")
-
-
-def _as_it_is(response: Response) -> Response:
-    return response

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attrs import evolve
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import Logger
 
 from edgecache.fills.continuing import Continuing
 from edgecache.fills.paging import ReadPage
 from edgecache.rules.decisions import Freshen, Pass, Store
-from edgecache.rules.indexpaths import PageKind
+from edgecache.rules.indexpaths import PageKind, project_tag
 from edgecache.rules.pages import PAGE, base_record, is_list, project_selector, serial_of
+from edgecache.rules.selectors import Selector
 from edgecache.upstream.addresses import Address
 from edgecache.words.counters import Counter
 from edgecache.words.errors import ContentStalled, UpstreamFailed
 from edgecache.words.reasons import PurgeMode
-from edgecache.words.stored import Stored
+from edgecache.words.stored import Serial, Stored
 
 if TYPE_CHECKING:
     from edgecache.fills.fill import Fill
@@ -26,6 +27,9 @@ _log = Logger()
 
 RESTARTS = 2
 """After a page that is none, or too old, so many others are asked."""
+
+MOST_PROJECTS = 1_000
+"""If more have moved on since the last list, all pages are validated."""
 
 
 async def store(fill: Fill, plan: Store, response: Continuing, fallback: bool) -> None:
@@ -48,7 +52,7 @@ async def store(fill: Fill, plan: Store, response: Continuing, fallback: bool) -
             await settle(fill)
             return
         if is_list(leader) and not fallback and not _had(fill, page.digest):
-            await fills.catch_up(leader, page.document, fill.floor)
+            await catch_up(fill, page.document)
         writer = fills.writer.begin()
         writer.write(page.document)
         record = base_record(plan.stored, page.document, page.digest, writer.content_id, page.serial)
@@ -127,6 +131,30 @@ def is_gone(fill: Fill, response: Continuing, fallback: bool) -> bool:
         return bool(stored.flags & PAGE)
     # Names that never were cost no epoch.
     return fill.fills.serials.known(fill.leader).serial > 0
+
+
+async def catch_up(fill: Fill, document: bytes) -> None:
+    """
+    A list of all projects has come: no page shall be older than it says, before anybody reads it (FIELD 3).
+
+    :param document: the list.
+    """
+    fills, site = fill.fills, fill.leader.site.id
+    behind = await fills.paging.behind(fill.leader, document)
+    if not behind:
+        return
+    _log.info("{count} projects have moved on, says the list", count=len(behind))
+    since = fills.serials.since
+    raised = [
+        fills.writer.raise_serial(Serial(site, name, serial, since(site, name)), fill.floor)
+        for name, serial in behind.items()
+    ]
+    await gatherResults(raised)
+    if len(behind) > MOST_PROJECTS:
+        selectors = tuple(Selector("prefix", site, path) for path in (b"/simple/", b"/pypi/"))
+    else:
+        selectors = tuple(Selector("tag", site, project_tag(name)) for name in behind)
+    await fills.invalidate_here(selectors, PurgeMode.REVALIDATE)
 
 
 async def settle(fill: Fill) -> None:

@@ -131,7 +131,7 @@ class Waiters:
     def derive_ahead(self, record: Stored, record_hash: bytes, document: bytes) -> None:
         """A page is being stored: meanwhile, what those who wait will get can be derived."""
         for asked in {waiter.asked.representation: waiter.asked for waiter in self._waiting}.values():
-            self._fills.derive_ahead(asked, record, record_hash, document)
+            self._fills.representing.derive_ahead(asked, record, record_hash, document)
 
     async def pass_page(self, waiter: Waiter, record: Stored, document: bytes) -> None:
         """
@@ -144,7 +144,7 @@ class Waiters:
             self._refuse_old(waiter, record)
             return
         status = status_fields.forwarded(waiter.asked.site, waiter.forward.reason)
-        await self._fills.represent_once(waiter.downstream, waiter.asked, record, status, document)
+        await self._fills.representing.answer_once(waiter.downstream, waiter.asked, record, status, document)
 
     def shown(self) -> None:
         """The content was withheld until now (rule 7 of FIELD 1)."""
@@ -192,7 +192,7 @@ class Waiters:
         answer = (waiter.downstream, waiter.asked, plan.stored, plan.record_hash, age, status)
         sent = self._fills.sender.send_later(*answer)
         if sent is UNDERIVED:
-            self._fills.represent(*answer)
+            self._fills.representing.answer(*answer)
         elif sent is GONE:
             # Evicted meanwhile: nothing is left that could be validated.
             waiter.forward = evolve(waiter.forward, stored=None)
@@ -210,7 +210,7 @@ class Waiters:
         age = int(now - stored.generated_at)
         plan = self._plan
         assert plan is not None
-        self._fills.represent(
+        self._fills.representing.answer(
             waiter.downstream, waiter.asked, stored, plan.record_hash, age or -1, status, self._document
         )
 
