@@ -114,7 +114,8 @@ class Pages:
         request = self._request(asked, project, PageNeeded(at_origin, since, validated_since))
         page = request.asked
         assert self.answer is not None
-        if not isinstance(page, Asked) or page.page is None:
+        # Below another site's path there is no page of this one.
+        if not isinstance(page, Asked) or page.page is None or page.site.id != asked.site.id:
             return Unobtainable()
         epoch = self._fills.epochs.current()
         inside = _Inside()

@@ -133,7 +133,7 @@ def canonical(kind: PageKind, project: bytes, content: bytes, content_type: byte
     if kind is PageKind.RELEASES:
         status = ACTIVE
         serial = _whole(page.get("last_serial"))
-        _releases(page, base, dropped)
+        _releases(page, project, base, dropped)
     else:
         serial = _whole(_meta(page).get("_last-serial"))
         status = _status(page)
@@ -226,10 +226,13 @@ def _projects(page: dict[str, Any], dropped: _Dropped) -> None:
     _some_left(entries, kept, dropped)
 
 
-def _project(page: dict[str, Any], project: bytes, base: Base, status: str, dropped: _Dropped) -> None:
-    name = page.get("name", "")
+def _require_about(project: bytes, name: object) -> None:
     if type(name) is not str or (name and normalised_name(name.encode()) != project):
         raise BadPage("about another project")
+
+
+def _project(page: dict[str, Any], project: bytes, base: Base, status: str, dropped: _Dropped) -> None:
+    _require_about(project, page.get("name", ""))
     page["name"] = project.decode("ascii")
     files = page.get("files")
     if type(files) is not list:
@@ -249,9 +252,11 @@ def _some_left(told: list[Any], kept: list[Any], dropped: _Dropped) -> None:
         raise BadPage(f"none of what it lists is usable: {dropped.why}")
 
 
-def _releases(page: dict[str, Any], base: Base, dropped: _Dropped) -> None:
-    if type(page.get("info")) is not dict:
+def _releases(page: dict[str, Any], project: bytes, base: Base, dropped: _Dropped) -> None:
+    information = page.get("info")
+    if type(information) is not dict:
         raise BadPage("releases without info")
+    _require_about(project, information.get("name", ""))
     urls = page.get("urls")
     if urls is not None:
         if type(urls) is not list:

@@ -9,8 +9,13 @@ from collections.abc import Iterable
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fec0::/10")))
-# In a translator's own prefix an IPv4 address may be anywhere (RFC 8215).
-_NOBODY = tuple(map(ipaddress.ip_network, ("0.0.0.0/8", "255.255.255.255/32", "64:ff9b:1::/48")))
+# In a translator's own prefix an IPv4 address may be anywhere (RFC 8215). Some clouds' secrets are not link-local.
+_NOBODY = tuple(
+    map(
+        ipaddress.ip_network,
+        ("0.0.0.0/8", "255.255.255.255/32", "64:ff9b:1::/48", "192.0.0.0/24", "100.100.100.200/32"),
+    )
+)
 # IPv4 addresses in the last 32 bits: translated (RFC 6052, RFC 7915), or compatible (RFC 4291 §2.5.5.1).
 _IPV4_LAST = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")))
 
@@ -26,7 +31,7 @@ class Reach(enum.Enum):
     """Neither global nor private: shared (RFC 6598), for benchmarks (RFC 2544) and examples (RFC 5737). Gateways give
     such addresses to names whose traffic has to go through them."""
     OTHER = "other"
-    """Link-local, where clouds keep their secrets; multicast; unspecified."""
+    """Link-local and others where clouds keep their secrets; multicast; unspecified."""
 
 
 def reach_of(host: str) -> Reach:

@@ -136,6 +136,7 @@ class RefusedPageTests(SynchronousTestCase):
             (RELEASES, b"[]"),
             (RELEASES, b'{"message": "no"}'),
             (RELEASES, b'{"info": {}, "urls": {}}'),
+            (RELEASES, b'{"info": {"name": "seven"}, "urls": []}'),
             (RELEASES, b'{"info": {}, "releases": []}'),
             (RELEASES, b'{"info": {}, "releases": {"1.0": {}}}'),
             (RELEASES, b"<html></html>"),
