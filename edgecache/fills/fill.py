@@ -6,19 +6,18 @@ import enum
 from math import inf
 from typing import TYPE_CHECKING
 
-from attrs import define, evolve, field
+from attrs import define, evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from edgecache.fills import pagefill
 from edgecache.fills.artifacts import Sought, Wait
-from edgecache.fills.contents import Filling
 from edgecache.fills.continuing import Continuing
 from edgecache.fills.homes import LookUp
 from edgecache.fills.keeping import Kept
+from edgecache.fills.storing import Storing, store
 from edgecache.fills.uploading import Form
 from edgecache.fills.waiting import Waiters
-from edgecache.processes.background import background
 from edgecache.rules.access import unlent
 from edgecache.rules.artifacts import is_named
 from edgecache.rules.asking import Asked
@@ -28,28 +27,19 @@ from edgecache.rules.lookups import Told, stripped, told_by
 from edgecache.rules.outbound import interim_head, outbound
 from edgecache.rules.pages import PAGE, serial_of
 from edgecache.rules.policy import invalidated, may_share, on_response
-from edgecache.rules.presenting import complete
 from edgecache.rules.selectors import any_tag_selector
 from edgecache.rules.sites import Site
-from edgecache.store.writing import ContentWriter
 from edgecache.upstream.addresses import Address, origins_of
 from edgecache.upstream.responses import Response
 from edgecache.words.config import Policy
 from edgecache.words.counters import Counter
-from edgecache.words.errors import ClientGone, UpstreamFailed, WrongDigest
+from edgecache.words.errors import ClientGone, UpstreamFailed
 from edgecache.words.messages import Head
-from edgecache.words.stored import Flag, Variants
 
 if TYPE_CHECKING:
     from edgecache.fills.fills import Fills
 
 _log = Logger()
-
-RESTARTS = 2
-"""A fill whose content was wrong is asked again so often, as long as nobody has been sent any of it."""
-
-VARY_SETS = 4
-"""Sets of nominated fields remembered under one key."""
 
 
 class Phase(enum.Enum):
@@ -72,6 +62,8 @@ class Fill:
     :ivar restarts: how often it was asked before, and answered with wrong content ...
     :ivar avoid: ... by these.
     :ivar until: monotonic seconds; who waits for a page any longer is told that there is none yet.
+    :ivar kept: what an earlier fill has brought, yet to be used.
+    :ivar storing: its content, if that is stored.
     :ivar late: those who waited for a page have been told so, and nobody joins any longer.
     :ivar settled: files of the project were told that it is gone or quarantined, in an epoch before ``floor``.
     """
@@ -90,16 +82,12 @@ class Fill:
     settled: bool = False
     phase: Phase = Phase.ASKING
     plan: Store | Freshen | None = None
-    _filling: Filling | None = None
-    _writer: ContentWriter = field(init=False)
-    _response: Continuing = field(init=False)
+    kept: Kept | None = None
+    storing: Storing | None = None
     _asking: Deferred[Continuing] | None = None
     _look_up: LookUp | None = None
     # Of a file that a page of an index names.
     _sought: Sought | None = None
-    # What an earlier fill has brought: yet to be used; used.
-    _kept: Kept | None = None
-    _used: Kept | None = None
     # Of an upload: what is sent, and by whom.
     _form: Form | None = None
     _peer: bytes = b""
@@ -129,6 +117,17 @@ class Fill:
         """The head has come; from now on it says who may join."""
         self.plan, self.phase = plan, Phase.STREAMING
 
+    def give_up_kept(self) -> None:
+        """It is of no use."""
+        kept, self.kept = self.kept, None
+        if kept is not None:
+            kept.writer.abandon()
+
+    @property
+    def copied(self) -> bool:
+        """Did the response come from a sibling that had it stored, because the origin gave none?"""
+        return self._look_up is not None and self._look_up.copied
+
     # The exchange
 
     async def run(self) -> None:
@@ -140,11 +139,11 @@ class Fill:
             await self._exchange()
         finally:
             counts.add(Counter.FILLS_RUNNING, -1)
-            if self._kept is not None and self.registered is not None:
-                self.fills.keep.put_back(self.registered, self._kept)
-            if self._filling is None:
+            if self.kept is not None and self.registered is not None:
+                self.fills.keep.put_back(self.registered, self.kept)
+            if self.storing is None:
                 self.leave()
-            if self._filling is None or not self._filling.withheld:
+            if self.storing is None or not self.storing.filling.withheld:
                 self.waiters.refuse_all()
 
     async def _exchange(self) -> None:
@@ -165,8 +164,8 @@ class Fill:
         asking = outbound(self.leader, self.forward, content=content)
         requested_at = self.fills.clock()
         if self.registered is not None:
-            self._kept = self.fills.keep.take(self.registered, self.leader)
-        broken = None if self._kept is None else self._kept.broken
+            self.kept = self.fills.keep.take(self.registered, self.leader)
+        broken = None if self.kept is None else self.kept.broken
         # After the floor was taken, which it has to cover.
         look_up = self.fills.siblings(self.leader, self.forward) if self.registered is not None else None
         self._look_up = look_up
@@ -198,9 +197,9 @@ class Fill:
         except (CancelledError, ClientGone):
             self.leave()
             return  # nobody waits for an answer any longer
-        if self._kept is not None and response.begun:
+        if self.kept is not None and response.begun:
             # The safe side: a purge since then may have meant the first octets.
-            self.floor = self._kept.plan.stored.floor
+            self.floor = self.kept.plan.stored.floor
         told = self._told(response)
         if self.leader.unsafe:
             selectors = invalidated(self.leader, response.head)
@@ -230,7 +229,7 @@ class Fill:
             case Store() if decision.stored.flags & PAGE:
                 await pagefill.store(self, decision, response, fallback)
             case Store():
-                self._store(decision, response)
+                store(self, decision, response)
             case Freshen() if decision.stored.flags & PAGE and pagefill.is_old(self, decision, response, fallback):
                 response.cancel()
             case Freshen():
@@ -311,108 +310,6 @@ class Fill:
 
     # What may become of the response
 
-    def _store(self, plan: Store, response: Continuing) -> None:
-        if self._kept is not None and response.begun:
-            plan = _named_also(plan, self._kept.plan.stored.selectors)
-        if self.fills.doubts.of(self.leader.key_hash) is not None:
-            plan = _flagged(plan, Flag.DOUBTED)
-        size = plan.stored.size
-        self.plan, self._response = plan, response
-        self.phase = Phase.STREAMING
-        if self._kept is not None and response.begun:
-            self._used, self._kept = self._kept, None
-            self._writer = self._used.writer
-            _log.info(
-                "{target}: goes on after the {octets} octets that an earlier try brought",
-                target=self.leader.request.target.decode("latin-1"),
-                octets=response.begun,
-            )
-        else:
-            self.give_up_kept()
-            self._writer = self.fills.writer.begin()
-        length = None if size < 0 else size
-        filling = Filling(self._writer, response, self.fills.counts, self._filled, self.waiters.shown, length)
-        self._filling = filling
-        copy = self._look_up is not None and self._look_up.copied
-        self.waiters.serve_filling(plan, filling, empty=response.empty, copy=copy)
-
-    def _filled(self) -> None:
-        """The content has come to its end, good or bad."""
-        filling, plan = self._filling, self.plan
-        assert filling is not None and isinstance(plan, Store)
-        if isinstance(filling.failed, WrongDigest):
-            self.fills.doubts.add(self.leader.key_hash, filling.failed, filling.response.address)
-        if filling.failed is not None:
-            self.leave()
-            _log.info(
-                "{target}: the content broke off after {octets} octets: {why}",
-                target=self.leader.request.target.decode("latin-1"),
-                octets=filling.written,
-                why=filling.failed,
-            )
-            # Before the clients hear of it: their next request may go on with it.
-            if not self._keep(plan, filling.failed):
-                filling.when_unread(self._writer.abandon)
-            if self.waiters.first is not None:
-                self._unshown(filling, filling.failed)
-            return
-        background(self._commit(filling, plan), "store a response")
-
-    def _keep(self, plan: Store, failure: Exception) -> bool:
-        """:return: what came is kept for the next try (rule 8 of FIELD 1); nobody reads it meanwhile."""
-        if self.registered is None or not isinstance(failure, UpstreamFailed) or self._writer.failed is not None:
-            return False
-        # What is the leader's alone in its head must not become the next one's; a fallback's lives seconds anyway.
-        if plan.own is not plan.stored or plan.stored.flags & Flag.FALLBACK:
-            return False
-        broken, used = self._response.broken, self._used
-        if broken is None or broken.received != self._writer.written:
-            return False
-        if used is not None and broken.received == used.broken.received:
-            self.fills.keep.put_back(self.registered, used)
-        else:
-            self.fills.keep.put(self.registered, Kept(plan, broken, self._writer))
-        return True
-
-    def give_up_kept(self) -> None:
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            kept.writer.abandon()
-
-    def _unshown(self, filling: Filling, failure: Exception) -> None:
-        """The content broke off, or is wrong, and nobody was sent any of it."""
-        if isinstance(failure, WrongDigest) and self.restarts < RESTARTS:
-            # Put together from several, it was the first that broke off.
-            self.fills.ask_anew(self, self.avoid | {filling.response.address})
-        elif isinstance(failure, UpstreamFailed):
-            self.fail(failure)
-        else:
-            self.waiters.refuse_all()
-
-    async def _commit(self, filling: Filling, plan: Store) -> None:
-        writer = self._writer
-        stored = complete(plan.stored, filling.written, writer.content_id)
-        committed = False
-        try:
-            if writer.failed is None:
-                committed = await writer.commit(plan.record_hash, stored, self._primary(plan))
-        finally:
-            # Only now: whoever came until here has joined, whoever comes from now on finds the record.
-            self.leave()
-            self.fills.counts.add(Counter.STORED if committed else Counter.STORE_FAILURES)
-            filling.when_unread(writer.finished if committed else writer.abandon)
-
-    def _primary(self, plan: Store) -> tuple[bytes, Variants] | None:
-        """What the primary key's record says of the variants: this one's nominated fields first."""
-        if plan.nominated is None:
-            return None
-        asked = self.leader
-        sets = [plan.nominated]
-        found = self.fills.look_up(asked.key_hash, asked.key)
-        if isinstance(found, Variants):
-            sets += [names for names in found.nominated if names != plan.nominated]
-        return asked.key_hash, Variants(asked.key, sets[:VARY_SETS])
-
     async def _freshen(self, plan: Freshen) -> None:
         self.plan = plan
         self.waiters.serve_freshened(plan, 304)
@@ -455,24 +352,6 @@ class Fill:
         """Nobody joins any longer."""
         self.phase = Phase.ENDED
         self.fills.forget(self)
-
-
-def _flagged(plan: Store, flag: Flag) -> Store:
-    stored = evolve(plan.stored, flags=int(plan.stored.flags | flag))
-    own = stored if plan.own is plan.stored else evolve(plan.own, flags=int(plan.own.flags | flag))
-    return evolve(plan, stored=stored, own=own)
-
-
-def _named_also(plan: Store, selectors: tuple[int, ...]) -> Store:
-    """A sibling may have told more of it, when it began, than its head says."""
-    known = plan.stored.selectors
-    more = tuple(one for one in selectors if one not in known)
-    if not more:
-        return plan
-    stored = evolve(plan.stored, selectors=known + more)
-    return evolve(
-        plan, stored=stored, own=stored if plan.own is plan.stored else evolve(plan.own, selectors=known + more)
-    )
 
 
 def _is_fallback(site: Site, response: Response) -> bool:

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import random
 
-from edgecache.fills.fill import RESTARTS
+from edgecache.fills.storing import RESTARTS
 from edgecache.words.config import Policy, UpstreamSettings
 from edgecache.words.counters import Counter
 from tests.fills.rig import Exchange, RigCase, Script

@@ -1,0 +1,174 @@
+"""
+A fill whose content is stored while clients are sent it, and what becomes of that at its end (DESIGN 5, 8).
+
+A page of an index is taken by :mod:`edgecache.fills.pagefill` instead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import define, evolve, field
+from twisted.logger import Logger
+
+from edgecache.fills.contents import Filling
+from edgecache.fills.continuing import Continuing
+from edgecache.fills.keeping import Kept
+from edgecache.processes.background import background
+from edgecache.rules.decisions import Store
+from edgecache.rules.presenting import complete
+from edgecache.store.writing import ContentWriter
+from edgecache.words.counters import Counter
+from edgecache.words.errors import UpstreamFailed, WrongDigest
+from edgecache.words.stored import Flag, Variants
+
+if TYPE_CHECKING:
+    from edgecache.fills.fill import Fill
+
+_log = Logger()
+
+RESTARTS = 2
+"""A fill whose content was wrong is asked again so often, as long as nobody has been sent any of it."""
+
+VARY_SETS = 4
+"""Sets of nominated fields remembered under one key."""
+
+
+def store(fill: Fill, plan: Store, response: Continuing) -> None:
+    """Take a content; everybody who waits, and whoever joins, is sent it."""
+    used = None
+    if fill.kept is not None and response.begun:
+        used, fill.kept = fill.kept, None
+        plan = _named_also(plan, used.plan.stored.selectors)
+    if fill.fills.doubts.of(fill.leader.key_hash) is not None:
+        plan = _flagged(plan, Flag.DOUBTED)
+    fill.begin(plan)
+    if used is not None:
+        writer = used.writer
+        _log.info(
+            "{target}: goes on after the {octets} octets that an earlier try brought",
+            target=fill.leader.request.target.decode("latin-1"),
+            octets=response.begun,
+        )
+    else:
+        fill.give_up_kept()
+        writer = fill.fills.writer.begin()
+    storing = fill.storing = Storing(fill, plan, response, writer, used)
+    fill.waiters.serve_filling(plan, storing.filling, empty=response.empty, copy=fill.copied)
+
+
+@define(eq=False)
+class Storing:
+    """
+    From the head to the commit.
+
+    :ivar filling: the content on its way.
+    """
+
+    _fill: Fill
+    _plan: Store
+    _response: Continuing
+    _writer: ContentWriter
+    # What an earlier fill has brought, if it goes on with that.
+    _used: Kept | None
+    filling: Filling = field(init=False)
+
+    @filling.default
+    def _on_its_way(self) -> Filling:
+        size = self._plan.stored.size
+        length = None if size < 0 else size
+        fill = self._fill
+        return Filling(self._writer, self._response, fill.fills.counts, self._filled, fill.waiters.shown, length)
+
+    def _filled(self) -> None:
+        """The content has come to its end, good or bad."""
+        filling, fill = self.filling, self._fill
+        failure = filling.failed
+        if isinstance(failure, WrongDigest):
+            fill.fills.doubts.add(fill.leader.key_hash, failure, filling.response.address)
+        if failure is not None:
+            fill.leave()
+            _log.info(
+                "{target}: the content broke off after {octets} octets: {why}",
+                target=fill.leader.request.target.decode("latin-1"),
+                octets=filling.written,
+                why=failure,
+            )
+            # Before the clients hear of it: their next request may go on with it.
+            if not self._keep(failure):
+                filling.when_unread(self._writer.abandon)
+            if fill.waiters.first is not None:
+                self._unshown(failure)
+            return
+        background(self._commit(), "store a response")
+
+    def _keep(self, failure: Exception) -> bool:
+        """:return: what came is kept for the next try (rule 8 of FIELD 1); nobody reads it meanwhile."""
+        registered, plan = self._fill.registered, self._plan
+        if registered is None or not isinstance(failure, UpstreamFailed) or self._writer.failed is not None:
+            return False
+        # What is the leader's alone in its head must not become the next one's; a fallback's lives seconds anyway.
+        if plan.own is not plan.stored or plan.stored.flags & Flag.FALLBACK:
+            return False
+        broken, used = self._response.broken, self._used
+        if broken is None or broken.received != self._writer.written:
+            return False
+        if used is not None and broken.received == used.broken.received:
+            self._fill.fills.keep.put_back(registered, used)
+        else:
+            self._fill.fills.keep.put(registered, Kept(plan, broken, self._writer))
+        return True
+
+    def _unshown(self, failure: Exception) -> None:
+        """The content broke off, or is wrong, and nobody was sent any of it."""
+        fill = self._fill
+        if isinstance(failure, WrongDigest) and fill.restarts < RESTARTS:
+            # Put together from several, it was the first that broke off.
+            fill.fills.ask_anew(fill, fill.avoid | {self.filling.response.address})
+        elif isinstance(failure, UpstreamFailed):
+            fill.fail(failure)
+        else:
+            fill.waiters.refuse_all()
+
+    async def _commit(self) -> None:
+        writer, plan, filling = self._writer, self._plan, self.filling
+        stored = complete(plan.stored, filling.written, writer.content_id)
+        committed = False
+        try:
+            if writer.failed is None:
+                committed = await writer.commit(plan.record_hash, stored, self._primary())
+        finally:
+            # Only now: whoever came until here has joined, whoever comes from now on finds the record.
+            self._fill.leave()
+            self._fill.fills.counts.add(Counter.STORED if committed else Counter.STORE_FAILURES)
+            filling.when_unread(writer.finished if committed else writer.abandon)
+
+    def _primary(self) -> tuple[bytes, Variants] | None:
+        """What the primary key's record says of the variants: this one's nominated fields first."""
+        nominated = self._plan.nominated
+        if nominated is None:
+            return None
+        asked = self._fill.leader
+        sets = [nominated]
+        found = self._fill.fills.look_up(asked.key_hash, asked.key)
+        if isinstance(found, Variants):
+            sets += [names for names in found.nominated if names != nominated]
+        return asked.key_hash, Variants(asked.key, sets[:VARY_SETS])
+
+
+def _flagged(plan: Store, flag: Flag) -> Store:
+    stored = evolve(plan.stored, flags=int(plan.stored.flags | flag))
+    own = stored if plan.own is plan.stored else evolve(plan.own, flags=int(plan.own.flags | flag))
+    return evolve(plan, stored=stored, own=own)
+
+
+def _named_also(plan: Store, selectors: tuple[int, ...]) -> Store:
+    """A sibling may have told more of it, when it began, than its head says."""
+    known = plan.stored.selectors
+    more = tuple(one for one in selectors if one not in known)
+    if not more:
+        return plan
+    stored = evolve(plan.stored, selectors=known + more)
+    return evolve(
+        plan, stored=stored, own=stored if plan.own is plan.stored else evolve(plan.own, selectors=known + more)
+    )
