@@ -21,6 +21,7 @@ from edgecache.fills.doubts import Doubts
 from edgecache.fills.fill import Fill
 from edgecache.fills.homes import LookUp
 from edgecache.fills.keeping import Keep
+from edgecache.fills.late import LatePages
 from edgecache.fills.owners import Owners
 from edgecache.fills.paging import Paging
 from edgecache.fills.representing import Representing, as_it_is
@@ -68,6 +69,7 @@ class Fills:
     :ivar artifacts: finds the files that pages of an index name.
     :ivar doubts: keys whose content was found wrong lately.
     :ivar representing: answers with what is derived from pages.
+    :ivar late: pages that clients were no longer kept waiting for.
     :ivar unshareable: keys whose response could not be shared lately.
     :ivar invalidate: asks the node process for a local epoch for selectors; fires once it is published.
     :ivar invalidate_here: the same for a mode, and never for siblings.
@@ -98,6 +100,7 @@ class Fills:
     doubts: Doubts = field(init=False)
     unshareable: Unshareable = field(init=False)
     representing: Representing = field(init=False)
+    late: LatePages = field(factory=LatePages)
     _running: dict[bytes, Fill] = field(factory=dict)
 
     @doubts.default
@@ -128,7 +131,7 @@ class Fills:
             waiter.forward = evolve(forward, alone=True)
             self._start(asked, waiter.forward, record_hash, None, [waiter])
         elif not self._join_running(waiter):
-            self._start(asked, forward, record_hash, record_hash, [waiter])
+            self._begin(asked, forward, record_hash, [waiter])
 
     def past_store(self, asked: Asked, downstream: Downstream) -> None:
         """
@@ -142,7 +145,7 @@ class Fills:
     def refresh(self, asked: Asked, forward: Forward, record_hash: bytes) -> None:
         """Validate a stored response behind the client's back (RFC 5861 §3), unless that is happening already."""
         if self._joinable(asked, record_hash) is None:
-            self._start(asked, self._honest(asked, forward), record_hash, record_hash, [])
+            self._begin(asked, self._honest(asked, forward), record_hash, [])
 
     def reuse(self, waiter: Waiter, reuse: Reuse, detail: str, proxy_status: bytes) -> bool:
         """
@@ -270,6 +273,15 @@ class Fills:
         if self.fenced() and self.seconds() - running.began > FENCED_JOIN_SECONDS:
             return None
         return running
+
+    def _begin(self, asked: Asked, forward: Forward, record_hash: bytes, waiters: list[Waiter]) -> None:
+        """Start a fill, unless one is late, and nobody but who keeps that waiting could be asked."""
+        late = self.late.of(record_hash)
+        if late is not None and not self.attempts.another(asked.site, late.avoid, late.address):
+            Waiters(self, asked, waiters).fail(late.failure)
+            return
+        avoid = frozenset[Address]() if late is None else late.avoid
+        self._start(asked, forward, record_hash, record_hash, waiters, avoid=avoid)
 
     def _stale_first(self, waiter: Waiter) -> bool:
         """While everybody who could be asked fails, no installer shall wait for that to be seen once more."""

@@ -41,11 +41,13 @@ async def store(fill: Fill, plan: Store, response: Continuing, fallback: bool) -
     fills, leader = fill.fills, fill.leader
     fill.give_up_kept()
     fill.begin(plan)
-    late = fills.timers.callLater(max(fill.until - fills.seconds(), 0.0), _is_late, fill)
+    reading = Deferred.fromCoroutine(fills.paging.read(leader, response, fallback=fallback))
+    late = fills.timers.callLater(max(fill.until - fills.seconds(), 0.0), _is_late, fill, reading, response.address)
     try:
         try:
-            page = await fills.paging.read(leader, response, fallback=fallback)
-        except UpstreamFailed as failure:
+            page = await reading
+        except (UpstreamFailed, CancelledError) as why:
+            failure = why if isinstance(why, UpstreamFailed) else _stalled(fill)
             _elsewhere(fill, failure, response.address)
             return
         if page.quarantined and not fill.settled and not _had(fill, page.digest):
@@ -65,8 +67,8 @@ async def store(fill: Fill, plan: Store, response: Continuing, fallback: bool) -
             # Somebody else was faster with a newer one; or the store takes nothing.
             try:
                 fills.paging.require(leader, page.serial, response.address.name, fallback=fallback)
-            except UpstreamFailed as failure:
-                _elsewhere(fill, failure, response.address)
+            except UpstreamFailed as old:
+                _elsewhere(fill, old, response.address)
                 return
             newer = fills.look_up(plan.record_hash, leader.key)
             if isinstance(newer, Stored) and newer.flags & PAGE and _is_newer(newer, record):
@@ -75,6 +77,7 @@ async def store(fill: Fill, plan: Store, response: Continuing, fallback: bool) -
         fill.leave()
         fill.waiters.serve_page(evolve(plan, stored=record, own=record), document, kept=kept)
     finally:
+        fills.late.end(fill)
         if not fill.late:
             late.cancel()
 
@@ -170,9 +173,10 @@ async def settle(fill: Fill) -> None:
     fill.fills.ask_anew(fill, fill.avoid, settled=True)
 
 
-def _is_late(fill: Fill) -> None:
+def _is_late(fill: Fill, reading: Deferred[ReadPage], address: Address) -> None:
     """It still comes, and is stored when it is here; the clients are not kept waiting so long."""
     fill.late = True
+    fill.fills.late.begin(fill, reading, address)
     fill.fills.counts.add(Counter.LATE_PAGES)
     fill.waiters.fail(_stalled(fill))
 

@@ -116,6 +116,59 @@ class LateTests(PageCase):
         return self.run_async(test())
 
 
+class LatePagesTests(PageCase):
+    """An origin that drips gets no connection for each client that asks meanwhile, and not for ever."""
+
+    upstream = UpstreamSettings(first_byte_seconds=0.2)
+    origins = 2
+
+    def drip(self) -> list[Exchange]:
+        """:return: the exchanges that never end."""
+        running: list[Exchange] = []
+
+        async def dripping(exchange: Exchange) -> None:
+            running.append(exchange)
+            await exchange.answer(b"{", f"Content-Type: {JSON}", "Content-Length: 999", length=False)
+            await exchange.wait_closed()
+            running.remove(exchange)
+
+        for server in (self.origin, *self.others):
+            server.scripts[PAGE] = dripping
+        return running
+
+    def asked(self) -> int:
+        return sum(server.count(PAGE) for server in (self.origin, *self.others))
+
+    def test_whoever_else_has_it_is_asked_once_and_then_nobody_until_it_is_given_up(self):
+        async def test():
+            running = self.drip()
+            for count in (1, 2, 2, 2):
+                self.assertEqual(503, (await self.json()).status)
+                self.assertEqual(count, self.asked())
+            await self.until(lambda: len(running) == 1)
+            self.assertEqual(2, self.counter(Counter.LATE_PAGES))
+            await self.until(lambda: not running and self.counter(Counter.FILLS_RUNNING) == 0)
+            self.page("six-1.0.tar.gz")
+            self.page("six-1.0.tar.gz", origin=1)
+            self.assertEqual(["six-1.0.tar.gz"], files_in(await self.json()))
+
+        return self.run_async(test())
+
+    def test_one_that_was_purged_meanwhile_keeps_nobody_from_asking(self):
+        async def test():
+            running = self.drip()
+            for _ in range(3):
+                await self.json()
+            await self.purged()
+            self.page("six-1.0.tar.gz")
+            self.page("six-1.0.tar.gz", origin=1)
+            self.assertEqual(["six-1.0.tar.gz"], files_in(await self.json()))
+            running[0].cut()
+            await self.until(lambda: self.counter(Counter.FILLS_RUNNING) == 0)
+
+        return self.run_async(test())
+
+
 class GoneTests(PageCase):
     """A project that is gone takes its files along, however that comes out."""
 
