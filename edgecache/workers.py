@@ -52,6 +52,7 @@ from edgecache.store.epochs import WINDOW, Epochs
 from edgecache.store.folding import DIRECTORY as DOWNLOADS
 from edgecache.store.page import Page
 from edgecache.store.reading import StoreReader
+from edgecache.store.serials import StoredSerials
 from edgecache.store.threads import FewThreads, OneThread
 from edgecache.store.writing import StoreWriter
 from edgecache.upstream.addresses import AddressBook, Origin, origins_of, unix_address
@@ -194,7 +195,8 @@ async def start_worker(parts: WorkerParts) -> Worker:
     in_thread = FewThreads.named(parts.reactor, "pages")
     derivations = Derivations(reader, writer, page, in_thread)
     sender = Sender(reader, page, derivations)
-    serials = Serials(reader, control.demanded)
+    stored_serials = StoredSerials(parts.environments, reader.unreadable)
+    serials = Serials(stored_serials, control.demanded)
     owners = Owners(
         parts.index,
         [unix_address(path) for path in parts.owner_paths],
@@ -267,7 +269,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
         config.upstream.first_byte_seconds,
         owners,
         serials,
-        Paging(serials, page, reader, in_thread, config.index.page_octets),
+        Paging(serials, page, stored_serials, in_thread, config.index.page_octets),
         derivations,
         invalidate_here,
     )

@@ -16,7 +16,7 @@ from edgecache.rules.asking import Asked
 from edgecache.rules.indexpaths import PageAsked
 from edgecache.rules.outbound import upstream_target
 from edgecache.rules.pages import document_url, serial_field, serial_told
-from edgecache.store.reading import StoreReader
+from edgecache.store.serials import StoredSerials
 from edgecache.store.threads import InThread
 from edgecache.upstream.responses import Response
 from edgecache.words.counters import Counter
@@ -57,7 +57,7 @@ class Paging:
 
     _serials: Serials
     _counts: Counts
-    _reader: StoreReader
+    _stored: StoredSerials
     _in_thread: InThread
     octets: int
 
@@ -106,7 +106,7 @@ class Paging:
         :param document: a list of all projects.
         :return: projects of which a page is known, and in the list a higher serial.
         """
-        return await self._in_thread(newer_projects, document, _known(self._reader, asked.site.id))
+        return await self._in_thread(newer_projects, document, _known(self._stored, asked.site.id))
 
 
 @frozen
@@ -118,8 +118,8 @@ class _Told:
     by_close: bool
 
 
-def _known(reader: StoreReader, site: int) -> Callable[[], dict[bytes, int]]:
-    return lambda: reader.serials(site)
+def _known(stored: StoredSerials, site: int) -> Callable[[], dict[bytes, int]]:
+    return lambda: stored.all(site)
 
 
 def _read(asked: PageAsked, content: bytes, told: _Told, limit: int, url: bytes, field: int | None) -> ReadPage:

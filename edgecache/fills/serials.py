@@ -9,7 +9,7 @@ from twisted.logger import Logger
 
 from edgecache.rules.asking import Asked
 from edgecache.rules.pages import PAGE, serial_of
-from edgecache.store.reading import StoreReader
+from edgecache.store.serials import StoredSerials
 from edgecache.words.errors import ControlFailed
 from edgecache.words.purging import Demanded
 from edgecache.words.stored import Serial, Stored
@@ -21,7 +21,7 @@ _log = Logger()
 class Serials:
     """What stored pages and purges say."""
 
-    _reader: StoreReader
+    _stored: StoredSerials
     _demanded: Callable[[int, bytes], Demanded]
 
     def known(self, asked: Asked) -> Demanded:
@@ -32,10 +32,7 @@ class Serials:
         assert asked.page is not None
         site, project = asked.site.id, asked.page.project
         demanded = self._said(site, project)
-        try:
-            row = self._reader.serial(site, project)
-        finally:
-            self._reader.done()
+        row = self._stored.of(site, project)
         if row is not None and row[1] >= demanded.since and row[0] > demanded.serial:
             return Demanded(row[0], demanded.since)
         return demanded

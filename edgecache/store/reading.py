@@ -14,16 +14,15 @@ from typing import Any, Protocol, TypeVar
 
 import lmdb
 from attrs import define, field
-from twisted.logger import Logger
 from xxhash import xxh3_64_intdigest
 
 from edgecache.store import layout
 from edgecache.store.checks import payload
-from edgecache.store.environments import DAMAGE, Environment, Environments
+from edgecache.store.environments import Environments
 from edgecache.store.layout import CHUNK, PIECE
 from edgecache.store.record import Damaged, unpack
 from edgecache.store.sources import StoredSource
-from edgecache.words.counters import Counter
+from edgecache.store.unreadable import OnDamage, Unreadable
 from edgecache.words.errors import ContentMissing
 from edgecache.words.stored import Stored, Variants
 
@@ -38,8 +37,6 @@ from edgecache.words.stored import Stored, Variants
 #
 # A view of the map that outlives its transaction shows other objects' octets without any error. Of small,
 # values are copied by LMDB's binding; views of chunks are local to one function.
-
-_log = Logger()
 
 AT_ONCE = 256 << 10
 """Content up to so many octets may be read whole: the copy takes tens of microseconds."""
@@ -73,9 +70,6 @@ class Pins(Protocol):
         """Count."""
 
 
-OnDamage = Callable[[bytes, bytes | None], None]
-"""Told the key hash of a record that cannot be served, and its content id if that is known."""
-
 _Memo = tuple[bytes, Stored | Variants, int, int, int]
 """Prefix, record, where inline content begins and ends (both 0 without any), its checksum."""
 
@@ -102,6 +96,8 @@ class StoreReader:
 
     A read transaction on small opens with the first look-up and stays open until
     :meth:`done`, so that what is found and its content belong together.
+
+    :ivar unreadable: who is told of what cannot be read.
     """
 
     _environments: Environments
@@ -110,12 +106,11 @@ class StoreReader:
     _records: Any = field(init=False)
     _contents: Any = field(init=False)
     _chunks: Any = field(init=False)
-    _serials: Any = field(init=False)
+    unreadable: Unreadable = field(init=False)
     _begin: Callable[..., lmdb.Transaction] = field(init=False)
     _txn: lmdb.Transaction | None = None
     # An ordered one: of a plain dict the oldest key is slow to find once others were deleted before it.
     _memo: OrderedDict[bytes, _Memo] = field(factory=OrderedDict)
-    _failing: bool = False
     # Of the last look-up that found a response:
     _found: Stored | None = None
     _key_hash: bytes = b""
@@ -124,10 +119,10 @@ class StoreReader:
 
     def __attrs_post_init__(self) -> None:
         small = self._environments.small
+        self.unreadable = Unreadable(self._pins, self._on_damage)
         self._begin = small.env.begin
         self._records = small.databases[layout.RECORDS]
         self._contents = small.databases[layout.CONTENTS]
-        self._serials = small.databases[layout.SERIALS]
         self._chunks = self._environments.blobs.databases[layout.CHUNKS]
 
     # The hit
@@ -143,7 +138,7 @@ class StoreReader:
                 txn = self._txn = self._begin()
             value: Any = txn.get(key_hash, None, self._records)
         except lmdb.Error as error:
-            self._unreadable(self._environments.small, error)
+            self.unreadable.environment(self._environments.small, error)
             return None
         if value is None:
             return None
@@ -175,7 +170,7 @@ class StoreReader:
             content = self._value[start:stop]
             if xxh3_64_intdigest(content) == checksum:
                 return content
-            raise self._lost(self._key_hash, stored.content_id, 0, "checksum")
+            raise self.unreadable.chunk(self._key_hash, stored.content_id, 0, "checksum")
         return self._tail(self._key_hash, stored.content_id, stored.size) if stored.size else b""
 
     def done(self) -> None:
@@ -184,44 +179,6 @@ class StoreReader:
         if txn is not None:
             self._found = self._txn = None
             txn.abort()
-
-    def serial(self, site: int, project: bytes) -> tuple[int, int] | None:
-        """
-        :param project: normalised name, ``b""`` for the list of all.
-        :return: the highest serial of a stored page, and that page's floor; ``None`` if none is known. Read in the
-            look-up's transaction, which is opened if need be: :meth:`done` ends it.
-        """
-        txn = self._txn
-        try:
-            if txn is None:
-                txn = self._txn = self._begin()
-            value: Any = txn.get(layout.serial_key(site, project), None, self._serials)
-        except lmdb.Error as error:
-            self._unreadable(self._environments.small, error)
-            return None
-        return None if value is None else layout.SERIAL_ROW.unpack(value)
-
-    def serials(self, site: int) -> dict[bytes, int]:
-        """
-        Like :meth:`serial` for all projects at once, in a transaction of its own: any thread may call it.
-
-        :return: by normalised name. Names of absurd length are left out.
-        """
-        start = layout.serial_key(site, b"")
-        found: dict[bytes, int] = {}
-        try:
-            with self._begin() as txn, txn.cursor(self._serials) as cursor:
-                cursor.set_range(start)
-                each: Any
-                for each in cursor:
-                    key, value = each
-                    if not key.startswith(start):
-                        break
-                    if len(start) < len(key) <= len(start) + layout.SERIAL_NAME:
-                        found[key[len(start) :]] = layout.SERIAL_ROW.unpack(value)[0]
-        except lmdb.Error as error:
-            _log.error("store: serials cannot be read: {error}", error=error)
-        return found
 
     # Content in blobs
 
@@ -297,7 +254,7 @@ class StoreReader:
             self._txn = self._begin()
             return self._tail(key_hash, content_id, size)
         except lmdb.Error as error:
-            self._unreadable(self._environments.small, error)
+            self.unreadable.environment(self._environments.small, error)
             raise ContentMissing(content_id, size // CHUNK) from error
         finally:
             self.done()
@@ -336,7 +293,7 @@ class StoreReader:
         try:
             record, _, octets, checksum = unpack(value)
         except Damaged as damage:
-            self._report(key_hash, None, damage.why)
+            self.unreadable.record(key_hash, None, damage.why)
             return None
         stop = len(value)
         memo = (value[:_PREFIX], record, *((octets, stop) if stop > octets else (0, 0)), checksum)
@@ -364,11 +321,13 @@ class StoreReader:
             try:
                 value: Any = txn.get(layout.place(content_id, index), None, self._contents)
             except lmdb.Error as error:
-                self._unreadable(self._environments.small, error)
+                self.unreadable.environment(self._environments.small, error)
                 raise ContentMissing(content_id, size // CHUNK) from error
             view = None if value is None else payload(memoryview(value), octets, layout.seed(content_id, index))
             if view is None:
-                raise self._lost(key_hash, content_id, size // CHUNK, "missing" if value is None else "checksum")
+                raise self.unreadable.chunk(
+                    key_hash, content_id, size // CHUNK, "missing" if value is None else "checksum"
+                )
             views.append(view)
             left -= octets
             index += 1
@@ -396,43 +355,20 @@ class StoreReader:
                 cursor.set_range(layout.PLACE.pack(content_id, index))
                 for value in islice(cursor.iternext(False, True), count):
                     if len(value) != layout.CHUNK_VALUE:
-                        raise self._lost(key_hash, content_id, at, "length")
+                        raise self.unreadable.chunk(key_hash, content_id, at, "length")
                     view = value[:CHUNK]
                     if xxh3_64_intdigest(view, seed) != checksum_at(value, CHUNK)[0]:
-                        raise self._lost(key_hash, content_id, at, "checksum")
+                        raise self.unreadable.chunk(key_hash, content_id, at, "checksum")
                     views.append(view)
                     at += 1
                     seed = seed + 1 & _U64
                 if at < index + count:
-                    raise self._lost(key_hash, content_id, at, "missing")
+                    raise self.unreadable.chunk(key_hash, content_id, at, "missing")
                 return use(views)
             finally:
                 # See Note [views].
                 views.clear()
                 txn.abort()
         except lmdb.Error as error:
-            self._unreadable(self._environments.blobs, error)
+            self.unreadable.environment(self._environments.blobs, error)
             raise ContentMissing(content_id, index) from error
-
-    def _lost(self, key_hash: bytes, content_id: bytes, index: int, why: str) -> ContentMissing:
-        self._report(key_hash, content_id, f"chunk {index}: {why}")
-        return ContentMissing(content_id, index)
-
-    def _report(self, key_hash: bytes, content_id: bytes | None, why: str) -> None:
-        self._pins.add(Counter.DAMAGED)
-        _log.warn("store: record {key_hash} cannot be served: {why}", key_hash=key_hash.hex(), why=why)
-        if self._on_damage is not None and key_hash:
-            self._on_damage(key_hash, content_id)
-
-    def _unreadable(self, environment: Environment, error: lmdb.Error) -> None:
-        """LMDB itself says no: serve as if nothing were stored."""
-        if isinstance(error, DAMAGE):
-            environment.condemn(str(error))
-        elif isinstance(error, lmdb.MapResizedError) and environment.adopt_size():
-            return
-        elif not self._failing:
-            # Once: if it does not pass, it comes with each request.
-            self._failing = True
-            _log.error(
-                "store: {name} cannot be read, nothing is found there: {error}", name=environment.name, error=error
-            )

@@ -90,7 +90,7 @@ class StoreWriter:
         self._shared.small.submit(512, lambda txn: txn.remove(key_hash, content_id), _ignore)
 
     def damaged(self, key_hash: bytes, content_id: bytes | None) -> None:
-        """A :data:`~edgecache.store.reading.OnDamage`: remove what cannot be served, if it is still the same."""
+        """A :data:`~edgecache.store.unreadable.OnDamage`: remove what cannot be served, if it is still the same."""
         self._shared.small.submit(512, lambda txn: txn.remove(key_hash, content_id), _ignore)
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgecache.store import layout
+from edgecache.store.serials import StoredSerials
 from edgecache.words.stored import Flag, Serial
 from tests.store.rooms import StoreTestCase, hash_of, octets, response
 
@@ -15,10 +16,7 @@ def of(serial: int, project: bytes = b"six", since: int = 0) -> Serial:
 
 class SerialTests(StoreTestCase):
     def known(self, project: bytes = b"six") -> tuple[int, int] | None:
-        try:
-            return self.reader.serial(SITE, project)
-        finally:
-            self.reader.done()
+        return StoredSerials(self.environments, self.reader.unreadable).of(SITE, project)
 
     def stores(self, serial: Serial | None, *, floor: int = 1, content: bytes = b"page") -> bool:
         writer = self.writer.begin()
@@ -107,4 +105,4 @@ class OlderStoreTests(StoreTestCase):
         self.stop()
         self.start()
         self.assertEqual(b"content", self.content())
-        self.assertIsNone(self.reader.serial(SITE, b"six"))
+        self.assertIsNone(StoredSerials(self.environments, self.reader.unreadable).of(SITE, b"six"))
