@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from edgecache.admin.answers import Answer, Problem, begin, retry_after
 from edgecache.admin.parts import AdminParts
+from edgecache.admin.queries import seconds_to_wait
 from edgecache.admin.requests import AdminRequest
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import site_id
@@ -126,16 +127,9 @@ class Feeds:
             if name not in (b"since", b"timeout") or len(values) > 1:
                 detail = f"{name.decode('utf-8', 'backslashreplace')}: known are since and timeout, each once."
                 raise Problem(400, "invalid-query", detail)
-        text = arguments.get(b"timeout", [b"%g" % WAIT_SECONDS])[0].decode("utf-8", "backslashreplace")
-        try:
-            timeout = float(text)
-        except ValueError:
-            timeout = -1.0
-        if not timeout >= 0.0:
-            raise Problem(400, "invalid-query", f"timeout: {text!r} is no number of seconds.")
+        timeout = seconds_to_wait(request, WAIT_SECONDS, self._parts.config.purge.wait_longest_seconds)
         since = arguments.get(b"since")
-        longest = self._parts.config.purge.wait_longest_seconds
-        return None if since is None else since[0].decode("latin-1"), min(timeout, longest)
+        return None if since is None else since[0].decode("latin-1"), timeout
 
     def _document(self, page: Page) -> dict[str, Any]:
         events = [self._described(event) for event in page.events]

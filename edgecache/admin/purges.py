@@ -15,6 +15,7 @@ from edgecache.admin.access import peer_of
 from edgecache.admin.answers import Answer, Problem, retry_after
 from edgecache.admin.documents import purge_document
 from edgecache.admin.parts import AdminParts
+from edgecache.admin.queries import seconds_to_wait
 from edgecache.admin.requests import JSON, AdminRequest
 from edgecache.siblings.purger import PurgeAnswer
 from edgecache.words.purging import PurgeState, Token
@@ -116,14 +117,7 @@ class Purges:
         wait = arguments.get(b"wait", [WAIT.value.encode()])[0].decode("utf-8", "backslashreplace")
         if wait not in _WAITS:
             raise _bad_query(f"wait: {wait!r} is none of {', '.join(_WAITS)}.")
-        text = arguments.get(b"timeout", [b"%g" % WAIT_SECONDS])[0].decode("utf-8", "backslashreplace")
-        try:
-            timeout = float(text)
-        except ValueError:
-            timeout = -1.0
-        if not timeout >= 0.0:
-            raise _bad_query(f"timeout: {text!r} is no number of seconds.")
-        return _WAITS[wait], min(timeout, self.parts.config.purge.wait_longest_seconds)
+        return _WAITS[wait], seconds_to_wait(request, WAIT_SECONDS, self.parts.config.purge.wait_longest_seconds)
 
 
 def purged(answer: PurgeAnswer) -> Answer:
