@@ -11,7 +11,8 @@ import os
 import random
 import shutil
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import lmdb
 
@@ -41,6 +42,25 @@ class SharedFleetTestCase(FleetTestCase):
             _scenes.append(Scene.open())
         cls.scene = _scenes[0]
 
+    @contextmanager
+    def storm_on(self, names: Iterable[str], *, first: int = 0) -> Iterator[Together]:
+        """These nodes are purged at, one purge after the other. :param first: number of the first one."""
+        storm, over = Together(), threading.Event()
+
+        def purger(by: str) -> None:
+            number = first
+            while not over.is_set():
+                self.require(self.purge(by, number, "durable"), "durable")
+                number += 1
+
+        for name in names:
+            storm.start(purger, name)
+        try:
+            yield storm
+        finally:
+            over.set()
+            storm.join()
+
 
 class DeathTests(SharedFleetTestCase):
     """kill -9, of the node that has just answered and of one that purges are raining on."""
@@ -67,17 +87,7 @@ class DeathTests(SharedFleetTestCase):
         victim, *others = random.Random(SEED).sample(self.fleet.ids, 3)
         self.clients.start(self.readers.read, others)
         self.clients.start(lambda: self.readers.read([victim], mortal=True))
-        storm, over = Together(), threading.Event()
-
-        def purger(by: str) -> None:
-            number = 0
-            while not over.is_set():
-                self.require(self.purge(by, number, "durable"), "durable")
-                number += 1
-
-        for name in others:
-            storm.start(purger, name)
-        try:
+        with self.storm_on(others) as storm:
             for round_number in range(KILLS):
                 seen = self.readers.checked[victim]
                 self.while_all_is_well(
@@ -91,9 +101,6 @@ class DeathTests(SharedFleetTestCase):
                 )
                 self.promises.restarted(victim)
                 self.fleet.nodes[victim].launch()
-        finally:
-            over.set()
-            storm.join()
         self.fleet.nodes[victim].wait_ready()
         self.fleet.wait_agreed()
         for name in self.fleet.ids:
@@ -128,17 +135,7 @@ class LossTests(SharedFleetTestCase):
         # Of its log something is to be known.
         self.require(self.purge(victim, 0, "complete"), "complete")
         self.clients.start(lambda: self.readers.read([victim], mortal=True))
-        storm, over = Together(), threading.Event()
-
-        def purger(by: str) -> None:
-            number = 1
-            while not over.is_set():
-                self.require(self.purge(by, number, "durable"), "durable")
-                number += 1
-
-        for name in others:
-            storm.start(purger, name)
-        try:
+        with self.storm_on(others, first=1) as storm:
             seen = self.readers.checked[victim]
             self.while_all_is_well(lambda: self.readers.checked[victim] > seen + 20, "answers of the victim", storm)
             self.lose(victim, *parts)
@@ -152,9 +149,6 @@ class LossTests(SharedFleetTestCase):
             self.require(self.purge(victim, 1, "complete"), "complete")
             seen = self.readers.checked[victim]
             self.while_all_is_well(lambda: self.readers.checked[victim] > seen + 20, "answers of the victim", storm)
-        finally:
-            over.set()
-            storm.join()
         self.end_readers()
         self.fleet.wait_agreed()
         for name in self.fleet.ids:
