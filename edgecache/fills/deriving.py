@@ -6,10 +6,10 @@ See :mod:`edgecache.rules.pages` for what is stored where.
 
 from __future__ import annotations
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 
-from edgecache.index.representing import Links, derive, etag_of
+from edgecache.index.representing import Links, derive, etag_of, filled_in
 from edgecache.processes.background import background
 from edgecache.rules.asking import Asked
 from edgecache.rules.pages import View, derived_record, serial_of, view_of
@@ -20,12 +20,20 @@ from edgecache.store.reading import StoreReader
 from edgecache.store.threads import InThread
 from edgecache.store.writing import StoreWriter
 from edgecache.words.counters import Counter
-from edgecache.words.errors import ContentMissing
+from edgecache.words.errors import ContentMissing, EdgeError
 from edgecache.words.ports import Counts
 from edgecache.words.stored import Stored
 
 VIEWS = 32
 """Remembered per page; a client can ask for ``/pypi/<name>/json`` under any number of hosts."""
+
+
+QUEUED_OCTETS = 64 << 20
+"""Documents that wait for their turn; more would take seconds, and memory."""
+
+
+class TooMuchToDerive(EdgeError):
+    """As much waits to be derived as may."""
 
 
 @define(eq=False)
@@ -34,6 +42,7 @@ class Derivations:
     Derives what clients get, each representation of a page once at a time.
 
     :ivar in_thread: it takes from a fraction of a millisecond to a second.
+    :ivar most: octets of documents that may wait for that; a single one may have more.
     """
 
     _reader: StoreReader
@@ -43,6 +52,8 @@ class Derivations:
     # Content by its record's hash until that is on disk; who waits for content.
     _ready: dict[bytes, bytes] = field(factory=dict)
     _waiting: dict[bytes, list[Deferred[None]]] = field(factory=dict)
+    most: int = QUEUED_OCTETS
+    _queued: int = 0
 
     def view(self, asked: Asked, base: Stored) -> View:
         """:return: what ``asked`` is sent of ``base``, as far as the base says."""
@@ -61,9 +72,14 @@ class Derivations:
         :param record_hash: where ``base`` is stored.
         :param document: its content, if it is at hand.
         :return: what ``asked`` is sent; ``None`` if the page's content is gone.
+        :raises TooMuchToDerive: try again later.
         """
-        if asked.representation is SOURCE:
+        representation = asked.representation
+        if representation is SOURCE:
             return self.document(record_hash, base) if document is None else document
+        if representation is not None and representation.filled_in:
+            form = await self.content(_of_form(asked), base, record_hash, document)
+            return None if form is None else filled_in(form, representation.base)
         view = self.view(asked, base)
         place = view.record_hash
         while place in self._waiting:
@@ -91,13 +107,33 @@ class Derivations:
         return content
 
     async def derived(self, asked: Asked, document: bytes) -> bytes:
-        """:return: what ``asked`` is sent of a canonical document; it is not stored."""
+        """
+        :return: what ``asked`` is sent of a canonical document; it is not stored.
+        :raises TooMuchToDerive: try again later.
+        """
         page, representation = asked.page, asked.representation
         assert page is not None and representation is not None
         if representation is SOURCE:
             return document
+        octets = len(document)
+        if self._queued and self._queued + octets > self.most:
+            raise TooMuchToDerive
         self._counts.add(Counter.DERIVED)
-        return await self.in_thread(derive, page.kind, page.project, document, representation, links_of(asked.site))
+        self._queued += octets
+        try:
+            return await self.in_thread(derive, page.kind, page.project, document, representation, links_of(asked.site))
+        finally:
+            self._queued -= octets
+
+    def has_form(self, asked: Asked, base: Stored) -> bool:
+        """Need only be filled in what is stored?"""
+        if asked.representation is None or not asked.representation.filled_in:
+            return False
+        view = self.view(_of_form(asked), base)
+        try:
+            return isinstance(self._reader.look_up(view.record_hash, view.key), Stored)
+        finally:
+            self._reader.done()
 
     def document(self, record_hash: bytes, base: Stored) -> bytes | None:
         """:return: the canonical document of a page that was found there; ``None`` if it is gone."""
@@ -117,8 +153,10 @@ class Derivations:
             found = reader.look_up(record_hash, stored.key)
             if not isinstance(found, Stored) or found.content_id != stored.content_id:
                 return None
+            if found.size < CHUNK:
+                return reader.content(found)
             full = found.size // CHUNK
-            head = reader.chunks(record_hash, found.content_id, 0, full) if full else b""
+            head = reader.chunks(record_hash, found.content_id, 0, full)
             return head + (reader.tail(record_hash, found.content_id, found.size) if found.size % CHUNK else b"")
         except ContentMissing:
             return None
@@ -136,6 +174,11 @@ class Derivations:
             writer.finished()
             if not committed:
                 self._counts.add(Counter.STORE_FAILURES)
+
+
+def _of_form(asked: Asked) -> Asked:
+    assert asked.representation is not None
+    return evolve(asked, representation=asked.representation.form)
 
 
 def links_of(site: Site) -> Links:

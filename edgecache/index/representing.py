@@ -21,7 +21,7 @@ from attrs import frozen
 from edgecache.index.errors import BadPage
 from edgecache.index.rendering import render_list, render_project
 from edgecache.rules.indexpaths import FILES, RELEASED_FILES, PageKind
-from edgecache.rules.representations import Coding, Media, Representation
+from edgecache.rules.representations import ANYWHERE, Coding, Media, Representation
 
 REWRITER: Final = b"1"
 """Goes into each ETag; another number whenever the same document would give other octets."""
@@ -31,6 +31,8 @@ _GZIP_LEVEL: Final = 6
 _ZSTD_LEVEL: Final = 1
 # zlib's way to ask for a gzip header; it leaves name and time out of it.
 _GZIP_WINDOW: Final = 31
+# As it is in JSON. Within a string, the quotes would be escaped.
+_ANYWHERE: Final = b'"url":' + orjson.dumps(ANYWHERE.decode("ascii"))[:-1]
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._~-]+")
 
 
@@ -57,6 +59,14 @@ def derive(kind: PageKind, project: bytes, document: bytes, representation: Repr
     :raises BadPage: the document is not canonical, or the page has no such form.
     """
     return _coded(_content(kind, project, document, representation, links), representation.coding)
+
+
+def filled_in(content: bytes, base: bytes) -> bytes:
+    """
+    :param content: derived for :data:`~edgecache.rules.representations.ANYWHERE`, not coded.
+    :return: the same as if it had been derived for ``base``.
+    """
+    return content.replace(_ANYWHERE, b'"url":' + orjson.dumps(base.decode("ascii"))[:-1])
 
 
 def etag_of(digest: bytes, serial: int | None, representation: Representation, links: Links) -> bytes:

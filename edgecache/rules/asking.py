@@ -258,7 +258,9 @@ def _representation(request: Request, site: Site, page: PageAsked) -> Representa
     base = b""
     if site.public is None:
         base = (b"https://" if is_secure(request.fields, request.secure) else b"http://") + request.authority
-    return representation_of(page.kind, request.fields, base)
+    # With any port, or where any host will do, clients could make up as many as they like.
+    configured = site.public is not None or request.authority in site.hosts
+    return representation_of(page.kind, request.fields, base, configured=configured)
 
 
 def _min_serial(fields: Fields) -> int | None:

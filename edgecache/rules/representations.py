@@ -33,6 +33,10 @@ class Coding(enum.Enum):
     ZSTD = b"zstd"
 
 
+ANYWHERE = b"\x01"
+"""Stands for the base where that is filled in; no URL has it."""
+
+
 @frozen(cache_hash=True)
 class Representation:
     """
@@ -40,11 +44,19 @@ class Representation:
 
     :ivar base: ``http://authority`` before links where they must be absolute although none is configured
         (``/pypi/<name>/json``); ``b""`` everywhere else.
+    :ivar filled_in: nobody has configured that authority: :attr:`form` is derived and stored, one for all of them, and
+        ``base`` comes into what is sent. Uncoded, for that.
     """
 
     media: Media
     coding: Coding
     base: bytes = b""
+    filled_in: bool = False
+
+    @property
+    def form(self) -> Representation:
+        """What is derived and stored for it."""
+        return Representation(self.media, self.coding, ANYWHERE) if self.filled_in else self
 
     @property
     def name(self) -> bytes:
@@ -70,12 +82,15 @@ _CODINGS = {b"gzip": Coding.GZIP, b"x-gzip": Coding.GZIP, b"zstd": Coding.ZSTD, 
 _PREFERENCE = {Coding.ZSTD: 2, Coding.GZIP: 1, Coding.IDENTITY: 0}
 
 
-def representation_of(kind: PageKind, fields: Fields, base: bytes) -> Representation:
+def representation_of(kind: PageKind, fields: Fields, base: bytes, *, configured: bool = True) -> Representation:
     """
     :param fields: of the request.
     :param base: scheme and authority under which the client knows this node.
+    :param configured: there is only a limited number of those.
     :return: what it is sent; text/html to whoever accepts nothing that there is, as PEP 691 allows.
     """
+    if kind is PageKind.RELEASES and not configured:
+        return Representation(Media.PLAIN_JSON, Coding.IDENTITY, base, filled_in=True)
     coding = coding_of(fields)
     if kind is PageKind.RELEASES:
         return Representation(Media.PLAIN_JSON, coding, base)

@@ -154,7 +154,8 @@ class Client:
     writer: asyncio.StreamWriter
 
     def send(self, target: str, *fields: str, method: str = "GET", content: bytes = b"") -> None:
-        lines = [f"{method} {target} HTTP/1.1", "Host: edge.test", *fields]
+        host = () if any(field.startswith("Host:") for field in fields) else ("Host: edge.test",)
+        lines = [f"{method} {target} HTTP/1.1", *host, *fields]
         if content:
             lines.append(f"Content-Length: {len(content)}")
         self.writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + content)

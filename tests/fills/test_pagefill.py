@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from twisted.internet.defer import CancelledError, Deferred, fail
@@ -21,7 +22,7 @@ from edgecache.words.config import UpstreamSettings
 from edgecache.words.counters import Counter
 from edgecache.words.messages import Request
 from edgecache.words.reasons import ForwardReason
-from tests.fills.rig import Exchange
+from tests.fills.rig import Answer, Exchange
 from tests.fills.test_paging import JSON, PAGE, SHA, PageCase, file_of, files_in, sends
 
 
@@ -165,6 +166,75 @@ class LatePagesTests(PageCase):
             self.assertEqual(["six-1.0.tar.gz"], files_in(await self.json()))
             running[0].cut()
             await self.until(lambda: self.counter(Counter.FILLS_RUNNING) == 0)
+
+        return self.run_async(test())
+
+
+RELEASES = "/pypi/six/json"
+
+
+class HostTests(PageCase):
+    """Clients can make up hosts; that costs no form of a page for each."""
+
+    site: ClassVar = {"hosts": ("edge.test", "*")}
+
+    def releases(self) -> None:
+        url = {"filename": "six-1.0.tar.gz", "url": "https://files.test/six-1.0.tar.gz", "digests": {"sha256": SHA}}
+        odd = 'no link: "url":"\x01", \\"url\\":\\"\x01'
+        document = orjson.dumps({"info": {"description": odd}, "urls": [url], "releases": {"1": [url]}})
+        self.origin.scripts[RELEASES] = sends(document, kind="application/json")
+
+    async def under(self, host: str, *fields: str) -> Answer:
+        client = await self.client()
+        return await client.ask(RELEASES, f"Host: {host}", *fields)
+
+    def test_one_form_does_for_all_that_are_not_configured(self):
+        async def test():
+            self.releases()
+            tags = set()
+            for number in range(6):
+                answer = await self.under(f"x{number}.test", "Accept-Encoding: gzip")
+                document = orjson.loads(answer.content)
+                start = f"http://x{number}.test/packages/files/six/"
+                for one in (*document["urls"], *document["releases"]["1"]):
+                    self.assertEqual(f"{start}{SHA}/six-1.0.tar.gz", one["url"])
+                self.assertIn('"url":"\x01"', document["info"]["description"])
+                tag = answer.fields["etag"]
+                tags.add(tag)
+                self.assertEqual(304, (await self.under(f"x{number}.test", f"If-None-Match: {tag}")).status)
+            self.assertEqual(6, len(tags))
+            self.assertIn(b"http://edge.test:81/packages/", (await self.under("edge.test:81")).content)
+            self.assertEqual((1, 1), (self.counter(Counter.DERIVED), self.origin.count(RELEASES)))
+            named = await self.under("edge.test", "Accept-Encoding: gzip")
+            self.assertIn(b'"http://edge.test/packages/', gzip.decompress(named.content))
+            self.assertEqual(2, self.counter(Counter.DERIVED))
+
+        return self.run_async(test())
+
+
+class BusyTests(PageCase):
+    def test_no_more_is_queued_than_can_be_done_in_time(self):
+        async def test():
+            self.page("six-1.0.tar.gz")
+            await self.json()
+            derivations = self._workers[0].pages._fills.derivations
+            in_thread, turn = derivations.in_thread, Deferred()
+
+            async def later(*args: Any) -> Any:
+                await turn
+                return await in_thread(*args)
+
+            derivations.in_thread = lambda *args: Deferred.fromCoroutine(later(*args))
+            derivations.most = 1
+            first = asyncio.ensure_future(self.ask(PAGE))
+            await self.until(lambda: derivations._queued > 0)
+            answer = await self.json("Accept-Encoding: gzip")
+            self.assertEqual((503, "5"), (answer.status, answer.fields["retry-after"]))
+            self.page("seven-1.0.tar.gz", target="/simple/seven/", fields=("Cache-Control: no-store",))
+            self.assertEqual(503, (await self.json(target="/simple/seven/")).status)
+            turn.callback(None)
+            self.assertEqual(200, (await first).status)
+            self.assertEqual(200, (await self.json("Accept-Encoding: gzip")).status)
 
         return self.run_async(test())
 
