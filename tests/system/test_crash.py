@@ -1,7 +1,7 @@
 """
 kill -9 of a worker and of the whole node in the middle of fills and commits.
 
-``EDGECACHE_CRASHES`` says how often (default 10, half of each kind), ``EDGECACHE_SEED`` repeats a run's choices.
+``EDGECACHE_CRASHES`` says how often (default 6, half of each kind), ``EDGECACHE_SEED`` repeats a run's choices.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.system.harness import Node
 from tests.system.origins import Origin, text
 from tests.system.traffic import Traffic, lost, reply_to
 
-CRASHES = int(os.environ.get("EDGECACHE_CRASHES", "10"))
+CRASHES = int(os.environ.get("EDGECACHE_CRASHES", "6"))
 SEED = int(os.environ.get("EDGECACHE_SEED", random.SystemRandom().randrange(1 << 32)))
 
 

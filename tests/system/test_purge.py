@@ -286,7 +286,8 @@ class PurgeUnderTrafficTests(PurgeTestCase):
 
 class PurgeAndCrashTests(PurgeTestCase):
     def test_killed_at_once_after_the_answer_it_serves_nothing_older_when_it_is_back(self) -> None:
-        for number, case in enumerate(CASES):
+        # Each kind of selector once: a start takes its time.
+        for number, case in enumerate(CASES[::2]):
             old = self.fill()
             new = self.versions.publish()
             self.node.purge(**case.document, mode=("revalidate", "delete")[number % 2])
