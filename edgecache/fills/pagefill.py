@@ -64,7 +64,8 @@ async def store(fill: Fill, plan: Store, response: Continuing, fallback: bool) -
         fills.counts.add(Counter.STORED if kept else Counter.STORE_FAILURES)
         document: bytes | None = page.document
         if not kept:
-            # Somebody else was faster with a newer one; or the store takes nothing.
+            # Somebody else was faster with a newer one; or the store takes nothing. (Serials it may take all the same.)
+            await _remember(fill, page.serial)
             try:
                 fills.paging.require(leader, page.serial, response.address.name, fallback=fallback)
             except UpstreamFailed as old:
@@ -98,6 +99,9 @@ async def pass_on(fill: Fill, decision: Pass, response: Continuing, fallback: bo
     late = fills.timers.callLater(max(fill.until - fills.seconds(), 0.0), _cut, fill, reading)
     try:
         page = await reading
+        # Whoever asks next may get it from elsewhere.
+        await _remember(fill, page.serial)
+        fills.paging.require(leader, page.serial, response.address.name, fallback=fallback)
     except (UpstreamFailed, CancelledError) as why:
         failure = why if isinstance(why, UpstreamFailed) else _stalled(fill)
         _log.warn("{target}: {failure}", target=_target(fill), failure=failure)
@@ -110,6 +114,13 @@ async def pass_on(fill: Fill, decision: Pass, response: Continuing, fallback: bo
     assert decision.page is not None
     record = base_record(decision.page, page.document, page.digest, b"", page.serial)
     await fill.waiters.pass_page(first, record, page.document)
+
+
+async def _remember(fill: Fill, serial: int | None) -> None:
+    """A page that is not stored is about to be sent: no older one may be after it."""
+    row = fill.fills.serials.row(fill.leader, serial)
+    if row is not None:
+        await fill.fills.writer.raise_serial(row, fill.floor)
 
 
 def is_old(fill: Fill, plan: Freshen, response: Continuing, fallback: bool) -> bool:

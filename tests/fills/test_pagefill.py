@@ -53,6 +53,29 @@ class FullStoreTests(PageCase):
         return self.run_async(test())
 
 
+class UnkeptSerialTests(PageCase):
+    """Whoever has seen a serial is shown no lower one, also where the page that told it was not stored."""
+
+    page_seconds = 0.0
+
+    async def lagging(self, *fields: str) -> None:
+        self.page("six-2.0.tar.gz", serial=7, fields=fields)
+        self.assertEqual(["six-2.0.tar.gz"], files_in(await self.json()))
+        self.page("six-1.0.tar.gz", serial=6, fields=fields)
+        self.assertEqual(503, (await self.json()).status)
+        self.assertEqual(1, self.counter(Counter.OLD_PAGES))
+
+    def test_for_want_of_room(self):
+        async def test():
+            self._page.set_full(True, True)
+            await self.lagging()
+
+        return self.run_async(test())
+
+    def test_because_it_must_not_be(self):
+        return self.run_async(self.lagging("Cache-Control: no-store"))
+
+
 class DateTests(PageCase):
     """RFC 9110 §8.8.2.2"""
 
