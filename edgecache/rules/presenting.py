@@ -138,7 +138,7 @@ def _unsatisfiable_head(asked: Asked, stored: Stored) -> bytes:
     return b"HTTP/1.1 416 Range Not Satisfiable\r\n" + serialised(kept)
 
 
-def complete(stored: Stored, size: int, content_id: bytes, digest: bytes = b"") -> Stored:
+def complete(stored: Stored, size: int, content_id: bytes) -> Stored:
     """The final record of a prototype whose content has come to its end."""
     head = stored.head if stored.size >= 0 else stored.head + length_line(stored.status, size)
-    return evolve(stored, size=size, content_id=content_id, digest=digest or stored.digest, head=head)
+    return evolve(stored, size=size, content_id=content_id, head=head)

@@ -100,38 +100,27 @@ class SmallTransaction:
             self._nominate(*primary)
         return True
 
-    def freshen(
-        self,
-        key_hash: bytes,
-        stored: Stored,
-        expect: bytes | None,
-        primary: Primary | None,
-        serial: Serial | None = None,
-    ) -> bool:
+    def freshen(self, key_hash: bytes, stored: Stored, serial: Serial | None) -> bool:
         """
         Another head and other numbers for content that stays.
 
-        :param expect: the content id that must be there now; ``stored``'s own where it is ``None``.
         :return: ``False`` if that content is not there any more, or the record there has a higher floor.
         """
         old = self._find(key_hash)
         if old is None or not isinstance(old.record, Stored):
             return False
         present = old.record
-        if present.content_id != (expect or stored.content_id) or present.floor > stored.floor:
+        if present.content_id != stored.content_id or present.floor > stored.floor:
             return False
         if serial is not None and not self.raise_serial(serial, stored.floor):
             return False
         kept = evolve(
             stored,
-            content_id=present.content_id,
             size=present.size,
             flags=stored.flags & ~_IN_BLOBS | present.flags & _IN_BLOBS,
         )
         parts = record.pack(kept, old.sequence, old.checksum)
         self._put(key_hash, b"".join((*parts, old.value[old.octets :])), self._records)
-        if primary is not None:
-            self._nominate(*primary)
         return True
 
     def raise_serial(self, serial: Serial, floor: int) -> bool:

@@ -13,7 +13,7 @@ from edgecache.store.committing import Committer, Outcome
 from edgecache.store.environments import Environments
 from edgecache.store.filling import BlobsTransaction, ContentWriter, Shared
 from edgecache.store.reading import Pins, StoreReader
-from edgecache.store.small import Primary, SmallTransaction
+from edgecache.store.small import SmallTransaction
 from edgecache.words.stored import Serial, Stored
 
 
@@ -43,19 +43,10 @@ class StoreWriter:
         """:return: a writer for content that will be new."""
         return ContentWriter(self._shared, os.urandom(layout.CONTENT_ID_OCTETS))
 
-    def put(
-        self,
-        key_hash: bytes,
-        stored: Stored,
-        *,
-        primary: Primary | None = None,
-        expect: bytes | None = None,
-        serial: Serial | None = None,
-    ) -> Deferred[bool]:
+    def put(self, key_hash: bytes, stored: Stored, *, serial: Serial | None = None) -> Deferred[bool]:
         """
         Replace a record and keep its content (RFC 9111 §3.2, §4.3.4).
 
-        :param expect: id of the content that must be there; ``stored.content_id`` if not given.
         :param serial: of a page; kept for ever, and never lowered.
         :return: fires with ``True`` once it is on disk; ``False`` if that content is gone or was replaced, the
             record there has a higher floor, a higher serial is known, or the store cannot write. Never fails.
@@ -63,7 +54,7 @@ class StoreWriter:
         outcome: Deferred[bool] = Deferred()
         self._shared.small.submit(
             len(stored.head) + len(stored.key) + 512,
-            lambda txn: txn.freshen(key_hash, stored, expect, primary, serial),
+            lambda txn: txn.freshen(key_hash, stored, serial),
             lambda result: outcome.callback(result is True),
         )
         return outcome

@@ -219,12 +219,6 @@ class FresheningTests(StoreTestCase):
         self.assertFalse(self.loop.result(self.writer.put(hash_of(b"key"), newer)))
         self.assertIsNone(self.find())
 
-    def test_another_content_may_be_expected_than_the_one_in_the_new_head(self) -> None:
-        stored = self.store(b"x")
-        other = attrs.evolve(stored, content_id=bytes(16), head=b"new")
-        self.assertTrue(self.loop.result(self.writer.put(hash_of(b"key"), other, expect=stored.content_id)))
-        self.assertEqual(b"x", self.content())
-
     def test_a_lower_floor_does_not_come_back(self) -> None:
         stored = self.store(b"x", response(floor=9))
         self.assertFalse(self.loop.result(self.writer.put(hash_of(b"key"), attrs.evolve(stored, floor=8))))
