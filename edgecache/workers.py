@@ -273,9 +273,10 @@ async def start_worker(parts: WorkerParts) -> Worker:
         derivations,
         invalidate_here,
     )
-    pages = Pages(sites, fills, timers)
+    catalogues = Catalogues(in_thread)
+    pages = Pages(sites, fills, timers, catalogues.has)
     links = LinksFollowed(book, parts.channel.call, parts.channel.notify, timers, config.upstream.proxy is not None)
-    fills.artifacts = Artifacts(pages, links, Catalogues(in_thread), epochs, timers, time.time)
+    fills.artifacts = Artifacts(pages, links, catalogues, epochs, timers, time.time)
     purging = PublicPurging(
         parts.channel.call,
         b"1.1 " + node_token(config.node.id),

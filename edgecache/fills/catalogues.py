@@ -34,6 +34,10 @@ class Catalogues:
     # An install asks for many files of one page at once: it is parsed for the first, the others wait.
     _parsing: dict[bytes, list[Deferred[None]]] = field(factory=dict)
 
+    def has(self, digest: bytes) -> bool:
+        """Is what :meth:`of` answers of that page at hand?"""
+        return digest in self._kept
+
     async def of(self, page: FoundPage) -> Catalogue:
         """
         :return: what ``page`` says of its files.
@@ -46,6 +50,7 @@ class Catalogues:
             await waiting
         found = self._kept.pop(digest, None)
         if found is None:
+            assert document is not None
             if len(document) <= AT_ONCE:
                 found = Catalogue.parse(document), len(document)
             else:

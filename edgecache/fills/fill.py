@@ -312,10 +312,15 @@ class Fill:
 
     async def _freshen(self, plan: Freshen) -> None:
         self.plan = plan
+        page = bool(plan.stored.flags & PAGE)
+        row = self.fills.serials.row(self.leader, serial_of(plan.stored) if page else None)
+        putting = self.fills.writer.put(plan.record_hash, plan.stored, serial=row)
+        if page:
+            # Whoever needs one that was validated after a file was asked for finds that in the store.
+            await putting
         self.waiters.serve_freshened(plan, 304)
-        serial = serial_of(plan.stored) if plan.stored.flags & PAGE else None
-        row = self.fills.serials.row(self.leader, serial)
-        await self.fills.writer.put(plan.record_hash, plan.stored, serial=row)
+        if not page:
+            await putting
         self.fills.counts.add(Counter.FRESHENED)
         self.leave()
 

@@ -32,13 +32,14 @@ class FoundPage:
     A project's page.
 
     :ivar stored: its base record; ``stored.floor`` is the epoch up to which it is known good.
-    :ivar document: canonical (:mod:`edgecache.index.documents`): the origin's links, absolute.
+    :ivar document: canonical (:mod:`edgecache.index.documents`): the origin's links, absolute. ``None``: it was not
+        read, for its catalogue is kept.
     :ivar current: it is fresh, and known good up to the epoch that was asked for. If not, it is what there is for
         want of an origin.
     """
 
     stored: Stored
-    document: bytes
+    document: bytes | None
     current: bool
 
 
@@ -92,12 +93,14 @@ class Pages:
     """
     :class:`ProjectPages` of one worker: the page is asked for as any client's request is.
 
+    :ivar catalogued: is what the document of that digest says of files kept? It takes a moment to read a large one.
     :ivar answer: the route (:meth:`edgecache.node.Node.answer_within`).
     """
 
     _sites: Sites
     _fills: Fills
     _timers: Timers
+    _catalogued: Callable[[bytes], bool]
     answer: Callable[[Request, Downstream], None] | None = None
 
     def document(
@@ -118,7 +121,16 @@ class Pages:
         if not isinstance(page, Asked) or page.page is None or page.site.id != asked.site.id:
             return Unobtainable()
         epoch = self._fills.epochs.current()
-        inside = _Inside()
+        good: list[Stored] = []
+
+        def enough(head: bytes) -> bool:
+            stored = self._kept(page, head)
+            if stored is None or stored.floor < since or stored.validated_at < validated_since:
+                return False
+            good.append(stored)
+            return True
+
+        inside = _Inside(enough)
         timer = self._timers.callLater(max(until - self._timers.seconds(), 0.0), inside.give_up)
         try:
             self.answer(request, inside)
@@ -129,6 +141,8 @@ class Pages:
             raise
         if not inside.gone:
             timer.cancel()
+        if good:
+            return FoundPage(good[0], None, True)
         failed = _ERROR.search(inside.head)
         error = "" if failed is None else failed[1].decode("ascii")
         if inside.status in (404, 410):
@@ -145,6 +159,17 @@ class Pages:
             return FoundPage(self._unstored(page, floor, document, digest), document, not error)
         current = not error and stored.floor >= since and stored.validated_at >= validated_since
         return FoundPage(stored, document, current)
+
+    def _kept(self, page: Asked, head: bytes) -> Stored | None:
+        """:return: what is stored of a page whose ``head`` is sent, if that is good, and what it says of files kept."""
+        if int(head[9:12]) != 200 or _ERROR.search(head):
+            return None
+        stored = self._fills.look_up(page.key_hash, page.key)
+        if not isinstance(stored, Stored) or not self._catalogued(stored.digest):
+            return None
+        # What is sent may be another one that the store has not taken.
+        fresh = stored.fresh_until > self._fills.clock() and self._fills.epochs.since(stored) is None
+        return stored if fresh or _is_of(head, stored) else None
 
     def _request(self, asked: Asked, project: bytes, needed: PageNeeded) -> Request:
         """The page as a client of the same site would ask for it, and as nobody but this node may."""
@@ -178,15 +203,25 @@ class Pages:
         )
 
 
+def _is_of(head: bytes, stored: Stored) -> bool:
+    """Does it tell the same strong validator, and as many octets?"""
+    etag = stored.etag
+    if not etag or etag.startswith(b"W/"):
+        return False
+    return b"\r\netag: %b\r\n" % etag in head and b"\r\ncontent-length: %d\r\n" % stored.size in head
+
+
 @define(eq=False)
 class _Inside:
     """
     A :class:`~edgecache.words.ports.Downstream` whose client is this worker itself.
 
+    :ivar enough: asked with the head: can its content be done without?
     :ivar answered: fires once the answer is here, or is not waited for any longer.
     :ivar complete: all of it has come.
     """
 
+    enough: Callable[[bytes], bool]
     answered: Deferred[None] = field(factory=Deferred)
     head: bytes = b""
     content: bytearray = field(factory=bytearray)
@@ -227,6 +262,8 @@ class _Inside:
         self.head = head
         for piece in content:
             self.content += piece
+        # Only now: it looks something up, and that ends the transaction in which the pieces were read.
+        self.enough(head)
         self._end(complete=True)
 
     def send_from(self, head: bytes, source: Source, start: int, stop: int | None) -> None:
@@ -235,7 +272,12 @@ class _Inside:
         if self.gone:
             source.detach(self)
             return
-        self.head, self._source, self._position, self._stop = head, source, start, stop
+        self.head = head
+        if self.enough(head):
+            source.detach(self)
+            self._end(complete=True)
+            return
+        self._source, self._position, self._stop = source, start, stop
         self.wake()
 
     def straight_socket(self, octets: int) -> int:

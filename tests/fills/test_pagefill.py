@@ -23,7 +23,7 @@ from edgecache.words.counters import Counter
 from edgecache.words.messages import Request
 from edgecache.words.reasons import ForwardReason
 from tests.fills.rig import Answer, Exchange
-from tests.fills.test_paging import JSON, PAGE, SHA, PageCase, file_of, files_in, sends
+from tests.fills.test_paging import JSON, PAGE, SHA, PageCase, file_of, files_in, page_of, sends
 
 
 class FullStoreTests(PageCase):
@@ -74,6 +74,34 @@ class UnkeptSerialTests(PageCase):
 
     def test_because_it_must_not_be(self):
         return self.run_async(self.lagging("Cache-Control: no-store"))
+
+
+class UnknownFileTests(PageCase):
+    page_octets = 16 << 20
+
+    def validates(self, *names: str) -> None:
+        async def script(exchange: Exchange) -> None:
+            if exchange.fields.get("if-none-match") == '"a"':
+                await exchange.send(b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n\r\n')
+            else:
+                await exchange.answer(page_of(*names), f"Content-Type: {JSON}", 'ETag: "a"')
+
+        self.origin.scripts[PAGE] = script
+
+    def test_a_name_that_the_page_does_not_have_costs_a_validation_and_no_look_at_the_whole_page(self):
+        async def test():
+            self.validates(*(f"six-{n}.tar.gz" for n in range(20_000)))
+            for number in range(3):
+                self.assertEqual(404, (await self.ask(f"/files/six/-/no-{number}.tar.gz")).status)
+                self.assertEqual(number + 1, self.origin.count(PAGE))
+            for more in ({}, {"validated_since": time.time()}):
+                self.assertIsNone((await DocumentTests.found(self, **more)).document)
+
+        return self.run_async(test())
+
+
+class UnknownFileOfAnOldPageTests(UnknownFileTests):
+    page_seconds = 0.0
 
 
 class DateTests(PageCase):
