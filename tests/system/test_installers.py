@@ -141,7 +141,7 @@ class InstallerTests(SynchronousTestCase):
 
     def _install_with_pip(self, name: str) -> Path:
         target = self.root / name
-        options = ("--quiet", "--no-cache-dir", "--only-binary", ":all:", "--index-url", self.simple)
+        options = ("--quiet", "--no-compile", "--no-cache-dir", "--only-binary", ":all:", "--index-url", self.simple)
         self._call(
             str(self.venv_python()), "-m", "pip", "install", *options, "--target", str(target), PROJECT, name=name
         )
