@@ -185,7 +185,8 @@ class FleetTestCase(SynchronousTestCase):
         """Until this node has it, whoever it has it from."""
         node = self.fleet.nodes[name]
         until(lambda: node.admin("GET", f"/purge/{purge['id']}").status != 404, f"{purge['id']} at {name}")
-        self.assertIn(name, self.state(name, purge)["applied"])
+        # It is on the disk a moment before the node's own evidence says so.
+        until(lambda: name in self.state(name, purge)["applied"], f"{purge['id']} applied at {name}")
 
     def check_all(self, name: str) -> None:
         """Hold what a node serves against what was promised."""
