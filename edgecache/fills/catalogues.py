@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
 from edgecache.fills.pages import FoundPage
 from edgecache.index.catalogue import Catalogue
+from edgecache.store.threads import InThread
 
 MOST = 16
 """Kept; an install of a project and what it depends on asks for files of so many in a row."""
@@ -23,13 +21,9 @@ AT_ONCE = 64 << 10
 
 @define(eq=False)
 class Catalogues:
-    """
-    The ones used last, by digest of their page.
+    """The ones used last, by digest of their page."""
 
-    :ivar in_thread: calls it in a thread.
-    """
-
-    _in_thread: Callable[[Callable[[], Catalogue]], Deferred[Any]]
+    _in_thread: InThread
     _kept: dict[bytes, tuple[Catalogue, int]] = field(factory=dict)
     # An install asks for many files of one page at once: it is parsed for the first, the others wait.
     _parsing: dict[bytes, list[Deferred[None]]] = field(factory=dict)
@@ -65,7 +59,7 @@ class Catalogues:
     async def _parsed(self, digest: bytes, document: bytes) -> tuple[Catalogue, int]:
         self._parsing[digest] = []
         try:
-            found = self._kept[digest] = await self._in_thread(lambda: Catalogue.parse(document)), len(document)
+            found = self._kept[digest] = await self._in_thread(Catalogue.parse, document), len(document)
             return found
         finally:
             for waiting in self._parsing.pop(digest):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
+from functools import partial
 from typing import Any, ClassVar
 
 import orjson
@@ -454,8 +455,8 @@ class CatalogueTests(PageCase):
             self.assertGreater(len(found.document), AT_ONCE)
             parsing: list[Any] = []
 
-            def in_thread(parse):
-                parsing.append((parse, Deferred()))
+            def in_thread(parse, *arguments):
+                parsing.append((partial(parse, *arguments), Deferred()))
                 return parsing[-1][1]
 
             catalogues = Catalogues(in_thread)

@@ -54,6 +54,18 @@ def sends(content: bytes, *fields: str, kind: str = JSON, status: str = "200 OK"
     return script
 
 
+def in_two(first: int, rest: asyncio.Event):
+    """A page whose first octets come at once, and the others when they may."""
+
+    async def script(exchange: Exchange) -> None:
+        content = page_of("six-1.0.tar.gz")
+        await exchange.answer(content[:first], f"Content-Type: {JSON}", f"Content-Length: {len(content)}", length=False)
+        await rest.wait()
+        await exchange.send(content[first:])
+
+    return script
+
+
 def files_in(answer: Answer) -> list[str]:
     return [file["filename"] for file in orjson.loads(answer.content)["files"]]
 
@@ -171,15 +183,7 @@ class FormTests(PageCase):
         async def test():
             whole = asyncio.Event()
 
-            async def slow(exchange: Exchange) -> None:
-                content = page_of("six-1.0.tar.gz")
-                await exchange.answer(
-                    content[:40], f"Content-Type: {JSON}", f"Content-Length: {len(content)}", length=False
-                )
-                await whole.wait()
-                await exchange.send(content[40:])
-
-            self.origin.scripts[PAGE] = slow
+            self.origin.scripts[PAGE] = in_two(40, whole)
             asking = [asyncio.ensure_future(self.ask(PAGE, line)) for line in (PIP, PIP, "Accept: text/html", "X: y")]
             await self.until(lambda: self.counter(Counter.COLLAPSED) == 3)
             whole.set()
@@ -617,15 +621,7 @@ class LateTests(PageCase):
         async def test():
             going = asyncio.Event()
 
-            async def dripping(exchange: Exchange) -> None:
-                content = page_of("six-1.0.tar.gz")
-                await exchange.answer(
-                    content[:9], f"Content-Type: {JSON}", f"Content-Length: {len(content)}", length=False
-                )
-                await going.wait()
-                await exchange.send(content[9:])
-
-            self.origin.scripts[PAGE] = dripping
+            self.origin.scripts[PAGE] = in_two(9, going)
             self.assertEqual(503, (await self.json()).status)
             going.set()
             await self.until(lambda: self.counter(Counter.STORED) == 1)

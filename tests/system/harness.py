@@ -224,6 +224,18 @@ class Node:
             raise AssertionError(f"purge {document}: {answer.status} {answer.content!r}\n{self.log[-2000:]}")
         return answer
 
+    def edgecache(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """The operator's command line on this machine; how it ended is the caller's to judge."""
+        command = [sys.executable, "-c", "from edgecache.cli import main; main()"]
+        return subprocess.run(
+            [*command, "--admin", self.admin_url, "--data", str(self.data), *words],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
 
 def environment() -> dict[str, str]:
     """The test's, with the package importable, and without any setting of pip or uv of this machine."""

@@ -11,8 +11,6 @@ import os
 import random
 import socket
 import struct
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -26,7 +24,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.system.clients import Together
 from tests.system.contents import Artifact
 from tests.system.fleet import Fleet
-from tests.system.harness import Node, environment
+from tests.system.harness import Node
 from tests.system.origins import Origin, Reply
 from tests.system.processes import kill_now, until
 
@@ -243,12 +241,10 @@ class DownloadsTests(SynchronousTestCase):
 
     def told_by_the_command(self, *flags: str) -> Any:
         """``edgecache downloads``, of all nodes."""
-        first = self.fleet.nodes["n1"]
-        command = [sys.executable, "-c", "from edgecache.cli import main; main()", "--admin", first.admin_url]
-        command += ["--data", str(first.data), "downloads", "--json"]
+        words = ["downloads", "--json"]
         for node in self.fleet.nodes.values():
-            command += ["--node", f"{node.admin_url},{node.data / 'admin.token'}"]
-        ran = subprocess.run([*command, *flags], env=environment(), capture_output=True, text=True, check=False)
+            words += ["--node", f"{node.admin_url},{node.data / 'admin.token'}"]
+        ran = self.fleet.nodes["n1"].edgecache(*words, *flags)
         self.assertEqual(0, ran.returncode, ran.stderr)
         return orjson.loads(ran.stdout)
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from typing import Any
 
 from tests.system.clients import Answer, ask
-from tests.system.harness import IMPORT_ROOT, environment
 from tests.system.test_purge import DEEP, ONE, OTHER, PurgeTestCase
 from tests.system.versions import versions_seen
 
@@ -24,20 +22,6 @@ class FrontTests(PurgeTestCase):
 
     def audit_lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.node.data / "audit.log").read_text().splitlines()]
-
-    def edgecache(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                *(sys.executable, "-c", "from edgecache.cli import main; main()"),
-                *("--admin", self.node.admin_url, "--data", str(self.node.data), *words),
-            ],
-            cwd=IMPORT_ROOT,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
 
     def test_purge_on_the_public_listener_takes_effect_in_every_worker(self) -> None:
         old, new = self.changed()
@@ -85,19 +69,19 @@ class FrontTests(PurgeTestCase):
 
     def test_the_command_line_purges_and_says_how_far_it_has_come(self) -> None:
         _, new = self.changed()
-        done = self.edgecache("purge", "--url", "/a/1", "--wait", "complete", "--id", "by hand")
+        done = self.node.edgecache("purge", "--url", "/a/1", "--wait", "complete", "--id", "by hand")
         self.assertEqual((0, "purge by hand: complete (revalidate, 1 selectors)\n", ""), tuple(done_of(done)))
         self.assertEqual({new}, versions_seen(self.node, ONE))
-        wrong = self.edgecache("purge", "--url", "nowhere")
+        wrong = self.node.edgecache("purge", "--url", "nowhere")
         self.assertEqual(1, wrong.returncode)
         self.assertIn("invalid-purge (400)", wrong.stderr)
-        self.assertEqual(2, self.edgecache("purge", "--all", "--wait", "forever").returncode)
+        self.assertEqual(2, self.node.edgecache("purge", "--all", "--wait", "forever").returncode)
 
     def test_an_audit_finds_nothing_older_whether_it_was_fetched_again_or_not(self) -> None:
         self.changed()
         self.node.purge(urls=["/a/1", "/c/3"], prefixes=["/a/"])
         self.until_hit(ONE)
-        done = self.edgecache("audit", "--json")
+        done = self.node.edgecache("audit", "--json")
         self.assertEqual(0, done.returncode, done.stdout + done.stderr)
         answers = json.loads(done.stdout)["answers"]
         verdicts = {(answer["target"], answer["verdict"]) for answer in answers}
@@ -111,7 +95,7 @@ class FrontTests(PurgeTestCase):
         self.versions.publish()
         self.node.purge(urls=["/a/1"])
         self.until_hit(ONE)
-        done = self.edgecache("audit", "--node", self.node.url)
+        done = self.node.edgecache("audit", "--node", self.node.url)
         self.assertEqual(1, done.returncode, done.stdout + done.stderr)
         self.assertIn("/a/1", done.stdout)
         self.assertIn("older", done.stdout)

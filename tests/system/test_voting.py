@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.system.clients import Answer
 from tests.system.contents import Octets
 from tests.system.fleet import Fleet, Voter
-from tests.system.harness import IMPORT_ROOT, Node, NodeDied, environment
+from tests.system.harness import Node, NodeDied
 from tests.system.origins import Origin, Reply, Seen, text
 from tests.system.processes import listening_ports, until
 
@@ -90,20 +88,6 @@ class VotingTests(SynchronousTestCase):
         document: dict[str, Any] = orjson.loads(answer.content)
         return document
 
-    def edgecache(self, of: Node, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                *(sys.executable, "-c", "from edgecache.cli import main; main()"),
-                *("--admin", of.admin_url, "--data", str(of.data), *words),
-            ],
-            cwd=IMPORT_ROOT,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
     # The voter
 
     def test_it_is_one_process_that_siblings_and_operators_alone_can_reach(self) -> None:
@@ -141,7 +125,7 @@ class VotingTests(SynchronousTestCase):
         done = self.purge(self.n1, "durable", urls=["/page"])
         self.assertEqual(("durable", ["n2"]), (done["state"], done["pending"]))
         self.assertGreater(self.seen(self.n1, "/page"), old)
-        found = self.edgecache(self.n1, "audit")
+        found = self.n1.edgecache("audit")
         self.assertEqual(1, found.returncode, "who cannot be asked is no good news")
         self.assertIn(f"unclear: {self.n2.url}: ", found.stdout)
         # Not fenced: the voter vouches for it.
@@ -167,7 +151,7 @@ class VotingTests(SynchronousTestCase):
         self.fill("/audited")
         self.publish()
         self.purge(self.n1, "complete", urls=["/audited"])
-        found = self.edgecache(self.n1, "audit")
+        found = self.n1.edgecache("audit")
         self.assertEqual((0, ""), (found.returncode, found.stderr), found.stdout)
         self.assertRegex(found.stdout, r"\A2 nodes, [1-9]\d* URLs: ")
 
