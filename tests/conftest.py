@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import tempfile
 
 import pytest
-import uvloop
-from twisted.internet import asyncioreactor
 from twisted.trial.unittest import SynchronousTestCase
 
-_loop = uvloop.new_event_loop()
-asyncio.set_event_loop(_loop)
-asyncioreactor.install(_loop)
+from edgecache.processes.loop import install_reactor
+
+install_reactor()
 
 
 def _mktemp(case: SynchronousTestCase) -> str:

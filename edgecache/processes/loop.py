@@ -5,13 +5,59 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVarTuple
 
 import uvloop
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.process import reapAllProcesses
 
 from edgecache.words.errors import StartError
+
+_Ts = TypeVarTuple("_Ts")
+
+
+class Loop(uvloop.Loop):
+    """
+    uvloop's loop, mended for those who watch descriptors, as Twisted's reactor does.
+
+    When a peer's last octets and its reset are there at once, uvloop runs the reader, which finds the octets, and then
+    drops the descriptor without a word: the connection would never end, and whoever watches it again gets a
+    RuntimeError. So after each run of a reader its descriptor is watched again, which tells of the reset.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._readers: dict[int, object] = {}
+
+    def add_reader(self, fd: Any, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None:
+        def run() -> None:
+            callback(*args)
+            if self._readers.get(fd) is run:
+                self.call_soon(again)
+
+        def again() -> None:
+            if self._readers.get(fd) is run:
+                self._watch(super(Loop, self).add_reader, fd, run)
+
+        self._readers[fd] = run
+        self._watch(super().add_reader, fd, run)
+
+    def remove_reader(self, fd: Any) -> Any:
+        self._readers.pop(fd, None)
+        return super().remove_reader(fd)
+
+    def add_writer(self, fd: Any, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None:
+        self._watch(super().add_writer, fd, callback, *args)
+
+    def _watch(self, add: Callable[..., None], fd: Any, callback: Callable[..., Any], *args: Any) -> None:
+        try:
+            add(fd, callback, *args)
+        except RuntimeError:
+            # Dropped; it lets go of the descriptor when both have been removed.
+            super().remove_reader(fd)
+            super().remove_writer(fd)
+            add(fd, callback, *args)
 
 
 def install_reactor() -> tuple[Any, asyncio.AbstractEventLoop]:
@@ -22,7 +68,7 @@ def install_reactor() -> tuple[Any, asyncio.AbstractEventLoop]:
     :raises StartError: another reactor is installed: nothing here would work on it.
     """
     if "twisted.internet.reactor" not in sys.modules:
-        loop = uvloop.new_event_loop()
+        loop = Loop()
         asyncio.set_event_loop(loop)
         from twisted.internet import asyncioreactor
 
