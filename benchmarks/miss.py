@@ -1,8 +1,9 @@
 """
 Misses that are stored: one worker of a node against nginx's proxy_cache with one worker, alternating, every URL new.
 
-``python benchmarks/miss.py`` takes under a minute. nginx writes files and syncs nothing; a node commits synchronously.
-The CPU is that of the serving process with all its threads, so our writer thread counts.
+``python benchmarks/miss.py`` takes under two minutes. nginx writes files and syncs nothing; a node commits
+synchronously. The CPU is that of the serving process with all its threads, so our writer threads count.
+``--tls-upstream``: the origin speaks TLS 1.3, and both check its certificate.
 """
 
 from __future__ import annotations
@@ -18,79 +19,94 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.load import FILE_FIELDS, PAGE_FIELDS, Load, require_hit, run
 from benchmarks.servers import EdgeNode, NginxCache, OriginServer, Side, artifact
 from benchmarks.tables import table
+from tests.system import processes
 from tests.system.certificates import make_certificate
+from tests.system.watching import MemoryWatch
 
 MIB = 1 << 20
+
+# More of them hold more octets at a time than there are cores to move them, on both sides.
+LARGE_CONNECTIONS = 8
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of each run of wrk")
-    parser.add_argument("--octets", type=int, default=8192, help="of each content")
-    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[8192, 16 * MIB], help="octets of each content")
+    parser.add_argument("--connections", type=int, default=32, help=f"large contents: at most {LARGE_CONNECTIONS}")
     parser.add_argument("--profile", choices=("index", "plain"), default="index")
+    parser.add_argument("--tls-upstream", action="store_true")
     options = parser.parse_args()
-    size: int = options.octets
-    fields = PAGE_FIELDS if size < MIB else FILE_FIELDS
-    rounds: list[dict[str, Load]] = []
+    sizes: list[int] = options.sizes
+    rounds: dict[int, list[dict[str, Load]]] = {size: [] for size in sizes}
 
     with tempfile.TemporaryDirectory(prefix="edgecache-miss-") as name:
         root = Path(name)
         certificate, key = make_certificate(root / "certificate")
-        origin = OriginServer(root / "origin", [size])
+        origin = OriginServer(root / "origin", sizes, tls=(certificate, key) if options.tls_upstream else None)
         stops = [origin.stop]
         try:
             nginx = NginxCache(root / "nginx", origin, certificate, key)
             stops.append(nginx.stop)
-            ours = EdgeNode(root / "edgecache", origin, certificate, key, profile=options.profile)
+            ours = EdgeNode(root / "edgecache", origin, certificate, key, profile=options.profile, size="24GiB")
             stops.append(ours.stop)
             sides: list[Side] = [nginx, ours]
-            for number in range(options.rounds + 1):
-                loads = {}
-                for side in sides if number % 2 == 0 else sides[::-1]:
-                    target = f"/miss/{size}/{number}-"
-                    # The first round warms pools and directories, and is not counted.
-                    seconds = options.seconds if number else 1
-                    loads[side.name] = run(
-                        side,
-                        False,
-                        target,
-                        connections=options.connections,
-                        seconds=seconds,
-                        fields=fields,
-                        numbered=True,
-                    )
-                    # It was stored: one from the middle of the run is there.
-                    require_stored(side, f"{target}{loads[side.name].requests // 2}", fields, size)
-                if number:
-                    rounds.append(loads)
+            before = processes.anonymous_octets(ours.family())
+            with MemoryWatch(ours) as watch:
+                for size in sizes:
+                    for number in range(options.rounds + 1):
+                        # The first round warms pools and directories, and is not counted.
+                        order = sides if number % 2 == 0 else sides[::-1]
+                        seconds = options.seconds if number else 1
+                        loads = one_round(order, size, number, seconds, options.connections)
+                        if number:
+                            rounds[size].append(loads)
         finally:
             for stop in reversed(stops):
                 stop()
 
-    def figures(name: str) -> tuple[list[float], list[float]]:
-        loads = [each[name] for each in rounds]
-        return [x.cpu_seconds / x.answers(size) * 1e6 for x in loads], [x.answers(size) / x.seconds for x in loads]
-
-    ours_cpu, ours_rate = figures("edgecache")
-    theirs_cpu, theirs_rate = figures("nginx")
-    rows = [["", "nginx", "edgecache", "ratio"]]
-    for label, theirs, mine in (("CPU µs/miss", theirs_cpu, ours_cpu), ("misses/s", theirs_rate, ours_rate)):
-        ratio = statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
-        rows.append([label, f"{statistics.median(theirs):.1f}", f"{statistics.median(mine):.1f}", f"{ratio:.2f}"])
-    print(f"{size} octets, medians of {len(rounds)} rounds of {options.seconds} s, profile {options.profile}\n")
+    rows = [["octets", "", "nginx", "edgecache", "ratio"]]
+    for size in sizes:
+        large = size >= MIB
+        theirs, mine = ([figures(each[name], size) for each in rounds[size]] for name in ("nginx", "edgecache"))
+        for which, label in enumerate(("CPU ms/miss", "MiB/s") if large else ("CPU µs/miss", "misses/s")):
+            ratio = statistics.median(a[which] / b[which] for a, b in zip(mine, theirs, strict=True))
+            medians = (f"{statistics.median(each[which] for each in side):.1f}" for side in (theirs, mine))
+            rows.append([str(size), label, *medians, f"{ratio:.2f}"])
+    origin_is = "TLS" if options.tls_upstream else "plain"
+    print(f"medians of {options.rounds} rounds of {options.seconds} s, profile {options.profile}, {origin_is} origin\n")
     print(table(rows))
+    print(f"\nRssAnon of all our processes grew by at most {(watch.most - before) / MIB:.1f} MiB")
     return 0
 
 
-def require_stored(side: Side, target: str, fields: dict[str, str], size: int) -> None:
-    """
-    Asked once, it is a hit at once.
+def one_round(sides: list[Side], size: int, number: int, seconds: int, connections: int) -> dict[str, Load]:
+    """:return: what each side did under the same load, one after the other."""
+    loads = {}
+    fields = PAGE_FIELDS if size < MIB else FILE_FIELDS
+    for side in sides:
+        target = f"/miss/{size}/{number}-"
+        loads[side.name] = run(
+            side,
+            False,
+            target,
+            connections=connections if size < MIB else min(connections, LARGE_CONNECTIONS),
+            seconds=seconds,
+            fields=fields,
+            numbered=True,
+        )
+        # It was stored: one from the middle of the run is there. A large one may have been cut off by the run's end.
+        middle = f"{target}{max(1, loads[side.name].requests // 2)}"
+        require_hit(side, False, middle, fields, artifact(size), requests=1 if size < MIB else 3)
+    return loads
 
-    :raises BadRun: it is not.
-    """
-    require_hit(side, False, target, fields, artifact(size), requests=1)
+
+def figures(load: Load, size: int) -> tuple[float, float]:
+    """:return: CPU of a miss, and the rate; in ms and MiB/s where contents are large, else in µs and misses/s."""
+    answers = load.answers(size)
+    cpu, rate = load.cpu_seconds / answers, answers / load.seconds
+    return (cpu * 1e3, rate * size / MIB) if size >= MIB else (cpu * 1e6, rate)
 
 
 if __name__ == "__main__":

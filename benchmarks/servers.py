@@ -27,7 +27,8 @@ http {{
 
 _ORIGIN = """
   server {{
-    listen 127.0.0.1:{port} reuseport backlog=1024;
+    listen 127.0.0.1:{port} {ssl} reuseport backlog=1024;
+    {secure}
     root {files};
     add_header Cache-Control "public, max-age=86400";
     location /miss/ {{ rewrite ^/miss/([^/]+)/ /packages/$1.whl break; }}
@@ -37,17 +38,25 @@ _ORIGIN = """
 _CACHE = """
   proxy_cache_path {root}/cache levels=1:2 keys_zone=all:64m max_size=40g inactive=1d use_temp_path=off;
   upstream origin {{ server {origin}; keepalive 64; }}
+  {trust}
   server {{
     listen 127.0.0.1:{port} backlog=1024;
     listen 127.0.0.1:{tls_port} ssl backlog=1024;
     ssl_certificate {certificate}; ssl_certificate_key {key};
     ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:s:1m;
     location / {{
-      proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_pass {scheme}://origin; proxy_http_version 1.1; proxy_set_header Connection "";
       proxy_cache all; proxy_cache_lock on; proxy_buffers 16 64k; proxy_buffer_size 64k;
       add_header X-Cache $upstream_cache_status;
     }}
   }}
+"""
+
+
+# A node checks the origin's certificate and its name, and agrees on TLS 1.3.
+_TRUST = """
+  proxy_ssl_verify on; proxy_ssl_trusted_certificate {certificate}; proxy_ssl_name localhost;
+  proxy_ssl_protocols TLSv1.2 TLSv1.3;
 """
 
 
@@ -95,17 +104,27 @@ class Nginx:
 
 
 class OriginServer(Nginx):
-    """``/packages/<size>.whl`` for each size, fresh for a day; ``/miss/<size>/<anything>`` gives the same content."""
+    """
+    ``/packages/<size>.whl`` for each size, fresh for a day; ``/miss/<size>/<anything>`` gives the same content.
 
-    def __init__(self, root: Path, sizes: list[int], *, access: bool = False) -> None:
+    :ivar certificate: what it shows where it speaks TLS.
+    """
+
+    def __init__(
+        self, root: Path, sizes: list[int], *, access: bool = False, tls: tuple[Path, Path] | None = None
+    ) -> None:
+        """:param tls: a certificate for loopback and its key; without it, it is a plain one."""
         self.port = processes.free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.scheme = "http" if tls is None else "https"
+        self.url = f"{self.scheme}://127.0.0.1:{self.port}"
+        self.certificate = None if tls is None else tls[0]
         self.access_log = root / "access.log"
         files = root / "files"
         (files / "packages").mkdir(parents=True)
         for size in sizes:
             write_artifact(files / "packages" / f"{size}.whl", artifact(size))
-        body = _ORIGIN.format(port=self.port, files=files)
+        secure = f"ssl_certificate {tls[0]}; ssl_certificate_key {tls[1]}; ssl_protocols TLSv1.3;" if tls else ""
+        body = _ORIGIN.format(port=self.port, ssl="ssl" if tls else "", secure=secure, files=files)
         super().__init__(root / "nginx", body, workers=2, access=str(self.access_log) if access else "off")
 
     def requests(self) -> int:
@@ -123,6 +142,8 @@ class NginxCache(Nginx):
         body = _CACHE.format(
             root=root,
             origin=f"127.0.0.1:{origin.port}",
+            scheme=origin.scheme,
+            trust="" if origin.certificate is None else _TRUST.format(certificate=origin.certificate),
             port=self._ports[False],
             tls_port=self._ports[True],
             certificate=certificate,
@@ -149,12 +170,16 @@ class EdgeNode:
         self, root: Path, origin: OriginServer, certificate: Path, key: Path, *, profile: str, size: str = "8GiB"
     ) -> None:
         root.mkdir(parents=True)
-        configuration = root / "tls.toml"
-        configuration.write_text(f'[tls]\ncertificate = "{certificate}"\nkey = "{key}"\n')
-        self._nodes = {
-            tls: Node(root / str(tls), origin.url, profile=profile, workers=1, size=size, arguments=arguments)
-            for tls, arguments in ((False, ()), (True, ("--config", str(configuration))))
-        }
+        upstream = "" if origin.certificate is None else f'[upstream]\nca = "{origin.certificate}"\n'
+        public = f'[tls]\ncertificate = "{certificate}"\nkey = "{key}"\n'
+        self._nodes = {}
+        for tls, text in ((False, upstream), (True, upstream + public)):
+            configuration = root / f"{'tls' if tls else 'plain'}.toml"
+            configuration.write_text(text)
+            arguments = ("--config", str(configuration))
+            self._nodes[tls] = Node(
+                root / str(tls), origin.url, profile=profile, workers=1, size=size, arguments=arguments
+            )
         try:
             for node in self._nodes.values():
                 node.start()
@@ -171,6 +196,10 @@ class EdgeNode:
 
     def besides(self, tls: bool) -> list[int]:
         return sorted(set(self._nodes[tls].family()) - set(self.counted(tls)))
+
+    def family(self) -> list[int]:
+        """Every process of the plain one."""
+        return self._nodes[False].family()
 
     def stop(self) -> None:
         for node in self._nodes.values():

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import threading
+from typing import Protocol
 
 from tests.system import processes
-from tests.system.harness import Node
+
+
+class Family(Protocol):
+    """Processes that come and go: a node's."""
+
+    def family(self) -> list[int]: ...
 
 
 class MemoryWatch:
     """The most memory of their own that a node's processes had together while this was open."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Family) -> None:
         self._node = node
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
