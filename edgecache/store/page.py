@@ -5,6 +5,9 @@ The node process makes the file anew at each start and alone writes its common
 part; each worker alone writes its own block (counters, pins, heartbeat).
 Everything is one aligned 8-byte slot, read and written in one access, so
 neither side locks anything.
+
+Each worker's place has two blocks: while a worker is being replaced, two
+processes are there, the one that goes and the one that has come.
 """
 
 # Note [order of the page]
@@ -35,7 +38,7 @@ from attrs import define, field
 from edgecache.words.counters import SLOTS, Counter
 from edgecache.words.errors import StartError
 
-MAGIC = 0x6567_6361_6368_6501
+MAGIC = 0x6567_6361_6368_6502
 """First slot; its last octet is the version of the layout."""
 
 PINS = 4096
@@ -47,12 +50,15 @@ FENCED = float("-inf")
 FREE = float("inf")
 """A lease that does not end: the node has no siblings."""
 
+PER_PLACE = 2
+"""Blocks of one worker's place: block ``index`` and block ``index + workers`` are those of worker ``index``."""
+
 FOLLOWED = 32
 """Sites, the first so many configured, whose project list can be followed."""
 
 _SLOT = 8
 _HEADER = 64
-_WORKERS, _ADDRESSES = 1, 2
+_BLOCKS, _ADDRESSES = 1, 2
 _EPOCH, _TRIMMED, _DRAINING, _FULL_SMALL, _FULL_BLOBS = 8, 9, 10, 11, 12
 _FRESH_UNTIL = 16
 _FOLLOWED = 24
@@ -72,7 +78,7 @@ class PageWriter:
     The node process's side of the page.
 
     :ivar path: of the file; workers open it by this name.
-    :ivar workers: number of blocks.
+    :ivar workers: number of places.
     :ivar addresses: number of health slots.
     """
 
@@ -87,17 +93,22 @@ class PageWriter:
 
     @_retired.default
     def _nothing_yet(self) -> list[list[int]]:
-        return [[0] * SLOTS for _ in range(self.workers)]
+        return [[0] * SLOTS for _ in range(self.blocks)]
+
+    @property
+    def blocks(self) -> int:
+        """:data:`PER_PLACE` for each place."""
+        return PER_PLACE * self.workers
 
     @classmethod
     def create(cls, path: str, workers: int, addresses: int = 256) -> PageWriter:
         """
         Make the page anew; it replaces whatever has that name. It is fenced, at epoch 0.
 
-        :param workers: blocks, at least one (``--workers 0`` uses one as well).
+        :param workers: places, at least one (``--workers 0`` uses one as well).
         """
         workers = max(1, workers)
-        slots = _HEADER + addresses + workers * _BLOCK
+        slots = _HEADER + addresses + PER_PLACE * workers * _BLOCK
         unfinished = f"{path}.new"
         Path(unfinished).unlink(missing_ok=True)
         descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -112,7 +123,7 @@ class PageWriter:
             os.close(descriptor)
         octets = memoryview(mapped)
         page = cls(path, workers, addresses, mapped, octets.cast("q"), octets.cast("d"), octets)
-        page._slots[_WORKERS] = workers
+        page._slots[_BLOCKS] = page.blocks
         page._slots[_ADDRESSES] = addresses
         page._floats[_FRESH_UNTIL] = FENCED
         page._slots[0] = MAGIC
@@ -188,8 +199,8 @@ class PageWriter:
         """:return: content ids that some worker is sending. See Note [pins]."""
         with threading.Lock():
             found: set[bytes] = set()
-        for worker in range(self.workers):
-            start = (self._block(worker) + _PINS) * _SLOT
+        for block in range(self.blocks):
+            start = (self._block(block) + _PINS) * _SLOT
             pinned = bytes(self._octets[start : start + len(_NO_PINS)])
             if pinned != _NO_PINS:
                 found.update(pinned[at : at + 16] for at in range(0, len(pinned), 16))
@@ -198,24 +209,25 @@ class PageWriter:
 
     def counters(self, worker: int) -> list[int]:
         """:return: :data:`~edgecache.words.counters.SLOTS` numbers; those of its dead predecessors count."""
-        start = self._block(worker)
-        present = self._slots[start : start + SLOTS].tolist()
-        return [was + now for was, now in zip(self._retired[worker], present, strict=True)]
+        if not 0 <= worker < self.workers:
+            raise IndexError(worker)
+        blocks = map(self._counted, range(worker, self.blocks, self.workers))
+        return [sum(column) for column in zip(*blocks, strict=True)]
 
     def totals(self) -> list[int]:
         """:return: :meth:`counters` of all workers, added up."""
         return [sum(column) for column in zip(*map(self.counters, range(self.workers)), strict=True)]
 
-    def beat(self, worker: int) -> float:
-        """:return: when the worker last said that it is alive, on its clock; 0.0 before that."""
-        return self._floats[self._block(worker) + _BEAT]
+    def beat(self, block: int) -> float:
+        """:return: when the worker of this block last said that it is alive, on its clock; 0.0 before that."""
+        return self._floats[self._block(block) + _BEAT]
 
-    def clear(self, worker: int) -> None:
-        """The worker is dead: forget its pins, keep what it counted, except what was open."""
-        counted = self.counters(worker)
-        start = self._block(worker)
+    def clear(self, block: int) -> None:
+        """The worker of this block is dead: forget its pins, keep what it counted, except what was open."""
+        counted = self._counted(block)
+        start = self._block(block)
         self._octets[start * _SLOT : (start + _BLOCK) * _SLOT] = bytes(_BLOCK * _SLOT)
-        self._retired[worker] = [0 if slot in _GAUGES else count for slot, count in enumerate(counted)]
+        self._retired[block] = [0 if slot in _GAUGES else count for slot, count in enumerate(counted)]
 
     def close(self) -> None:
         """Fence whoever still has the page mapped, and unmap it."""
@@ -231,10 +243,15 @@ class PageWriter:
             raise IndexError(slot)
         return _HEADER + slot
 
-    def _block(self, worker: int) -> int:
-        if not 0 <= worker < self.workers:
-            raise IndexError(worker)
-        return _HEADER + self.addresses + worker * _BLOCK
+    def _counted(self, block: int) -> list[int]:
+        start = self._block(block)
+        present = self._slots[start : start + SLOTS].tolist()
+        return [was + now for was, now in zip(self._retired[block], present, strict=True)]
+
+    def _block(self, block: int) -> int:
+        if not 0 <= block < self.blocks:
+            raise IndexError(block)
+        return _HEADER + self.addresses + block * _BLOCK
 
 
 @define(eq=False)
@@ -244,10 +261,10 @@ class Page:
 
     Used by one thread.
 
-    :ivar worker: index of its block.
+    :ivar block: the worker's own.
     """
 
-    worker: int
+    block: int
     _map: mmap.mmap
     _slots: memoryview
     _floats: memoryview[float]
@@ -260,7 +277,7 @@ class Page:
     _fence: threading.Lock = field(factory=threading.Lock)
 
     @classmethod
-    def open(cls, path: str, worker: int) -> Page:
+    def open(cls, path: str, block: int) -> Page:
         """
         Map the page at ``path``.
 
@@ -278,12 +295,12 @@ class Page:
             if len(octets) < _HEADER * _SLOT or len(octets) % _SLOT or octets[:_SLOT].cast("q")[0] != MAGIC:
                 raise StartError(f"{path} is no page of this release")
             slots, floats = octets.cast("q"), octets.cast("d")
-        workers, addresses = slots[_WORKERS], slots[_ADDRESSES]
-        if not 0 <= worker < workers or len(slots) != _HEADER + addresses + workers * _BLOCK:
-            raise StartError(f"{path} has no block for worker {worker}")
-        start = _HEADER + addresses + worker * _BLOCK
+        blocks, addresses = slots[_BLOCKS], slots[_ADDRESSES]
+        if not 0 <= block < blocks or len(slots) != _HEADER + addresses + blocks * _BLOCK:
+            raise StartError(f"{path} has no block {block}")
+        start = _HEADER + addresses + block * _BLOCK
         own = slots[start : start + _BLOCK]
-        return cls(worker, mapped, slots, floats, slots[_HEADER : _HEADER + addresses], own, floats[start + _BEAT :])
+        return cls(block, mapped, slots, floats, slots[_HEADER : _HEADER + addresses], own, floats[start + _BEAT :])
 
     @property
     def epoch(self) -> int:

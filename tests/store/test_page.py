@@ -116,8 +116,8 @@ class OpeningTests(PageCase):
 
     def test_a_worker_without_a_block_is_refused(self) -> None:
         writer = self.make(workers=2)
-        for worker in (-1, 2):
-            self.assertRaises(StartError, Page.open, writer.path, worker)
+        for block in (-1, 4):
+            self.assertRaises(StartError, Page.open, writer.path, block)
 
     def test_no_workers_have_one_block_all_the_same(self) -> None:
         self.assertEqual(0, self.open(self.make(workers=0)).get(Counter.HITS))
@@ -157,6 +157,19 @@ class CounterTests(PageCase):
             (11, 0, 0), (counts[Counter.REQUESTS], counts[Counter.CONNECTIONS_OPEN], counts[Counter.FILLS_RUNNING])
         )
         self.assertEqual((1, 0.0), (successor.get(Counter.REQUESTS), writer.beat(0)))
+
+    def test_what_a_worker_and_its_successor_count_meanwhile_is_one_worker_s(self) -> None:
+        """There are two of one place while it is being replaced; each has pins of its own."""
+        writer = self.make(workers=2)
+        going, come = self.open(writer, 1), self.open(writer, 3)
+        for page, content in ((going, b"a" * 16), (come, b"b" * 16)):
+            page.add(Counter.REQUESTS, 5)
+            page.pin(content)
+        self.assertEqual({b"a" * 16, b"b" * 16}, writer.pins())
+        writer.clear(1)
+        self.assertEqual((0, 10), tuple(writer.counters(at)[Counter.REQUESTS] for at in (0, 1)))
+        self.assertEqual(({b"b" * 16}, 10), (writer.pins(), writer.totals()[Counter.REQUESTS]))
+        self.assertRaises(IndexError, writer.counters, 2)
 
     def test_another_process_counts_into_the_same_page(self) -> None:
         writer = self.make()
