@@ -125,16 +125,26 @@ class Worker:
     _downloads: _Downloads | None
     _servers: list[Server] = field(factory=list)
 
-    async def drain(self, seconds: float) -> None:
-        """Accept nothing more; done when the last response is out, or after ``seconds``."""
+    async def drain(self, seconds: float, quiet_seconds: float, *, last: bool) -> int:
+        """
+        Accept nothing more; done when the last response is out, or after ``seconds``.
+
+        :param quiet_seconds: a connection that is idle for less may send one more request.
+        :param last: nobody accepts in this worker's place from now on.
+        :return: how many connections were cut.
+        """
         for server in self._servers:
-            server.close()
-        await gatherResults([listener.drain(seconds) for listener in self._listeners])
+            if last:
+                server.finish()
+            else:
+                server.close()
+        await gatherResults([listener.drain(seconds, quiet_seconds) for listener in self._listeners])
+        return sum(listener.cut for listener in self._listeners)
 
     async def stop(self) -> None:
         """Close everything at once; what is committed stays, fills in progress are lost."""
         for server in self._servers:
-            server.close()
+            server.stop()
         await gatherResults([listener.stop() for listener in self._listeners])
         self._client.stop()
         self._standing.close()

@@ -229,10 +229,10 @@ class Connection(Answering):
             self._regulate()
 
     def shut(self) -> None:
-        """For a drain: close when idle, else after the response."""
+        """For a drain: the next response is the last one; close if idle, and not only since a moment ago."""
         self._last = True
         if self._state is READING and not self._intake.pending and self._held is None:
-            self._close()
+            self.check(self._listener.now)
 
     def abort(self) -> None:
         """Close at once."""
@@ -256,7 +256,7 @@ class Connection(Answering):
                 if waited >= limits.head_seconds:
                     self._late(408)
             case State.READING:
-                if waited >= limits.idle_seconds:
+                if waited >= self._listener.idle_seconds:
                     self._close()
             case State.ANSWERING:
                 content = self._intake.content

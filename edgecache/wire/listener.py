@@ -51,7 +51,7 @@ class Swept(Protocol):
         """Keep the deadlines."""
 
     def shut(self) -> None:
-        """Close when idle, else after the current response."""
+        """The next response is the last one; close now if idle for as long as :attr:`Listener.idle_seconds` says."""
 
     def abort(self) -> None:
         """Close at once."""
@@ -72,6 +72,8 @@ class Listener:
     :ivar make: connections that are more than a client's: listener, peer, what to call when it is closed.
     :ivar admitted: connections let in and not yet closed, those in their TLS handshake included.
     :ivar now: monotonic seconds at the last sweep: good enough for deadlines, and free.
+    :ivar idle_seconds: how long a connection may wait for its next request.
+    :ivar cut: connections that were open when the time of a drain was over.
     """
 
     answer: Callable[[Request, Downstream], None]
@@ -90,12 +92,18 @@ class Listener:
     sections: Memo[Section] = field(factory=Memo, init=False)
     now: float = field(default=0.0, init=False)
     draining: bool = field(default=False, init=False)
+    idle_seconds: float = field(init=False)
+    cut: int = field(default=0, init=False)
     _connections: set[Swept] = field(factory=set, init=False)
     admitted: int = field(default=0, init=False)
     _of_client: dict[bytes, int] = field(factory=dict, init=False)
     _timer: Timer | None = field(default=None, init=False)
     _drained: Deferred[None] | None = field(default=None, init=False)
     _deadline: float = field(default=0.0, init=False)
+
+    @idle_seconds.default
+    def _as_configured(self) -> float:
+        return self.limits.idle_seconds
 
     def start(self) -> None:
         """Begin the sweep over deadlines."""
@@ -125,6 +133,7 @@ class Listener:
             count = self._of_client.pop(client) - 1
             if count:
                 self._of_client[client] = count
+        self._perhaps_drained()
 
     def made(self, connection: Swept) -> None:
         """``connection`` is open (and its TLS handshake done)."""
@@ -138,26 +147,33 @@ class Listener:
         """``connection`` is closed."""
         self._connections.discard(connection)
         self.counters.add(Counter.CONNECTIONS_OPEN, -1)
-        if self._drained is not None and not self._connections:
-            drained, self._drained = self._drained, None
-            drained.callback(None)
+        self._perhaps_drained()
 
-    def drain(self, seconds: float) -> Deferred[None]:
+    def drain(self, seconds: float, quiet_seconds: float = 0.0) -> Deferred[None]:
         """
-        Close idle connections now and others after their response; fires when none is left.
+        Close idle connections, and others after their response; fires when none is left.
 
         What is still open after ``seconds`` is cut. Call it once, after the servers are closed.
+
+        :param quiet_seconds: one that is idle for less is not closed yet: its client's next request may be on its
+            way, and would be lost.
         """
         self.draining = True
-        self._deadline = self.timers.seconds() + seconds
+        self.idle_seconds = min(quiet_seconds, self.idle_seconds)
+        self.now = self.timers.seconds()
+        self._deadline = self.now + seconds
         drained: Deferred[None] = Deferred()
         self._drained = drained
         for connection in list(self._connections):
             connection.shut()
-        if not self._connections and self._drained is not None:
-            self._drained = None
-            drained.callback(None)
+        self._perhaps_drained()
         return drained
+
+    def _perhaps_drained(self) -> None:
+        """Those in their TLS handshake, admitted and not made yet, still get an answer."""
+        if self._drained is not None and not self._connections and not self.admitted:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
 
     def stop(self) -> Deferred[None]:
         """Cut every connection and end the sweep; fires when none is left."""
@@ -175,5 +191,6 @@ class Listener:
         for connection in list(self._connections):
             connection.check(now)
         if self.draining and now >= self._deadline:
+            self.cut = self.cut or len(self._connections)
             for connection in list(self._connections):
                 connection.abort()

@@ -68,12 +68,23 @@ class Server:
         self._loop.add_reader(self._sock, self._accept)
 
     def close(self) -> None:
-        """Accept nothing more; connections stay. The socket stays open: it is its owner's."""
+        """Accept nothing more; connections stay, and handshakes go on. The socket stays open: it is its owner's."""
         if self._open:
             self._open = False
             self._loop.remove_reader(self._sock)
-            for opening in list(self._opening):
-                opening.cancel()
+
+    def finish(self) -> None:
+        """Accept who waits already, and then nobody: the socket is closed, so that clients go elsewhere at once."""
+        if self._open:
+            self._accept()
+            self.close()
+            self._sock.close()
+
+    def stop(self) -> None:
+        """Accept nothing more, and break handshakes off."""
+        self.close()
+        for opening in list(self._opening):
+            opening.cancel()
 
     def _accept(self) -> None:
         for _ in range(BATCH):

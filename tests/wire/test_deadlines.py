@@ -199,6 +199,46 @@ class DrainTests(SynchronousTestCase):
         self.successResultOf(drained)
         self.assertTrue(client.lost)
 
+    def test_one_that_was_just_asked_may_ask_once_more(self) -> None:
+        """Its next request may be on its way already: it is answered, and told that it was the last."""
+        rig = Rig()
+        client = rig.say(GET)
+        drained = rig.listener.drain(30, quiet_seconds=5)
+        rig.network.settle()
+        self.assertFalse(client.lost)
+        client.received = b""
+        client.transport.write(GET)
+        rig.network.settle()
+        self.assertEqual(OK + b"Connection: close\r\n\r\nok", client.received)
+        self.successResultOf(drained)
+
+    def test_one_that_asks_no_more_is_closed_when_it_was_quiet_for_so_long(self) -> None:
+        rig = Rig()
+        client = rig.say(GET)
+        drained = rig.listener.drain(30, quiet_seconds=5)
+        rig.seconds(4)
+        self.assertFalse(client.lost)
+        rig.seconds(2)
+        self.assertTrue(client.lost)
+        self.successResultOf(drained)
+        self.assertEqual(0, rig.listener.cut)
+
+    def test_one_that_was_quiet_for_longer_is_closed_at_once(self) -> None:
+        rig = Rig()
+        client = rig.say(GET)
+        rig.seconds(6)
+        rig.listener.drain(30, quiet_seconds=5)
+        rig.network.settle()
+        self.assertTrue(client.lost)
+
+    def test_a_client_in_its_handshake_is_waited_for(self) -> None:
+        rig = Rig()
+        self.assertTrue(rig.listener.admit(b"client"))
+        drained = rig.listener.drain(30)
+        self.assertNoResult(drained)
+        rig.listener.release(b"client")
+        self.successResultOf(drained)
+
     def test_without_connections_it_is_done(self) -> None:
         self.successResultOf(Rig().listener.drain(5))
 
@@ -224,6 +264,7 @@ class DrainTests(SynchronousTestCase):
         rig.seconds(3)
         self.successResultOf(drained)
         self.assertTrue(client.lost)
+        self.assertEqual(1, rig.listener.cut)
 
     def test_stop_cuts_everything_and_leaves_no_timer(self) -> None:
         rig = Rig()

@@ -118,7 +118,7 @@ class Sockets(TestCase):
 
     def gone(self, listener: Listener) -> Deferred[None]:
         """Every test ends without connections, timers and readers."""
-        self.server.close()
+        self.server.stop()
         drained = listener.drain(0)
 
         def stop(_: object) -> None:
