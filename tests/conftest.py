@@ -1,13 +1,20 @@
-"""Every test runs on the reactor that the program runs on: Twisted's asyncio reactor over uvloop."""
+"""
+Every test runs on the reactor that the program runs on: Twisted's asyncio reactor over uvloop.
+
+All tests together are spread over processes: most of the time of those with real nodes is waiting. Tests that are
+named on the command line run in one process, unless ``-n`` says how many.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
+from xdist.scheduler import LoadScopeScheduling
 
 from edgecache.processes.loop import install_reactor
 
@@ -30,3 +37,29 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     skipped = [] if reporter is None else reporter.stats.get("skipped", [])
     if skipped and os.environ.get("EDGECACHE_SKIP_NOTHING") and not exitstatus:
         session.exitstatus = 1
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are CPUs: a test that waits leaves its CPU to others."""
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return len(os.sched_getaffinity(0)) + 1 if everything else 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that wait most begin, so that no process is left alone with them at the end."""
+    items.sort(key=lambda item: (not item.nodeid.startswith("tests/system/"), "test_simulation" not in item.nodeid))
+
+
+class Sharing(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types here
+    """What shares a ``setUpClass`` runs in one process, and so does what shares a ``tearDownModule``."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module, _, name = nodeid.partition("::")
+        if "def tearDownModule(" in Path(self.config.rootpath, module).read_text():
+            return module
+        return f"{module}::{name.partition('::')[0]}"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Sharing:
+    config.option.loadscopereorder = False
+    return Sharing(config, log)

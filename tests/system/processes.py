@@ -15,6 +15,8 @@ T = TypeVar("T")
 
 _given: set[int] = set()
 
+_PROCESSES = 16
+
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -43,10 +45,12 @@ def free_port() -> int:
     """
     A loopback port that nobody listens on, and that this run has not given away yet: its server may be still to start.
 
-    Below the ephemeral range, so that no outgoing connection takes it before.
+    Below the ephemeral range, so that no outgoing connection takes it before; tests that run in several processes
+    have a part of it for each.
     """
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PROCESSES
     for _ in range(200):
-        port = random.randrange(20_000, 32_000)
+        port = random.randrange(20_000 + process, 32_000, _PROCESSES)
         if port in _given:
             continue
         with socket.socket() as probe:

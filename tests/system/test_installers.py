@@ -23,7 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.system import processes
 from tests.system.clients import ask
 from tests.system.harness import Node, environment
-from tests.system.tools import uv
+from tests.system.tools import alone, uv
 
 # Compiled wheels among them, and more than a dozen dependencies in all; 6 MB.
 PROJECT = "aiohttp[speedups]"
@@ -42,10 +42,9 @@ def fetch_wheels() -> Path:
 
     :raises unittest.SkipTest: this machine's pip cannot download them.
     """
-    if _CACHE.exists():
-        return _CACHE
-    _CACHE.parent.mkdir(mode=0o700, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=_CACHE.parent) as scratch:
+    with alone(_CACHE), tempfile.TemporaryDirectory(dir=_CACHE.parent) as scratch:
+        if _CACHE.exists():
+            return _CACHE
         fetched = Path(scratch) / "wheels"
         command = [
             sys.executable,

@@ -7,12 +7,15 @@ they cannot be had, the tests that need them are skipped with a message.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import unittest
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +30,8 @@ POETRY = "poetry"
 BANDERSNATCH = "bandersnatch"
 DEVPI = "devpi-server"
 TWINE = "twine"
+PROXPI = ("proxpi", "gunicorn")
+"""With the server that its image runs it in."""
 
 _INSTALL_SECONDS = 300
 
@@ -47,23 +52,31 @@ def uv() -> str:
     return found
 
 
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """For making ``directory``, which another process may need too and make at the same time."""
+    directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with directory.with_name(f"{directory.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @cache
-def tool(requirement: str) -> Path:
+def tool(requirement: str, *more: str) -> Path:
     """
-    :return: the directory of an environment's commands in which ``requirement`` is installed.
+    :return: the directory of an environment's commands in which ``requirement`` is installed, and ``more`` beside it.
     :raises unittest.SkipTest: it cannot be installed here.
     """
     directory = _ROOT / requirement.translate(str.maketrans("=<>", "---"))
     done = directory / "complete"
-    if not done.exists():
-        # Scripts name their environment, so it is made where it stays.
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _run([uv(), "venv", "--quiet", "--python", sys.executable, str(directory)], requirement)
-        _run(
-            [uv(), "pip", "install", "--quiet", "--python", str(directory / "bin" / "python"), requirement], requirement
-        )
-        done.touch()
+    with alone(directory):
+        if not done.exists():
+            # Scripts name their environment, so it is made where it stays.
+            shutil.rmtree(directory, ignore_errors=True)
+            _run([uv(), "venv", "--quiet", "--python", sys.executable, str(directory)], requirement)
+            python = str(directory / "bin" / "python")
+            _run([uv(), "pip", "install", "--quiet", "--python", python, requirement], requirement)
+            done.touch()
     return directory / "bin"
 
 
