@@ -20,7 +20,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -32,7 +32,7 @@ from edgecache.processes.channel import Channel, Payload, pair
 from edgecache.processes.datalock import DataLock, lock_data, make_data
 from edgecache.processes.loop import reap_children
 from edgecache.processes.sockets import OwnerSockets, PublicSockets, bind_once
-from edgecache.processes.supervising import Supervisor
+from edgecache.processes.supervising import QUIET_SECONDS, Supervisor
 from edgecache.processes.timers import LoopTimers
 from edgecache.siblings.identity import Identity
 from edgecache.store import disk
@@ -66,6 +66,13 @@ class Prepared:
     siblings: list[Any]
     content: PublicSockets
     owners: OwnerSockets
+
+    def release(self) -> None:
+        """Listen no more: workers have copies of these sockets."""
+        self.public.close()
+        self.content.close()
+        for sock in self.owners.sockets:
+            sock.close()
 
     @property
     def paths(self) -> list[str]:
@@ -270,10 +277,11 @@ class NodeService(MemberService):
             gone=self._gone,
         )
 
-    def _greeting(self, index: int, spawn: int) -> Payload:
+    def _greeting(self, index: int, block: int, spawn: int) -> Payload:
         return {
             "config": plain(self.config),
             "index": index,
+            "block": block,
             "count": self.config.node.workers,
             "spawn": spawn,
             "data": self.config.node.data,
@@ -282,9 +290,9 @@ class NodeService(MemberService):
             "content": len(self.prepared.content.addresses),
         }
 
-    def _gone(self, index: int) -> None:
-        """A worker has died: nobody else can tell what it held."""
-        self.common.page.clear(index)
+    def _gone(self, block: int) -> None:
+        """A worker has ended: nobody else can tell what it held."""
+        self.common.page.clear(block)
 
     def _spawns(self) -> set[int]:
         return {_INSIDE} if self._supervisor is None else self._supervisor.spawns()
@@ -300,7 +308,7 @@ class NodeService(MemberService):
             return [WorkerState(0, os.getpid(), self._inside is not None)]
         now, wall = LoopTimers(self.loop).seconds(), time.time()
         return [
-            WorkerState(worker.index, worker.pid, worker.ready, wall - (now - worker.born), max(0, worker.starts - 1))
+            WorkerState(worker.index, worker.pid, worker.ready, wall - (now - worker.born), worker.deaths)
             for worker in self._supervisor.workers
         ]
 
@@ -365,13 +373,16 @@ class NodeService(MemberService):
         seconds = self.config.limits.drain_seconds
         _log.info("stopping; connections may take {seconds:g} s to finish", seconds=seconds)
         self.common.page.set_draining(True)
+        ends: list[Deferred[Any]] = []
         if self._supervisor is not None:
-            await self._supervisor.stop(seconds)
+            ends.append(self._supervisor.stop(seconds))
         if self._inside is not None:
-            await self._inside.drain(seconds)
+            ends.append(Deferred.fromCoroutine(self._inside.drain(seconds, QUIET_SECONDS, last=True)))
+        # Workers let in who waits already, and close theirs: new connections are refused, and go elsewhere.
+        self.prepared.release()
+        await gatherResults(ends)
+        if self._inside is not None:
             await self._inside.stop()
-        self.prepared.public.close()
-        self.prepared.content.close()
         self.prepared.owners.close()
         await self.common.stop()
         _log.info("stopped")

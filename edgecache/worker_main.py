@@ -1,7 +1,7 @@
 """
 What a worker process runs: ``python -m edgecache.worker_main SOCKETS``.
 
-The supervisor (:mod:`edgecache.processes.supervising`) passes descriptors and says over the channel
+The supervisor (:mod:`edgecache.processes.running`) passes descriptors and says over the channel
 what to do: ``start``, ``drain``, ``stop``. Nobody else starts this.
 """
 
@@ -25,8 +25,9 @@ from zope.interface import implementer
 
 from edgecache.processes.channel import Payload
 from edgecache.processes.loop import install_reactor
+from edgecache.processes.running import CHANNEL, SOCKETS
 from edgecache.processes.streams import ChannelStream, adopt
-from edgecache.processes.supervising import CHANNEL, SOCKETS, TICK_SECONDS
+from edgecache.processes.supervising import TICK_SECONDS
 from edgecache.store.environments import Environments
 from edgecache.store.page import Page
 from edgecache.words.reading import from_plain
@@ -83,6 +84,7 @@ class _Main:
         *,
         config: Payload,
         index: int,
+        block: int,
         count: int,
         spawn: int,
         data: str,
@@ -91,7 +93,7 @@ class _Main:
         content: int,
     ) -> Payload:
         settings = from_plain(config)
-        self._page = Page.open(page, index)
+        self._page = Page.open(page, block)
         self._beat(self._page)
         owner_socket = self._sockets.pop() if owner_paths else None
         public = len(self._sockets) - content
@@ -120,13 +122,13 @@ class _Main:
         page.beat(time.monotonic())
         self._loop.call_later(TICK_SECONDS / 2, self._beat, page)
 
-    async def _drained(self, seconds: float) -> Payload:
-        if self._worker is not None:
-            await self._worker.drain(seconds)
-        return {}
+    async def _drained(self, seconds: float, quiet_seconds: float, last: bool) -> Payload:
+        if self._worker is None:
+            return {}
+        return {"cut": await self._worker.drain(seconds, quiet_seconds, last=last)}
 
-    def _drain(self, seconds: float) -> Deferred[Payload]:
-        return Deferred.fromCoroutine(self._drained(seconds))
+    def _drain(self, seconds: float, quiet_seconds: float, last: bool) -> Deferred[Payload]:
+        return Deferred.fromCoroutine(self._drained(seconds, quiet_seconds, last))
 
     def _stop(self) -> Deferred[Payload]:
         return Deferred.fromCoroutine(self._stopped())

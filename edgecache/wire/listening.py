@@ -77,8 +77,8 @@ class Server:
         """Accept who waits already, and then nobody: the socket is closed, so that clients go elsewhere at once."""
         if self._open:
             self._accept()
-            self.close()
-            self._sock.close()
+        self.close()
+        self._sock.close()
 
     def stop(self) -> None:
         """Accept nothing more, and break handshakes off."""

@@ -15,7 +15,8 @@ from twisted.trial.unittest import TestCase
 
 from edgecache.processes.channel import Channel
 from edgecache.processes.loop import install_reactor
-from edgecache.processes.supervising import SILENT_TICKS, Supervised, Supervisor
+from edgecache.processes.running import SILENT_TICKS, Running
+from edgecache.processes.supervising import Supervisor
 from edgecache.words.errors import StartError
 
 TOY = "tests.processes.toy_worker"
@@ -48,7 +49,7 @@ class QuickTimers:
         return self.loop.call_later(delay / 100, callable, *args)
 
 
-class SupervisorTests(TestCase):
+class SupervisorCase(TestCase):
     timeout = 60
 
     def setUp(self) -> None:
@@ -73,7 +74,7 @@ class SupervisorTests(TestCase):
             module=TOY,
             lock=self.lock,
             sockets=sockets,
-            greeting=lambda index, spawn: {"index": index, **self.greeting},
+            greeting=lambda index, block, spawn: {"index": index, **self.greeting},
             serve=lambda channel: None,
             beat=self.beats.of,
             gone=self.on_gone,
@@ -96,19 +97,24 @@ class SupervisorTests(TestCase):
         self.gone_waits.append((count, waiting))
         return waiting
 
-    async def back(self, supervisor: Supervisor, index: int) -> Supervised:
+    async def back(self, supervisor: Supervisor, index: int) -> Running:
         """The worker of a place, once a new process accepts there."""
         while not supervisor.workers[index].ready:
             pause: Deferred[None] = Deferred()
             self.reactor.callLater(0.01, pause.callback, None)
             await pause
-        return supervisor.workers[index]
+        return self.present(supervisor, index)
 
-    def channel(self, supervisor: Supervisor, index: int) -> Channel:
-        found = supervisor.workers[index].channel
+    def present(self, supervisor: Supervisor, index: int) -> Running:
+        found = supervisor.workers[index].present
         assert found is not None
         return found
 
+    def channel(self, supervisor: Supervisor, index: int) -> Channel:
+        return self.present(supervisor, index).channel
+
+
+class SupervisorTests(SupervisorCase):
     async def test_each_worker_has_its_own_socket_and_the_lock_and_nothing_else(self) -> None:
         supervisor = self.supervisor()
         await supervisor.start()
@@ -122,9 +128,8 @@ class SupervisorTests(TestCase):
     async def test_a_killed_worker_is_replaced_on_the_same_socket_under_a_new_number(self) -> None:
         supervisor = self.supervisor()
         await supervisor.start()
-        before = supervisor.workers[0]
-        pid, spawn, port = before.pid, before.spawn, before.sockets[0].getsockname()[1]
-        assert pid is not None
+        before = self.present(supervisor, 0)
+        pid, spawn, port = before.pid, before.spawn, supervisor.workers[0].sockets[0].getsockname()[1]
         death = self.deaths(1)
         os.kill(pid, signal.SIGKILL)
         await death
@@ -165,7 +170,7 @@ class SupervisorTests(TestCase):
     async def test_a_tick_that_saw_a_beat_begins_the_count_anew(self) -> None:
         supervisor = self.supervisor(1)
         await supervisor.start()
-        worker = supervisor.workers[0]
+        worker = self.present(supervisor, 0)
         worker.silent = SILENT_TICKS - 1
         while worker.silent:
             pause: Deferred[None] = Deferred()
@@ -194,7 +199,7 @@ class SupervisorTests(TestCase):
         await self.deaths(2)
         self.greeting["crash"] = False
         await started
-        self.assertGreaterEqual(supervisor.workers[0].starts, 3)
+        self.assertGreaterEqual(supervisor.workers[0].deaths, 2)
 
     async def test_stopping_ends_every_worker(self) -> None:
         supervisor = self.supervisor()
@@ -229,7 +234,81 @@ class SupervisorTests(TestCase):
         supervisor = self.supervisor(1)
         await supervisor.start()
         death = self.deaths(1)
-        stream = supervisor.workers[0].stream
-        assert stream is not None
-        stream.abandon()
+        self.present(supervisor, 0).stream.abandon()
         await death
+
+
+class ReplacingTests(SupervisorCase):
+    async def test_every_worker_is_another_process_on_the_same_socket(self) -> None:
+        supervisor = self.supervisor()
+        await supervisor.start()
+        before = [self.present(supervisor, at) for at in (0, 1)]
+        replaced: list[int] = []
+        await supervisor.replace((0, 1), 1.0, replaced)
+        after = [self.present(supervisor, at) for at in (0, 1)]
+        self.assertEqual([0, 1], replaced)
+        self.assertEqual({one.spawn for one in after}, supervisor.spawns())
+        self.assertTrue({one.pid for one in before}.isdisjoint(one.pid for one in after))
+        for place in supervisor.workers:
+            seen = await self.channel(supervisor, place.index).call("look")
+            self.assertEqual([place.sockets[0].getsockname()[1]], seen["ports"])
+            self.assertEqual(0, place.deaths)
+
+    async def test_the_one_that_comes_has_a_block_of_its_own_and_the_next_one_the_first_again(self) -> None:
+        supervisor = self.supervisor()
+        await supervisor.start()
+        blocks = []
+        for _ in range(3):
+            blocks.append([self.present(supervisor, at).block for at in (0, 1)])
+            await supervisor.replace((0, 1), 1.0, [])
+        self.assertEqual([[0, 1], [2, 3], [0, 1]], blocks)
+        self.assertEqual([0, 1, 2, 3, 0, 1], self.gone)
+
+    async def test_the_old_one_stays_until_the_new_one_accepts_and_when_that_fails(self) -> None:
+        supervisor = self.supervisor()
+        await supervisor.start()
+        before = [self.present(supervisor, at) for at in (0, 1)]
+        self.greeting["refuse"] = True
+        replaced: list[int] = []
+        with self.assertRaises(StartError) as caught:
+            await supervisor.replace((0, 1), 1.0, replaced)
+        self.assertEqual(("cannot, says the toy", []), (str(caught.exception), replaced))
+        self.assertEqual(before, [self.present(supervisor, at) for at in (0, 1)])
+        self.assertEqual(before[0].pid, (await self.channel(supervisor, 0).call("look"))["pid"])
+
+    async def test_a_new_one_that_crashes_leaves_the_old_one_in_place(self) -> None:
+        supervisor = self.supervisor(1)
+        await supervisor.start()
+        before = self.present(supervisor, 0)
+        self.greeting["crash"] = True
+        with self.assertRaises(StartError) as caught:
+            await supervisor.replace((0,), 1.0, [])
+        self.assertEqual("it ended with exit status 3 while it started", str(caught.exception))
+        self.assertEqual(([before], None), (supervisor.workers[0].running, supervisor.workers[0].restart))
+
+    async def test_one_that_does_not_end_in_its_time_is_killed(self) -> None:
+        supervisor = self.supervisor(1)
+        await supervisor.start()
+        self.channel(supervisor, 0).notify("stand_still")
+        await supervisor.replace((0,), 0.0, [])
+        self.assertEqual([0], self.gone)
+
+    async def test_an_old_one_that_dies_meanwhile_is_not_started_again(self) -> None:
+        supervisor = self.supervisor(1)
+        await supervisor.start()
+        before = self.present(supervisor, 0)
+        replacing = Deferred.fromCoroutine(supervisor.replace((0,), 1.0, []))
+        os.kill(before.pid, signal.SIGKILL)
+        await replacing
+        self.assertEqual(1, len(supervisor.workers[0].running))
+        self.assertNotEqual(before.pid, self.present(supervisor, 0).pid)
+        self.assertIsNone(supervisor.workers[0].restart)
+
+    async def test_a_worker_that_was_waited_for_is_started_now(self) -> None:
+        supervisor = self.supervisor(1)
+        await supervisor.start()
+        death = self.deaths(1)
+        os.kill(self.present(supervisor, 0).pid, signal.SIGKILL)
+        await death
+        await supervisor.replace((0,), 1.0, [])
+        self.assertEqual((1, None), (len(supervisor.workers[0].running), supervisor.workers[0].restart))

@@ -9,8 +9,8 @@ import sys
 from typing import Any
 
 from edgecache.processes.loop import install_reactor
+from edgecache.processes.running import CHANNEL, LOCK, SOCKETS
 from edgecache.processes.streams import adopt
-from edgecache.processes.supervising import CHANNEL, LOCK, SOCKETS
 from edgecache.words.errors import StartError
 
 
@@ -33,13 +33,16 @@ def main() -> None:
         ports = [socket.socket(fileno=os.dup(SOCKETS + at)).getsockname()[1] for at in range(int(sys.argv[1]))]
         return {"pid": os.getpid(), "ports": ports, "lock": os.fstat(LOCK).st_ino, "descriptors": descriptors()}
 
+    def drain(seconds: float, quiet_seconds: float, last: bool) -> dict[str, Any]:
+        return {"cut": 0}
+
     def stop() -> None:
         loop.call_soon(reactor.stop)
 
     channel.on("start", start)
     channel.on("look", look)
     channel.on("stand_still", lambda: os.kill(os.getpid(), signal.SIGSTOP))
-    channel.on("drain", lambda seconds: {})
+    channel.on("drain", drain)
     channel.on("stop", stop)
     channel.notify("log", level="info", text="toy runs")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
