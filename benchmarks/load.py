@@ -48,6 +48,13 @@ function request()
 end
 """
 
+_AT_RANDOM = """
+math.randomseed(os.time())
+function request()
+  return wrk.format("GET", "%s" .. math.random(0, %d))
+end
+"""
+
 
 @frozen
 class Load:
@@ -82,9 +89,11 @@ def run(
     seconds: int,
     fields: dict[str, str],
     numbered: bool = False,
+    below: int = 0,
 ) -> Load:
     """
-    wrk with one thread for so long; ``numbered`` appends 1, 2, 3 and so on to the target.
+    wrk with one thread for so long; ``numbered`` appends 1, 2, 3 and so on to the target, ``below`` a random number
+    from 0 up to that.
 
     On a machine that is busy with something else, the handshakes of all connections can take a whole short run: such a
     run is tried again.
@@ -92,17 +101,24 @@ def run(
     :raises BadRun: any answer failed, or was not 2xx, or none came six times.
     """
     for _ in range(6):
-        load = _run_once(side, tls, target, connections, seconds, fields, numbered)
+        load = _run_once(side, tls, target, connections, seconds, fields, _numbers(target, numbered, below))
         if load.octets:
             return load
     raise BadRun(f"{side.name} {target}: no octet in six runs of {seconds} s")
 
 
+def _numbers(target: str, numbered: bool, below: int) -> str:
+    """Lua that says what is asked for."""
+    if below:
+        return _AT_RANDOM % (target, below - 1)
+    return _NUMBERED % target if numbered else ""
+
+
 def _run_once(
-    side: Side, tls: bool, target: str, connections: int, seconds: int, fields: dict[str, str], numbered: bool
+    side: Side, tls: bool, target: str, connections: int, seconds: int, fields: dict[str, str], lines: str
 ) -> Load:
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(_DONE + (_NUMBERED % target if numbered else ""))
+        script.write(_DONE + lines)
         script.flush()
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "-s", script.name]
         for name, value in fields.items():
