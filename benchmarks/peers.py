@@ -66,15 +66,28 @@ class Peer(Protocol):
 class Launched:
     """A server of one command with everything that it writes below ``root``; stopped by the ids of its processes."""
 
-    def __init__(self, root: Path, command: Sequence[str], port: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        command: Sequence[str],
+        port: int,
+        *,
+        variables: Mapping[str, str] | None = None,
+        looks: int = 400,
+    ) -> None:
+        """
+        :param variables: its environment; ``None``: ours.
+        :param looks: of 50 ms until it must have its port.
+        """
+        root.mkdir(parents=True, exist_ok=True)
         self.url = f"http://127.0.0.1:{port}"
         self._log = root / "output.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=variables
             )
         try:
-            processes.until(lambda: self._answers(port), f"{command[0]} ({self._log})")
+            processes.until(lambda: self._answers(port), f"{command[0]} ({self._log})", looks=looks)
         except BaseException:
             self.stop()
             raise
@@ -85,8 +98,11 @@ class Launched:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
+    def pids(self) -> list[int]:
+        return processes.family(self._process.pid)
+
     def stop(self) -> None:
-        processes.kill_now(processes.family(self._process.pid))
+        processes.kill_now(self.pids())
         self._process.wait()
 
 
