@@ -77,7 +77,7 @@ class Sender:
         age: int,
         cache_status: bytes,
     ) -> Sent:
-        presentation = WHOLE if asked.simple else present(asked, stored, age)
+        presentation = WHOLE if asked.whole else present(asked, stored, age)
         head = head_of(asked, stored, presentation, age=age, cache_status=cache_status)
         if isinstance(presentation, Whole):
             start, stop = 0, stored.size

@@ -49,7 +49,8 @@ class Asked:
     :ivar fills: it may start or join a fill: joinable and a GET; a HEAD of a page as well.
     :ivar head_only: a HEAD that goes upstream as such.
     :ivar bypass: it must be forwarded on its own although it is joinable.
-    :ivar simple: GET or HEAD without conditions, range and directives: the straight path.
+    :ivar simple: GET or HEAD without directives: what is stored answers it if it is fresh, and nothing else is asked.
+    :ivar whole: neither conditions nor a range: all of the response is sent.
     :ivar unsafe: its success invalidates (RFC 9111 §4.4).
     :ivar selectors: hashes of all, its URL, its path prefixes: what a purge can name before the head is known.
     :ivar upstream_fields: end-to-end fields to send for a fill: without conditions and Range.
@@ -83,6 +84,7 @@ class Asked:
     fills: bool
     bypass: bool
     simple: bool
+    whole: bool
     unsafe: bool
     selectors: tuple[int, ...]
     upstream_fields: Fields
@@ -220,13 +222,8 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
         joinable=joinable,
         fills=joinable and (method == b"GET" or page is not None) and not bypass,
         bypass=bypass,
-        simple=joinable
-        and not bypass
-        and conditions is None
-        and range_asked is None
-        and directives is NONE
-        and min_serial is None
-        and needed is None,
+        simple=joinable and not bypass and directives is NONE and min_serial is None and needed is None,
+        whole=conditions is None and range_asked is None,
         unsafe=method not in SAFE,
         selectors=selectors_of_target(site.id, target),
         upstream_fields=upstream,

@@ -121,14 +121,26 @@ _NOT_IN_304 = frozenset(
 
 
 def _partial_head(stored: Stored, part: Part) -> bytes:
-    fields = without(parsed(stored.head), _NOT_IN_PART)
-    fields.append((b"content-range", b"bytes %d-%d/%d" % (part.start, part.stop - 1, stored.size)))
-    fields.append((b"content-length", b"%d" % (part.stop - part.start)))
-    return b"HTTP/1.1 206 Partial Content\r\n" + serialised(fields)
+    head = stored.head_of_206
+    if not head:
+        lines = serialised(without(parsed(stored.head), _NOT_IN_PART))
+        head = stored.head_of_206 = b"HTTP/1.1 206 Partial Content\r\n" + lines
+    start, stop = part.start, part.stop
+    return b"%bcontent-range: bytes %d-%d/%d\r\ncontent-length: %d\r\n" % (
+        head,
+        start,
+        stop - 1,
+        stored.size,
+        stop - start,
+    )
 
 
 def _not_modified_head(stored: Stored) -> bytes:
-    return b"HTTP/1.1 304 Not Modified\r\n" + serialised(without(parsed(stored.head), _NOT_IN_304))
+    head = stored.head_of_304
+    if not head:
+        lines = serialised(without(parsed(stored.head), _NOT_IN_304))
+        head = stored.head_of_304 = b"HTTP/1.1 304 Not Modified\r\n" + lines
+    return head
 
 
 def _unsatisfiable_head(asked: Asked, stored: Stored) -> bytes:

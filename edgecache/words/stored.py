@@ -63,6 +63,8 @@ class Stored:
         CR LF, no empty line, without Age, Cache-Status and Connection.
     :ivar views: memo of what is derived from a page of an index, by representation; it is not stored, and another
         record that is made from this one begins without.
+    :ivar head_of_304: memo of :mod:`edgecache.rules.presenting`, like ``views``; and so is ...
+    :ivar head_of_206: ... this one, without the lines that say which part it is.
     """
 
     site: int
@@ -85,6 +87,8 @@ class Stored:
     variant: bytes = b""
     digest: bytes = b""
     views: dict[Any, Any] = field(init=False, factory=dict)
+    head_of_304: bytes = field(init=False, default=b"")
+    head_of_206: bytes = field(init=False, default=b"")
 
 
 @frozen

@@ -361,17 +361,25 @@ class SimpleTests(SynchronousTestCase):
         for lines, method, expected in (
             ((), "GET", True),
             ((), "HEAD", True),
+            (("Range: bytes=0-1",), "GET", True),
+            (('If-None-Match: "a"',), "GET", True),
             (("Cookie: a", "Authorization: b", "Cache-Control: nothing", "Pragma: foo"), "GET", True),
             (("Cache-Control: max-age=5",), "GET", False),
             (("Pragma: no-cache",), "GET", False),
-            (("Range: bytes=0-1",), "GET", False),
-            (("Range: bytes=0-1,3-4",), "GET", True),
-            (('If-None-Match: "a"',), "GET", False),
             (('If-Match: "a"',), "HEAD", False),
             (("Cache-Control: no-store",), "GET", False),
             ((), "POST", False),
         ):
             self.assertEqual(expected, asked(*lines, method=method).simple, (lines, method))
+
+    def test_what_is_sent_whole(self) -> None:
+        for lines, expected in (
+            ((), True),
+            (("Range: bytes=0-1,3-4",), True),
+            (("Range: bytes=0-1",), False),
+            (('If-None-Match: "a"',), False),
+        ):
+            self.assertEqual(expected, asked(*lines).whole, lines)
 
     def test_who_fills(self) -> None:
         for by, joinable, fills, unsafe in (

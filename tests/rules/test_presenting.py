@@ -111,6 +111,18 @@ class ConditionTests(SynchronousTestCase):
         for name in ("content-length", "content-type", "content-encoding", "accept-ranges"):
             self.assertNotIn(name, shown)
 
+    def test_what_is_remembered_of_heads_is_what_all_answers_have_in_common(self) -> None:
+        one = stored(FRESH, 'ETag: "a"')
+        for presentation, expected in (
+            (NOT_MODIFIED, (304, None)),
+            (Part(2, 5), (206, "bytes 2-4/10")),
+            (Part(0, 9), (206, "bytes 0-8/10")),
+            (NOT_MODIFIED, (304, None)),
+        ):
+            octets = head_of(asked(), one, presentation, age=4, cache_status=b"edge-1; hit")
+            self.assertEqual(expected, (status_of(octets), field_lines(octets).get("content-range")))
+        self.assertNotEqual(head_of(asked(), one, NOT_MODIFIED, age=4, cache_status=b"a"), one.head_of_304)
+
 
 class RangeTests(SynchronousTestCase):
     """RFC 9110 §14"""
