@@ -38,7 +38,7 @@ from attrs import define, field
 from edgecache.words.counters import SLOTS, Counter
 from edgecache.words.errors import StartError
 
-MAGIC = 0x6567_6361_6368_6502
+MAGIC = 0x6567_6361_6368_6503
 """First slot; its last octet is the version of the layout."""
 
 PINS = 4096

@@ -16,6 +16,7 @@ from edgecache.wire.requests import Framed
 from edgecache.wire.sending import BURST, CRLF, HIGH_WATER, PIECE, InMemory, Pump
 from edgecache.wire.states import ANSWERING, READING, SENDING, State
 from edgecache.words.counters import Counter
+from edgecache.words.latency import MISSES
 from edgecache.words.ports import Reader, Source
 
 BYTES_SENT = int(Counter.BYTES_SENT)
@@ -36,8 +37,8 @@ class Answering(asyncio.Protocol):
 
     # fmt: off
     __slots__ = (
-        "_content", "_descriptor", "_framed", "_gone_reader", "_head", "_intake", "_last", "_listener", "_octets",
-        "_paused", "_pump", "_reading_paused", "_since", "_state", "_transport", "_written", "gone",
+        "_asked_at", "_content", "_descriptor", "_framed", "_gone_reader", "_head", "_intake", "_last", "_listener",
+        "_octets", "_paused", "_pump", "_reading_paused", "_since", "_state", "_transport", "_written", "gone",
     )
     # fmt: on
 
@@ -60,6 +61,7 @@ class Answering(asyncio.Protocol):
         self._written = 0  # octets given to the transport
         self._octets = 0  # of content, in this exchange
         self._head = b""
+        self._asked_at = 0.0  # monotonic seconds, while an answer takes longer than the call that asked for it
 
     # Of the other half.
 
@@ -88,6 +90,8 @@ class Answering(asyncio.Protocol):
         if not framed.straight or self._last or (len(content) > PIECE and self._listener.secure):
             self._begin(head, [content])
             return
+        if self._asked_at:
+            self._time()
         octets = len(head) + 2 + len(content)
         self._written += octets
         self._listener.counters.add(BYTES_SENT, octets)
@@ -130,6 +134,8 @@ class Answering(asyncio.Protocol):
         return self.direct()
 
     def sent(self, head: bytes, octets: int, rest: Source | None, start: int, stop: int) -> None:
+        if self._asked_at:
+            self._time()
         content = max(0, octets - len(head) - len(CRLF))
         self._head = head
         self.put_directly(octets, content)
@@ -140,6 +146,12 @@ class Answering(asyncio.Protocol):
         self._since = self._listener.now
         self._pump = Pump(self, self._listener.soon, rest, start + content, stop, chunked=False)
         self._pump.start((head + CRLF)[octets:])
+
+    def _time(self) -> None:
+        """The head of an answer that had to be waited for."""
+        listener = self._listener
+        MISSES.count(listener.counters, listener.timers.seconds() - self._asked_at)
+        self._asked_at = 0.0
 
     # The other ways of answering.
 
@@ -163,6 +175,8 @@ class Answering(asyncio.Protocol):
     def _begin(self, head: bytes, content: list[bytes], pump: Pump | None = None) -> None:
         """Write a final head and the content, or with ``pump`` the field that frames what it will write."""
         framed = cast(Framed, self._framed)
+        if self._asked_at:
+            self._time()
         if not framed.persistent or self._intake.content is not None:
             self._last = True
         if self._last:

@@ -20,6 +20,7 @@ from edgecache.wire.fieldlines import RequestRefused
 from edgecache.wire.listener import Listener
 from edgecache.wire.pace import Pace
 from edgecache.wire.requests import Framed
+from edgecache.wire.sampling import Sampling
 from edgecache.wire.sending import HIGH_WATER, LOW_WATER
 from edgecache.wire.states import (
     ANSWERING,
@@ -90,7 +91,21 @@ class Connection(Answering):
         if listener.on_done is not None:
             self._started = listener.wall()
         listener.counters.add(REQUESTS)
+        if listener.sampling is None:
+            listener.answer(framed.request, self)
+        else:
+            self._ask_sampled(framed)
+        if self._state is ANSWERING:
+            # Not from the store: how long that takes is worth a look at the clock.
+            self._asked_at = listener.timers.seconds()
+
+    def _ask_sampled(self, framed: Framed) -> None:
+        """See :mod:`edgecache.wire.sampling`."""
+        listener = self._listener
+        sampling, listener.sampling = cast(Sampling, listener.sampling), None
+        began = listener.timers.seconds()
         listener.answer(framed.request, self)
+        sampling.saw(framed.request, None if self._state is ANSWERING else listener.timers.seconds() - began)
 
     # Receiving.
 

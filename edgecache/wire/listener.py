@@ -14,6 +14,7 @@ from edgecache.wire.fieldlines import Section
 from edgecache.wire.memo import Memo
 from edgecache.wire.refusals import refusal
 from edgecache.wire.requests import Framed
+from edgecache.wire.sampling import Sampling
 from edgecache.words.config import LimitSettings
 from edgecache.words.counters import Counter
 from edgecache.words.messages import Request
@@ -73,6 +74,7 @@ class Listener:
     :ivar admitted: connections let in and not yet closed, those in their TLS handshake included.
     :ivar now: monotonic seconds at the last sweep: good enough for deadlines, and free.
     :ivar idle_seconds: how long a connection may wait for its next request.
+    :ivar sampling: the next request is one that is looked at.
     :ivar cut: connections that were open when the time of a drain was over.
     """
 
@@ -93,6 +95,7 @@ class Listener:
     now: float = field(default=0.0, init=False)
     draining: bool = field(default=False, init=False)
     idle_seconds: float = field(init=False)
+    sampling: Sampling | None = field(default=None, init=False)
     cut: int = field(default=0, init=False)
     _connections: set[Swept] = field(factory=set, init=False)
     admitted: int = field(default=0, init=False)

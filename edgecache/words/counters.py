@@ -80,5 +80,5 @@ class Counter(enum.IntEnum):
     """Contents that were not what their digest names: neither stored, nor ever complete at a client."""
 
 
-SLOTS = 64
-"""Slots per block: room to grow without moving anything."""
+SLOTS = 96
+"""Slots per block: room to grow without moving anything. From 64 on they belong to :mod:`edgecache.words.latency`."""
