@@ -32,7 +32,8 @@ def show(title: str, across: str, unit: str, rows: list[list[str]], lines: dict[
         print(f"{name}: {last / first:.2f} times the cost at {most / least:,.0f} times the {across}")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        (out / f"growth-{title.split(":")[0].lower().replace(" ", "-")}.svg").write_text(svg(title, across, unit, lines))
+        name = title.partition(":")[0].lower().replace(" ", "-")
+        (out / f"growth-{name}.svg").write_text(svg(title, across, unit, lines))
 
 
 def main() -> int:
