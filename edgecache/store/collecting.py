@@ -1,5 +1,7 @@
 """
-Keeping the store within its size: freeing what nobody has any more, evicting the oldest (DESIGN 7).
+Keeping the store within its size: freeing what nobody has any more, evicting what is least worth keeping (DESIGN 7).
+
+What that is says :mod:`edgecache.rules.eviction`; the order in which records stand is :mod:`edgecache.store.queues`.
 
 The node process does this, in a thread of its own, in transactions short enough for
 fills to go on between them.
@@ -27,8 +29,11 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from edgecache.rules.eviction import Step, plan
 from edgecache.store import layout
 from edgecache.store.environments import DAMAGE, Environment, Environments
+from edgecache.store.popularity import slot_of
+from edgecache.store.queues import Heads, Placed, Queues, read_standing, weights
 from edgecache.store.threads import InThread
 from edgecache.words.config import StoreSettings
 from edgecache.words.errors import StoreFull
@@ -37,15 +42,13 @@ from edgecache.words.ports import Timer, Timers
 _log = Logger()
 
 BATCH = 64
-"""Records that one transaction evicts, contents that one turn frees."""
+"""Records that one transaction evicts or moves, contents that one turn frees."""
 
 _CHUNKS_PER_COMMIT = 256
-_EXAMINED = 5_000
+_TAKEN_OVER = 2_000
 _READER_CHECK_SECONDS = 60.0
 _IDLE_SECONDS = 0.2
 _AFTER_FAILURE_SECONDS = 5.0
-# What a record takes besides content: itself, its rows, half-empty pages.
-_RECORD_OCTETS = 1024
 
 
 class CollectorPage(Protocol):
@@ -83,6 +86,7 @@ class Collected:
     """What was done since the start; only grows."""
 
     evicted_records: int = 0
+    moved_records: int = 0
     evicted_octets: int = 0
     freed_contents: int = 0
     freed_octets: int = 0
@@ -93,15 +97,6 @@ class Collected:
 class _Orphan:
     content_id: bytes
     octets: int
-
-
-@frozen
-class _Queued:
-    sequence: int
-    key_hash: bytes
-    content_id: bytes
-    size: int
-    in_blobs: bool
 
 
 @define(eq=False)
@@ -120,8 +115,8 @@ class Collector:
     _in_thread: InThread
     collected: Collected = field(factory=Collected)
     _full: dict[str, bool] = field(factory=lambda: {"small": False, "blobs": False})
-    # Every row of content in blobs with a lower sequence is gone already.
-    _blobs_from: int = 0
+    # Up to which sequence records have places; None once all have.
+    _taken_over: int | None = 0
     _checked_readers: float = 0.0
     _timer: Timer | None = None
     _turning: bool = False
@@ -162,13 +157,14 @@ class Collector:
             if now - self._checked_readers >= _READER_CHECK_SECONDS:
                 self._checked_readers = now
                 self._environments.reader_check()
+            taken_over = self._take_over()
             freed, held = self._free()
             evicted = self._evict(held)
         except (lmdb.Error, struct.error) as error:
             self.collected.failures += 1
             self._mark(True, True)
             raise StoreFull("collector", str(error)) from error
-        return freed or evicted
+        return freed or evicted or taken_over
 
     def _again(self) -> None:
         self._timer = None
@@ -254,9 +250,9 @@ class Collector:
             self._is_full(blobs, too_much_blobs > 0),
         )
         if too_much_small > 0:
-            return self._evict_oldest(too_much_small, only_blobs=False)
+            return self._make_room(small, too_much_small, small.used, only_blobs=False)
         if too_much_blobs > 0:
-            return self._evict_oldest(too_much_blobs, only_blobs=True)
+            return self._make_room(blobs, too_much_blobs, blobs.used - held, only_blobs=True)
         return False
 
     def _is_full(self, fill: Fill, behind: bool) -> bool:
@@ -275,70 +271,83 @@ class Collector:
                     _log.info("store: {name} has room again", name=name)
         self._page.set_full(small, blobs)
 
-    def _evict_oldest(self, octets: int, *, only_blobs: bool) -> bool:
-        """:param octets: how much to evict, about. :return: was anything done, so that a look again pays?"""
-        small = self._environments.small
-        chosen, examined, reached = self._oldest(octets, only_blobs)
-        if chosen:
-            with _writing(small) as txn:
-                for queued in chosen:
-                    self._evict_one(txn, queued)
-        if only_blobs:
-            self._blobs_from = reached
-        return bool(chosen) or examined >= _EXAMINED
+    def _make_room(self, fill: Fill, needed: int, used: int, *, only_blobs: bool) -> bool:
+        """
+        :param needed: how much to evict, about.
+        :param used: octets of ``fill`` that what is left by then is part of.
+        :return: was anything done?
+        """
+        environments = self._environments
+        small = environments.small
+        with small.env.begin() as txn:
+            standing = read_standing(txn, small.databases)[only_blobs]
+            # What we weigh is not quite what LMDB uses: of that, as much fits as is there when the mark is reached.
+            capacity = standing.octets * (used - needed) // used
+            heads = Heads(txn, small.databases, environments.popularity, only_blobs)
+            steps = plan(heads, standing, capacity, needed, BATCH)
+        if not steps:
+            return False
+        with _writing(small) as txn:
+            queues = Queues(txn, small.databases, environments.popularity)
+            for step in steps:
+                # Replaced since we looked: then its content is another's business.
+                if queues.is_there(step.entry):
+                    self._take(txn, queues, step)
+            if any(step.to is None for step in steps):
+                queues.standing[only_blobs].evicting = True
+            queues.finish()
+        return True
 
-    def _oldest(self, octets: int, only_blobs: bool) -> tuple[list[_Queued], int, int]:
-        """:return: what to evict, how many rows that took, and the sequence to go on from."""
-        small = self._environments.small
-        chosen: list[_Queued] = []
-        examined = 0
-        reached = self._blobs_from if only_blobs else 0
-        with small.env.begin() as txn, txn.cursor(small.databases[layout.QUEUE]) as cursor:
-            found = cursor.set_range(layout.U64_KEY.pack(reached))
-            while found and octets > 0 and len(chosen) < BATCH and examined < _EXAMINED:
-                queued = _queued(bytes(cursor.key()), bytes(cursor.value()))
-                examined += 1
-                reached = queued.sequence + 1
-                if queued.in_blobs or not only_blobs:
-                    chosen.append(queued)
-                    octets -= _weight(queued, only_blobs)
-                found = cursor.next()
-        return chosen, examined, reached
+    def _take(self, txn: lmdb.Transaction, queues: Queues, step: Step[Placed]) -> None:
+        entry, popularity = step.entry, self._environments.popularity
+        popularity.hits[slot_of(entry.key_hash)] = step.hits
+        if step.to is not None:
+            queues.move(entry, step.to)
+            self.collected.moved_records += 1
+            return
+        queues.drop(entry.sequence)
+        self._evict_one(txn, entry)
+        if step.remembered:
+            ghosts = popularity.blobs if entry.in_blobs else popularity.small
+            ghosts.add(entry.key_hash, weights(entry.size, layout.ROW_IN_BLOBS)[entry.in_blobs])
 
-    def _evict_one(self, txn: lmdb.Transaction, queued: _Queued) -> None:
+    def _evict_one(self, txn: lmdb.Transaction, entry: Placed) -> None:
         """The record goes, and with it its pieces, or, of content in blobs, an orphan row comes."""
         databases = self._environments.small.databases
-        # Replaced since we looked: then its row is gone too, and its content another's business.
-        if not txn.delete(layout.U64_KEY.pack(queued.sequence), db=databases[layout.QUEUE]):
-            return
-        record = txn.get(queued.key_hash, db=databases[layout.RECORDS])
+        record = txn.get(entry.key_hash, db=databases[layout.RECORDS])
         # Otherwise see layout's Note [one row per record].
-        if record is not None and _is_its(record, queued.sequence):
-            txn.delete(queued.key_hash, db=databases[layout.RECORDS])
-        if queued.in_blobs:
-            row = layout.ORPHAN_ROW.pack(layout.NOBODY, layout.chunks_of(queued.size) * layout.CHUNK)
-            txn.put(queued.content_id, row, db=databases[layout.ORPHANS])
-        elif queued.content_id != layout.NO_CONTENT:
-            self._delete_all(txn, self._environments.small, layout.CONTENTS, queued.content_id)
+        if record is not None and _is_its(record, entry.sequence):
+            txn.delete(entry.key_hash, db=databases[layout.RECORDS])
+        if entry.in_blobs:
+            row = layout.ORPHAN_ROW.pack(layout.NOBODY, layout.chunks_of(entry.size) * layout.CHUNK)
+            txn.put(entry.content_id, row, db=databases[layout.ORPHANS])
+        elif entry.content_id != layout.NO_CONTENT:
+            self._delete_all(txn, self._environments.small, layout.CONTENTS, entry.content_id)
         self.collected.evicted_records += 1
-        self.collected.evicted_octets += queued.size
+        self.collected.evicted_octets += entry.size
 
-
-def _queued(key: bytes, value: bytes) -> _Queued:
-    key_hash, content_id, size, flags = layout.QUEUE_ROW.unpack(value)
-    return _Queued(layout.U64_KEY.unpack(key)[0], key_hash, content_id, size, bool(flags & layout.ROW_IN_BLOBS))
+    def _take_over(self) -> bool:
+        """Records of a release that had a single queue get their places. :return: there are more."""
+        if self._taken_over is None:
+            return False
+        small = self._environments.small
+        meta = small.databases[layout.META]
+        with small.env.begin() as txn:
+            if txn.get(layout.META_PLACED, db=meta) is not None:
+                self._taken_over = None
+                return False
+        with _writing(small) as txn:
+            queues = Queues(txn, small.databases, None)
+            self._taken_over = queues.take_over(self._taken_over, _TAKEN_OVER)
+            queues.finish()
+            if self._taken_over is None:
+                txn.put(layout.META_PLACED, b"", db=meta)
+        return self._taken_over is not None
 
 
 def _is_its(record: bytes | memoryview, sequence: int) -> bool:
     """:return: does the record belong to the row of ``sequence``? One that nobody can read does."""
     return len(record) < layout.RECORD_PREFIX.size or layout.sequence_of(record) == sequence
-
-
-def _weight(queued: _Queued, in_blobs: bool) -> int:
-    """:return: octets that evicting it gives back, about."""
-    if in_blobs:
-        return layout.chunks_of(queued.size) * layout.CHUNK_VALUE
-    return _RECORD_OCTETS + queued.size % layout.CHUNK
 
 
 def _fill(environment: Environment, full: bool) -> Fill:

@@ -23,6 +23,7 @@ from twisted.logger import Logger
 
 from edgecache.store import disk, layout
 from edgecache.store.disk import Disk
+from edgecache.store.popularity import Popularity
 from edgecache.words.config import MIB, StoreSettings
 from edgecache.words.errors import StartError
 
@@ -108,6 +109,7 @@ class Environments:
 
     :ivar incarnation: 16 octets, the same as long as control lives.
     :ivar created: control was made just now, so nothing of any log is known.
+    :ivar popularity: of what is, or was, in small and blobs.
     """
 
     control: Environment
@@ -115,6 +117,7 @@ class Environments:
     blobs: Environment
     incarnation: bytes
     created: bool = False
+    popularity: Popularity = field(factory=Popularity.in_memory)
 
     @classmethod
     def open(
@@ -148,6 +151,7 @@ class Environments:
         """No transaction may be open and no writer thread may run."""
         for one in (self.control, self.small, self.blobs):
             one.env.close()
+        self.popularity.close()
 
 
 def open_control(data: str) -> tuple[Environment, bytes]:
@@ -188,11 +192,12 @@ def _open_all(data: str, settings: StoreSettings, inspect: Callable[[str], Disk]
     control, created = _open_control(data)
     try:
         incarnation = _meta(control, layout.META_INCARNATION)
+        popularity = Popularity.open(data, node_process=True)
         small, blobs = _open_pair(data, settings, incarnation)
     except BaseException:
         control.env.close()
         raise
-    environments = Environments(control, small, blobs, incarnation, created)
+    environments = Environments(control, small, blobs, incarnation, created, popularity)
     environments.reader_check()
     return environments
 
@@ -208,11 +213,12 @@ def _open_made(data: str) -> Environments:
         for one in (small, blobs):
             if _meta(one, layout.META_INCARNATION) != incarnation:
                 raise _Unusable(f"{one.name} belongs to another incarnation")
+        popularity = Popularity.open(data, node_process=False)
     except BaseException:
         for one in opened:
             one.env.close()
         raise
-    return Environments(control, small, blobs, incarnation)
+    return Environments(control, small, blobs, incarnation, popularity=popularity)
 
 
 _NAMES = {

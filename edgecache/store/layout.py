@@ -8,12 +8,15 @@ small
   records   key hash (32) -> a record (:mod:`edgecache.store.record`); :data:`RECORD_PREFIX` is
             common to both kinds of record
   contents  content id (16) + piece index (u32) -> up to :data:`PIECE` octets + checksum
-  queue     sequence (u64) -> :data:`QUEUE_ROW`; each record has exactly one row, which carries the
-            same sequence as the record. The lowest sequence is the oldest
+  queue     sequence (u64) -> :data:`QUEUE_ROW` and the key of its row in ``places`` (of a record that an older release
+            stored: nothing, until the collector has given it one); each record has exactly one row, which carries the
+            same sequence as the record
+  places    :data:`PLACE_IN_QUEUE` -> sequence: where each record stands in the order of eviction
   orphans   content id (16) -> :data:`ORPHAN_ROW`
   serials   :func:`serial_key` -> :data:`SERIAL_ROW`: the highest serial of any page of a project that was stored, and
             the floor of that page. Written with the page, outside eviction; it never goes back
-  meta      :data:`META_LAYOUT`, :data:`META_INCARNATION`, :data:`META_SEQUENCE`
+  meta      :data:`META_LAYOUT`, :data:`META_INCARNATION`, :data:`META_SEQUENCE`, :data:`META_STANDING`,
+            :data:`META_PLACED`
 blobs
   chunks    content id (16) + chunk index (u32) -> exactly :data:`CHUNK` octets + checksum
   meta      as in small
@@ -65,15 +68,16 @@ PIECE: Final = PIECE_VALUE - CHECKSUM
 RECORDS: Final = b"records"
 CONTENTS: Final = b"contents"
 QUEUE: Final = b"queue"
+PLACES: Final = b"places"
 ORPHANS: Final = b"orphans"
 SERIALS: Final = b"serials"
 META: Final = b"meta"
 CHUNKS: Final = b"chunks"
 
-SMALL_DATABASES: Final = (RECORDS, CONTENTS, QUEUE, ORPHANS, SERIALS, META)
+SMALL_DATABASES: Final = (RECORDS, CONTENTS, QUEUE, PLACES, ORPHANS, SERIALS, META)
 BLOBS_DATABASES: Final = (CHUNKS, META)
 CONTROL_DATABASES: Final = (META, b"log", b"ids", b"epochs", b"last", b"tokens")
-ADDED: Final = frozenset((SERIALS,))
+ADDED: Final = frozenset((SERIALS, PLACES))
 """Databases that an environment of this layout may lack, and is given when it is opened."""
 
 META_LAYOUT: Final = b"layout"
@@ -81,7 +85,13 @@ META_INCARNATION: Final = b"incarnation"
 """16 random octets, made with control; small and blobs of another incarnation are void."""
 
 META_SEQUENCE: Final = b"sequence"
-"""Of small: the sequence that the next record gets (:data:`U64_KEY`); absent means 1."""
+"""Of small: the sequence, or number in a queue, that is given next (:data:`U64_KEY`); absent means 1."""
+
+META_STANDING: Final = b"standing"
+"""Of small: :data:`STANDING_ROW`; absent means zeros."""
+
+META_PLACED: Final = b"placed"
+"""Of small: is there once every record has a place in ``places``."""
 
 CONTENT_ID_OCTETS: Final = 16
 INCARNATION_OCTETS: Final = 16
@@ -106,8 +116,16 @@ KIND_STORED: Final = 1
 KIND_VARIANTS: Final = 2
 
 QUEUE_ROW: Final = struct.Struct("<32s16sQB")
-"""Key hash, content id, octets of content, flags: :data:`ROW_IN_BLOBS`."""
+"""Key hash, content id, octets of content, flags: :data:`ROW_IN_BLOBS`, :data:`ROW_SHELTERED`."""
 ROW_IN_BLOBS: Final = 1
+ROW_SHELTERED: Final = 2
+"""An index page, or nominated fields, without which variants cannot be reached."""
+
+PLACE_IN_QUEUE: Final = struct.Struct(">BBQ")
+"""Queue (:class:`edgecache.rules.eviction.Queue`), 1 with chunks in blobs or 0, number: the lowest is the oldest."""
+
+STANDING_ROW: Final = struct.Struct("<QQQ?QQQ?")
+"""Of small, then of blobs: octets in each queue, and whether anything was evicted yet."""
 
 ORPHAN_ROW: Final = struct.Struct("<QQ")
 """Spawn number of the worker that is filling it, octets in blobs (0 while unknown)."""

@@ -11,6 +11,8 @@ from attrs import define, evolve, field
 from edgecache.store import layout, record
 from edgecache.store.checks import checksum, sealed
 from edgecache.store.layout import PIECE
+from edgecache.store.popularity import Popularity
+from edgecache.store.queues import Queues
 from edgecache.store.record import Damaged
 from edgecache.words.stored import Flag, Serial, Stored, Variants
 
@@ -45,17 +47,17 @@ class SmallTransaction:
 
     _txn: lmdb.Transaction
     _databases: dict[bytes, lmdb._Database]
-    _next: int = 0
+    _popularity: Popularity | None = None
+    _queues: Queues = field(init=False)
     _records: Any = field(init=False)
     _contents: Any = field(init=False)
-    _queue: Any = field(init=False)
     _orphans: Any = field(init=False)
     _serials: Any = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._records = self._databases[layout.RECORDS]
         self._contents = self._databases[layout.CONTENTS]
-        self._queue = self._databases[layout.QUEUE]
+        self._queues = Queues(self._txn, self._databases, self._popularity)
         self._orphans = self._databases[layout.ORPHANS]
         self._serials = self._databases[layout.SERIALS]
 
@@ -81,7 +83,7 @@ class SmallTransaction:
             return False
         if old is not None:
             self._free(old)
-        sequence = self._sequence()
+        sequence = self._queues.number()
         size, content_id = stored.size, stored.content_id
         in_blobs = stored.flags & _IN_BLOBS
         inline = not stored.flags & (_IN_BLOBS | _PAGE) and size <= layout.PIECE_VALUE
@@ -92,8 +94,10 @@ class SmallTransaction:
             self._put(key_hash, prefix + body, self._records)
             if tail:
                 self._put_pieces(content_id, tail)
-        row = layout.QUEUE_ROW.pack(key_hash, content_id, size, layout.ROW_IN_BLOBS if in_blobs else 0)
-        self._put(layout.U64_KEY.pack(sequence), row, self._queue)
+        flags = layout.ROW_IN_BLOBS if in_blobs else 0
+        if stored.flags & _PAGE:
+            flags |= layout.ROW_SHELTERED
+        self._queues.add(sequence, key_hash, content_id, size, flags)
         if in_blobs:
             self._txn.delete(content_id, db=self._orphans)
         if primary is not None:
@@ -178,9 +182,8 @@ class SmallTransaction:
         return self._put(content_id, row, self._orphans)
 
     def finish(self) -> None:
-        """Keep the count of sequences."""
-        if self._next:
-            self._txn.put(layout.META_SEQUENCE, layout.U64_KEY.pack(self._next), db=self._databases[layout.META])
+        """Keep the order of eviction."""
+        self._queues.finish()
 
     def _find(self, key_hash: bytes) -> _Old | None:
         """:return: the record; ``None`` also for a damaged one, which may be overwritten."""
@@ -198,7 +201,7 @@ class SmallTransaction:
 
     def _free(self, old: _Old) -> None:
         """See Note [who frees content] and Note [one row per record]."""
-        self._txn.delete(layout.U64_KEY.pack(old.sequence), db=self._queue)
+        self._queues.drop(old.sequence)
         stored = old.record
         if not isinstance(stored, Stored):
             return
@@ -225,18 +228,10 @@ class SmallTransaction:
             self._free(old)
             if isinstance(old.record, Variants):
                 older = old.record
-        sequence = self._sequence()
+        sequence = self._queues.number()
         self._put(key_hash, b"".join(record.pack_variants(record.merged(variants, older), sequence)), self._records)
-        row = layout.QUEUE_ROW.pack(key_hash, layout.NO_CONTENT, 0, 0)
-        self._put(layout.U64_KEY.pack(sequence), row, self._queue)
+        self._queues.add(sequence, key_hash, layout.NO_CONTENT, 0, layout.ROW_SHELTERED)
 
     def _put(self, key: bytes, value: bytes, database: Any) -> bool:
         # dupdata, overwrite, append, database
         return self._txn.put(key, value, True, True, False, database)
-
-    def _sequence(self) -> int:
-        if not self._next:
-            value: Any = self._txn.get(layout.META_SEQUENCE, db=self._databases[layout.META])
-            self._next = 1 if value is None else layout.U64_KEY.unpack(value)[0]
-        self._next += 1
-        return self._next - 1

@@ -33,7 +33,10 @@ class StoreWriter:
 
     def __attrs_post_init__(self) -> None:
         call = self._reactor.callFromThread
-        small: Committer[SmallTransaction] = Committer(self._environments.small, SmallTransaction, call)
+        popularity = self._environments.popularity
+        small: Committer[SmallTransaction] = Committer(
+            self._environments.small, lambda txn, databases: SmallTransaction(txn, databases, popularity), call
+        )
         blobs: Committer[BlobsTransaction] = Committer(self._environments.blobs, BlobsTransaction, call)
         # Its own reader: what a fill reads back must not disturb a look-up's transaction.
         reader = StoreReader(self._environments, self._pins, self.damaged)

@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from edgecache.rules.eviction import Queue, Standing
 from edgecache.store import layout
 from edgecache.store.disk import Disk
 from edgecache.store.environments import Environments
 from edgecache.store.filling import ContentWriter
 from edgecache.store.page import Page, PageWriter
+from edgecache.store.queues import read_standing, weights
 from edgecache.store.reading import StoreReader
 from edgecache.store.writing import StoreWriter
 from edgecache.words.config import GIB, MIB, StoreSettings
@@ -200,7 +202,7 @@ class StoreTestCase(SynchronousTestCase):
         """What holds for every committed state (the notes in :mod:`edgecache.store.layout`)."""
         records, queue, contents = self.rows(layout.RECORDS), self.rows(layout.QUEUE), self.rows(layout.CONTENTS)
         orphans, chunks = self.rows(layout.ORPHANS), self.rows(layout.CHUNKS)
-        rows = {key: layout.QUEUE_ROW.unpack(value) for key, value in queue.items()}
+        rows = {key: layout.QUEUE_ROW.unpack_from(value) for key, value in queue.items()}
         self.assertEqual(
             {(key_hash, layout.sequence_of(record)) for key_hash, record in records.items()},
             {(row[0], layout.U64_KEY.unpack(key)[0]) for key, row in rows.items()},
@@ -210,5 +212,22 @@ class StoreTestCase(SynchronousTestCase):
         owned = {row[1] for row in rows.values()}
         in_blobs = {row[1] for row in rows.values() if row[3] & layout.ROW_IN_BLOBS}
         self.assertEqual(set(), in_blobs & set(orphans))
+        self.check_queues(queue)
         self.assertLessEqual({key[:16] for key in contents}, owned | set(orphans))
         self.assertLessEqual({key[:16] for key in chunks}, in_blobs | set(orphans))
+
+    def check_queues(self, queue: dict[bytes, bytes]) -> None:
+        """Every row has its place, every place a row, and the sums are right."""
+        places = self.rows(layout.PLACES)
+        self.assertEqual({place: key for key, row in queue.items() if (place := row[layout.QUEUE_ROW.size :])}, places)
+        small, blobs = Standing(), Standing()
+        for place, key in places.items():
+            _, _, size, flags = layout.QUEUE_ROW.unpack_from(queue[key])
+            self.assertEqual(bool(flags & layout.ROW_IN_BLOBS), bool(place[1]))
+            for standing, octets in zip((small, blobs), weights(size, flags), strict=True):
+                standing.add(Queue(place[0]), octets)
+        with self.environments.small.env.begin() as txn:
+            found = read_standing(txn, self.environments.small.databases)
+        for standing, kept in zip((small, blobs), found, strict=True):
+            standing.evicting = kept.evicting
+            self.assertEqual(standing, kept)

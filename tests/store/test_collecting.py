@@ -1,9 +1,10 @@
-"""Making room: what nobody has is freed, the oldest is evicted, and what is being sent stays."""
+"""Making room: what nobody has is freed, what is least worth keeping is evicted, and what is being sent stays."""
 
 from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import lmdb
@@ -14,10 +15,13 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from edgecache.rules.eviction import MAIN, PROBATION, Queue
 from edgecache.store import layout
 from edgecache.store.collecting import BATCH, Collector
 from edgecache.store.environments import Environment, Environments
 from edgecache.store.page import Page, PageWriter
+from edgecache.store.popularity import slot_of
+from edgecache.store.queues import Heads, Queues
 from edgecache.words.config import MIB, StoreSettings
 from edgecache.words.errors import StoreFull
 from tests.quickdisk import quick_directory
@@ -30,20 +34,22 @@ class Contents:
     """Puts records and chunks where the layout wants them; keeps what it put."""
 
     environments: Environments
-    sequence: int = 0
     records: dict[bytes, tuple[bytes, int]] = field(factory=dict)
 
-    def store(self, size: int, key_hash: bytes | None = None) -> bytes:
+    def store(self, size: int, key_hash: bytes | None = None, *, page: bool = False) -> bytes:
         """A whole record with content of ``size`` octets. :return: its key hash."""
         key_hash = key_hash or secrets.token_bytes(32)
         content_id = secrets.token_bytes(16)
         chunks = layout.chunks_of(size)
         self.chunks(content_id, chunks)
-        self.sequence += 1
-        flags = layout.ROW_IN_BLOBS if chunks else 0
-        self.put("small", layout.RECORDS, key_hash, layout.RECORD_PREFIX.pack(1, 1, 24, 0, self.sequence) + b"x" * 400)
-        row = layout.QUEUE_ROW.pack(key_hash, content_id, size, flags)
-        self.put("small", layout.QUEUE, layout.U64_KEY.pack(self.sequence), row)
+        flags = (layout.ROW_IN_BLOBS if chunks else 0) | (layout.ROW_SHELTERED if page else 0)
+        small = self.environments.small
+        with small.env.begin(write=True) as txn:
+            queues = Queues(txn, small.databases, self.environments.popularity)
+            sequence = queues.number()
+            queues.add(sequence, key_hash, content_id, size, flags)
+            queues.finish()
+        self.put("small", layout.RECORDS, key_hash, layout.RECORD_PREFIX.pack(1, 1, 24, 0, sequence) + b"x" * 400)
         for index in range(layout.pieces_of(size)):
             self.put("small", layout.CONTENTS, layout.place(content_id, index), b"p" * layout.PIECE_VALUE)
         self.records[key_hash] = (content_id, size)
@@ -97,6 +103,22 @@ class Counted(Environments):
     def reader_check(self) -> int:
         self.checks += 1
         return super().reader_check()
+
+
+@define
+class Before:
+    """The lock of an environment; something happens before it is taken first."""
+
+    _happens: Callable[[], None]
+    _taken: bool = False
+
+    def __enter__(self) -> None:
+        if not self._taken:
+            self._taken = True
+            self._happens()
+
+    def __exit__(self, *_: object) -> None:
+        """Nobody else writes."""
 
 
 class CollectorCase(SynchronousTestCase):
@@ -219,56 +241,113 @@ class EvictionTests(CollectorCase):
         self.assertEqual(kept, self.contents.stored())
         self.assertEqual((False, False), self.page.full)
 
-    def test_small_goes_oldest_first_until_below_the_mark(self) -> None:
+    def hit(self, key_hash: bytes, times: int) -> None:
+        self.environments.popularity.hits[slot_of(key_hash)] = times
+
+    def hits(self, key_hash: bytes) -> int:
+        return self.environments.popularity.hits[slot_of(key_hash)]
+
+    def in_queue(self, queue: Queue) -> list[bytes]:
+        """Key hashes, the oldest first."""
+        small = self.environments.small
+        with small.env.begin() as txn:
+            heads = Heads(txn, small.databases, self.environments.popularity, False)
+            return [entry.key_hash for entry in heads.oldest(queue)]
+
+    def test_small_is_evicted_until_below_the_mark_and_nothing_of_it_is_left(self) -> None:
         keys = [self.contents.store(60_000) for _ in range(290)]
         self.assertGreater(self.shares()["small"], 0.9)
         self.collect()
         left = self.contents.stored()
-        self.assertEqual(set(keys[-len(left) :]), left)
         self.assertLess(self.shares()["small"], 0.85)
         self.assertGreater(self.shares()["small"], 0.75)
         self.assertEqual({self.contents.records[key][0] for key in left}, self.contents.pieces())
         self.assertEqual(len(left), len(self.contents.keys("small", layout.QUEUE)))
-        self.assertEqual(290 - len(left), self.collector.collected.evicted_records)
+        self.assertEqual(len(left), len(self.contents.keys("small", layout.PLACES)))
+        self.assertEqual(len(keys) - len(left), self.collector.collected.evicted_records)
 
-    def test_blobs_go_oldest_first_and_what_is_only_in_small_stays(self) -> None:
+    def test_what_was_hit_stays_and_is_worth_less_then(self) -> None:
+        keys = [self.contents.store(60_000) for _ in range(290)]
+        probation, main = self.in_queue(PROBATION), self.in_queue(MAIN)
+        self.assertEqual(set(keys), {*probation, *main})
+        for key in (probation[0], main[0]):
+            self.hit(key, 3)
+        self.collect()
+        self.assertLessEqual({probation[0], main[0]}, self.contents.stored())
+        self.assertEqual([0, 2], [self.hits(probation[0]), self.hits(main[0])])
+        self.assertEqual({probation[0], main[0]}, set(self.in_queue(MAIN)[-2:]))
+        self.assertEqual(2, self.collector.collected.moved_records)
+
+    def test_what_comes_back_soon_after_it_left_probation_is_in_main_at_once(self) -> None:
+        for _ in range(290):
+            self.contents.store(60_000)
+        first = self.in_queue(PROBATION)[0]
+        self.collect()
+        self.assertNotIn(first, self.contents.stored())
+        new = self.contents.store(60_000)
+        self.contents.store(60_000, first)
+        self.assertEqual((new, first), (self.in_queue(PROBATION)[-1], self.in_queue(MAIN)[-1]))
+
+    def test_pages_outlast_something_huge(self) -> None:
+        pages = [self.contents.store(3_000, page=True) for _ in range(20)]
+        for _ in range(400):
+            self.contents.store(60_000)
+            self.collect()
+        self.assertLessEqual(set(pages), self.contents.stored())
+
+    def test_blobs_are_evicted_and_what_is_only_in_small_stays(self) -> None:
         small = [self.contents.store(100) for _ in range(300)]
         large = [self.contents.store(5 * MIB) for _ in range(10)]
         self.assertGreater(self.shares()["blobs"], 0.85)
         self.collect()
         left = self.contents.stored()
         self.assertEqual(set(small), left & set(small))
-        self.assertEqual(set(large[-len(left & set(large)) :]), left & set(large))
         self.assertTrue(0.7 < self.shares()["blobs"] < 0.85)
         self.assertEqual({self.contents.records[key][0] for key in left & set(large)}, self.contents.contents())
 
     def test_no_more_is_evicted_because_what_was_is_still_being_sent(self) -> None:
         large = [self.contents.store(5 * MIB) for _ in range(10)]
-        slot = self.worker.pin(self.contents.records[large[0]][0])
-        assert slot is not None
+        slots = [self.worker.pin(self.contents.records[key][0]) for key in large]
         self.collect()
-        self.assertEqual(set(large[1:]), self.contents.stored())
-        self.assertEqual(10, len(self.contents.contents()))
-        self.worker.unpin(slot)
+        left = self.contents.stored()
+        self.assertEqual((9, 10), (len(left), len(self.contents.contents())))
+        for slot in slots:
+            assert slot is not None
+            self.worker.unpin(slot)
         self.collect()
-        self.assertEqual(set(large[1:]), self.contents.stored())
+        self.assertEqual(left, self.contents.stored())
         self.assertEqual(9, len(self.contents.contents()))
 
-    def test_blobs_behind_a_crowd_of_small_objects_are_found_and_the_crowd_is_passed_once(self) -> None:
+    def test_blobs_behind_a_crowd_of_small_objects_are_found_at_once(self) -> None:
+        self.collect()
         small = self.environments.small
         with small.env.begin(write=True) as txn:
+            queues = Queues(txn, small.databases, None)
             for number in range(12_000):
-                row = layout.QUEUE_ROW.pack(number.to_bytes(32, "big"), number.to_bytes(16, "big"), 10, 0)
-                txn.put(layout.U64_KEY.pack(number + 1), row, db=small.databases[layout.QUEUE])
-        self.contents.sequence = 12_000
-        large = [self.contents.store(5 * MIB) for _ in range(10)]
-        turns = self.collect()
-        self.assertEqual(set(large[1:]), self.contents.stored())
-        self.assertEqual(12_009, len(self.contents.keys("small", layout.QUEUE)))
-        self.assertLess(turns, 8)
-        large.append(self.contents.store(5 * MIB))
+                queues.add(queues.number(), number.to_bytes(32, "big"), number.to_bytes(16, "big"), 10, 0)
+            queues.finish()
+        for _ in range(10):
+            self.contents.store(5 * MIB)
         self.assertLess(self.collect(), 4)
-        self.assertEqual(set(large[2:]), self.contents.stored())
+        self.assertEqual(9, len(self.contents.stored()))
+        self.assertEqual(12_009, len(self.contents.keys("small", layout.QUEUE)))
+
+    def test_a_store_of_a_release_with_one_queue_is_taken_over_in_its_order(self) -> None:
+        small = self.environments.small
+        with small.env.begin(write=True) as txn:
+            for number in range(1, 5001):
+                row = layout.QUEUE_ROW.pack(number.to_bytes(32, "big"), number.to_bytes(16, "big"), 10, 0)
+                txn.put(layout.U64_KEY.pack(number), row, db=small.databases[layout.QUEUE])
+            txn.put(layout.META_SEQUENCE, layout.U64_KEY.pack(5001), db=small.databases[layout.META])
+        newer = self.contents.store(100)
+        self.assertEqual(2, self.collect())
+        self.assertEqual(5001, len(self.contents.keys("small", layout.PLACES)))
+        for queue in (PROBATION, MAIN):
+            numbers = [int.from_bytes(key, "big") for key in self.in_queue(queue) if key != newer]
+            self.assertEqual(sorted(numbers), numbers)
+        self.assertTrue(400 < len(self.in_queue(PROBATION)) < 600)
+        self.collector = self.make()
+        self.assertEqual(0, self.collect())
 
     def test_a_row_whose_record_is_another_goes_with_its_content_and_the_record_stays(self) -> None:
         key = self.contents.store(60_000)
@@ -293,17 +372,24 @@ class EvictionTests(CollectorCase):
         while self.shares()["small"] <= 0.855:
             self.contents.store(60_000)
 
-    def test_a_record_that_came_back_meanwhile_is_not_evicted_for_its_old_row(self) -> None:
-        key = self.contents.store(60_000)
-        chosen, _, _ = self.collector._oldest(1, False)
-        small = self.environments.small
-        with small.env.begin(write=True) as txn:
-            txn.delete(layout.U64_KEY.pack(chosen[0].sequence), db=small.databases[layout.QUEUE])
-        self.contents.store(60_000, key)
-        with small.env.begin(write=True) as txn:
-            self.collector._evict_one(txn, chosen[0])
-        self.assertTrue(key in self.contents.stored())
-        self.assertEqual(0, self.collector.collected.evicted_records)
+    def test_a_record_that_was_replaced_meanwhile_is_not_evicted_for_its_old_row(self) -> None:
+        for _ in range(290):
+            self.contents.store(60_000)
+        key = self.in_queue(PROBATION)[0]
+
+        def replace() -> None:
+            small = self.environments.small
+            with small.env.begin(write=True) as txn:
+                queues = Queues(txn, small.databases, None)
+                record = txn.get(key, db=small.databases[layout.RECORDS])
+                self.assertTrue(queues.drop(layout.sequence_of(record)))
+                queues.finish()
+            self.contents.store(60_000, key)
+
+        self.environments.small.writing = Before(replace)  # type: ignore[assignment]
+        self.collect()
+        self.assertIn(key, self.contents.stored())
+        self.assertEqual(len(self.contents.stored()), len(self.contents.keys("small", layout.QUEUE)))
 
     def test_no_transaction_evicts_more_than_a_batch(self) -> None:
         for _ in range(280):

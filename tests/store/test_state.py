@@ -13,6 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from edgecache.store import layout
 from edgecache.store.filling import ContentWriter
 from edgecache.store.layout import CHUNK, PIECE
+from edgecache.store.queues import Queues
 from edgecache.words.errors import ContentMissing
 from edgecache.words.stored import Stored, Variants
 from tests.store.rooms import SPAWN, StoreTestCase, hash_of, octets, response
@@ -166,10 +167,12 @@ class StoreMachine(RuleBasedStateMachine):
         self.room.flush()
         # The collector drops the row and frees the content (Note [one row per record]).
         for sequence, row in self.room.rows(layout.QUEUE).items():
-            if layout.QUEUE_ROW.unpack(row)[1] == stored.content_id:
+            if layout.QUEUE_ROW.unpack_from(row)[1] == stored.content_id:
                 with self.room.environments.small.env.begin(write=True) as txn:
                     databases = self.room.environments.small.databases
-                    txn.delete(sequence, db=databases[layout.QUEUE])
+                    queues = Queues(txn, databases, None)
+                    queues.drop(layout.U64_KEY.unpack(sequence)[0])
+                    queues.finish()
                     txn.put(stored.content_id, layout.ORPHAN_ROW.pack(layout.NOBODY, 0), db=databases[layout.ORPHANS])
 
     @rule()

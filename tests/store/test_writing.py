@@ -118,7 +118,7 @@ class StoringTests(StoreTestCase):
     def test_the_queue_has_the_oldest_first_and_one_row_per_record(self) -> None:
         for key in (b"a", b"b", b"c", b"a"):
             self.store(octets(10), response(key))
-        rows = [layout.QUEUE_ROW.unpack(row) for _, row in sorted(self.rows(layout.QUEUE).items())]
+        rows = [layout.QUEUE_ROW.unpack_from(row) for _, row in sorted(self.rows(layout.QUEUE).items())]
         self.assertEqual([hash_of(key) for key in (b"b", b"c", b"a")], [row[0] for row in rows])
         self.assertEqual({10}, {row[2] for row in rows})
 
@@ -166,7 +166,7 @@ class VariantsTests(StoreTestCase):
     def test_it_is_younger_in_the_queue_than_each_of_its_variants(self) -> None:
         for variant in (b"one", b"two"):
             self.put_variant(variant, (b"accept",))
-        rows = [layout.QUEUE_ROW.unpack(row) for _, row in sorted(self.rows(layout.QUEUE).items())]
+        rows = [layout.QUEUE_ROW.unpack_from(row) for _, row in sorted(self.rows(layout.QUEUE).items())]
         self.assertEqual(hash_of(b"key"), rows[-1][0])
         self.assertEqual(3, len(rows))
 
