@@ -254,7 +254,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
             {origin.sibling: origin for origin in content_origins(config)},
             book,
             outlet,
-            applied.positions,
+            applied.value,
             fenced,
         )
 

@@ -12,7 +12,6 @@ from edgecache.fills.quest import Outlet
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward
 from edgecache.rules.homes import Homes
-from edgecache.rules.lookups import positions_value
 from edgecache.rules.resuming import Broken, rest_of
 from edgecache.rules.siblinghood import (
     COPIES,
@@ -29,7 +28,6 @@ from edgecache.upstream.addresses import Address, AddressBook, Origin
 from edgecache.upstream.responses import Response
 from edgecache.words.errors import ControlFailed
 from edgecache.words.messages import Head, Outbound
-from edgecache.words.spreading import Positions
 
 _log = Logger()
 
@@ -62,7 +60,8 @@ class SiblingsAsked:
     """
     :ivar own: id of this node.
     :ivar origins: where each sibling answers look-ups, by id.
-    :ivar applied: up to where this node has applied the logs of purges, at this moment.
+    :ivar applied: up to where this node has applied the logs of purges, at this moment, as a look-up carries it;
+        ``None`` if none can.
     :ivar fenced: has this node no lease? Then it cannot tell what a sibling has to know.
     """
 
@@ -71,7 +70,7 @@ class SiblingsAsked:
     _origins: dict[str, Origin]
     _book: AddressBook
     _outlet: Outlet
-    _applied: Callable[[], Positions]
+    _applied: Callable[[], bytes | None]
     _fenced: Callable[[], bool]
     _round_trips: dict[Address, float] = field(factory=dict)
     _inquiries: set[Inquiry] = field(factory=set)
@@ -84,7 +83,7 @@ class SiblingsAsked:
         origins: dict[str, Origin],
         book: AddressBook,
         outlet: Outlet,
-        applied: Callable[[], Positions],
+        applied: Callable[[], bytes | None],
         fenced: Callable[[], bool],
     ) -> SiblingsAsked:
         """:param outlet: its standing tells of ejections from now on."""
@@ -101,7 +100,7 @@ class SiblingsAsked:
         if not may_ask_siblings(asked, forward) or self._fenced():
             return None
         try:
-            positions = positions_value(self._applied())
+            positions = self._applied()
         except ControlFailed as failure:
             _log.error("siblings are not asked for content, control cannot be read: {why}", why=failure)
             return None

@@ -6,6 +6,7 @@ A look-up is a plain GET otherwise, and its answer that of any shared cache.
 
 from __future__ import annotations
 
+import functools
 import re
 
 from attrs import frozen
@@ -37,6 +38,22 @@ _MOST_SELECTORS = 64
 _POSITION = re.compile(rb"([A-Za-z0-9._-]{1,64}):([0-9a-f]{32}):([0-9]{1,18})")
 _SECONDS = re.compile(rb"-?[0-9]{1,12}")
 _SELECTOR = re.compile(rb"[0-9a-f]{1,16}")
+
+
+@functools.lru_cache(maxsize=64)
+def _positions(text: bytes) -> Positions:
+    """
+    A sibling says the same with each look-up until a purge comes.
+
+    :raises ValueError: malformed.
+    """
+    positions: dict[LogName, int] = {}
+    for part in text.split():
+        matched = _POSITION.fullmatch(part)
+        if matched is None:
+            raise ValueError("malformed positions")
+        positions[LogName(matched[1].decode("ascii"), bytes.fromhex(matched[2].decode("ascii")))] = int(matched[3])
+    return positions
 
 
 @frozen
@@ -85,12 +102,7 @@ def from_sibling(fields: Fields) -> FromSibling | None:
     text = combined(fields, POSITIONS)
     if text is None:
         return None
-    positions: dict[LogName, int] = {}
-    for part in text.split():
-        matched = _POSITION.fullmatch(part)
-        if matched is None:
-            raise ValueError("malformed positions")
-        positions[LogName(matched[1].decode("ascii"), bytes.fromhex(matched[2].decode("ascii")))] = int(matched[3])
+    positions = _positions(text)
     budget = combined(fields, BUDGET)
     if budget is None or not budget.isdigit() or len(budget) > 9:
         raise ValueError("malformed budget")

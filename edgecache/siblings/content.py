@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from attrs import define, field, frozen
 
 from edgecache.rules.homes import HomeNode, Homes
+from edgecache.rules.lookups import positions_value
 from edgecache.rules.rounds import covers
 from edgecache.rules.siblinghood import BEAT_SECONDS
 from edgecache.siblings.identity import BadCertificate, certificate_of, check_peer_der, client_context, named_id
@@ -133,16 +134,28 @@ class Applied:
     _read: Callable[[], tuple[int, Positions]]
     _published: Callable[[], int]
     _epoch: int = -1
+    _there: Positions | None = None
     _positions: Positions = field(factory=dict)
+    _value: bytes | None = None
 
     def positions(self) -> Positions:
         """
         :return: at this moment, at least all that was published before.
         :raises ControlFailed: they cannot be read.
         """
-        epoch, positions = self._read()
-        self._epoch, self._positions = epoch, {self._own: 0, **positions}
+        self._epoch, there = self._read()
+        if there is not self._there:
+            self._there, self._positions = there, {self._own: 0, **there}
+            self._value = positions_value(self._positions)
         return self._positions
+
+    def value(self) -> bytes | None:
+        """
+        :return: :meth:`positions` as a look-up carries them; ``None`` if there are too many for that.
+        :raises ControlFailed: they cannot be read.
+        """
+        self.positions()
+        return self._value
 
     def cover(self, wanted: Positions) -> bool:
         """May an asker who has applied ``wanted`` be answered from what is stored here?"""

@@ -26,6 +26,8 @@ class ControlReader:
     """
 
     _environment: Environment
+    # Snapshot, epoch and positions: each look-up at a sibling needs them, few commits change them.
+    _applied: tuple[int, int, dict[LogName, int]] = (-1, 0, {})
 
     @classmethod
     def of(cls, environment: Environment) -> ControlReader:
@@ -80,9 +82,13 @@ class ControlReader:
             return [Position(state.name, state.head) for state in rows.logs()]
 
     def applied(self) -> tuple[int, dict[LogName, int]]:
-        """:return: the last epoch, and up to where each log is applied by then."""
+        """:return: the last epoch, and up to where each log is applied by then: the same dict while nothing changes."""
         with self._rows() as rows:
-            return rows.purges().epoch, {state.name: state.head for state in rows.logs()}
+            snapshot = rows.snapshot()
+            if snapshot != self._applied[0]:
+                positions = {state.name: state.head for state in rows.logs()}
+                self._applied = snapshot, rows.purges().epoch, positions
+        return self._applied[1:]
 
     def demanded(self, site_id: int, project: bytes) -> Demanded:
         """:return: what purges demand of the serials of a project. :param project: its normalised name."""

@@ -102,6 +102,10 @@ class Rows:
     _txn: lmdb.Transaction
     _databases: dict[bytes, lmdb._Database]
 
+    def snapshot(self) -> int:
+        """:return: a number that is the same as long as nothing was committed in between."""
+        return self._txn.id()
+
     def get(self, database: bytes, key: bytes) -> bytes | None:
         value = self._txn.get(key, db=self._databases[database])
         return None if value is None else bytes(value)

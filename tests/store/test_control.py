@@ -20,7 +20,9 @@ from twisted.internet import reactor  # noqa: TID251  # the one that conftest in
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from edgecache.rules.lookups import positions_value
 from edgecache.rules.selectors import all_selector, tag_selector
+from edgecache.siblings.content import Applied
 from edgecache.store.control import Appended, Control, Gap
 from edgecache.store.environments import Environments
 from edgecache.store.page import PageWriter
@@ -408,6 +410,20 @@ class LogTests(ControlCase):
         self.append(control, "a", row(11))
         self.assertEqual([], control.read_from(Position(self.other, 0)))
         self.assertEqual(Position(self.other, 0), control.read.head(self.other))
+
+    def test_a_look_up_says_what_is_applied_by_now_and_is_made_anew_only_when_that_changes(self) -> None:
+        control = self.make()
+        applied = Applied(control.name, control.read.applied, lambda: 1 << 60)
+        before = applied.value()
+        self.assertEqual({control.name: 0}, applied.positions())
+        self.assertIs(before, applied.value())
+        self.successResultOf(control.copy(self.entry(1), [row(12)]))
+        # Asked for something older than what was committed since it was last asked.
+        self.assertTrue(applied.cover({self.other: 1}))
+        self.assertEqual(positions_value({control.name: 0, self.other: 1}), applied.value())
+        self.successResultOf(control.append(b"", "p", [row(14)]))
+        self.assertEqual({control.name: 1, self.other: 1}, applied.positions())
+        self.assertEqual(control.read.purges().epoch, applied._epoch)
 
     def test_another_nodes_entry_is_applied_with_our_epochs(self) -> None:
         control = self.make()
