@@ -140,6 +140,7 @@ class Node:
                 decision = for_sibling(asked, decision, stored)
             if isinstance(decision, Reuse):
                 assert stored is not None
+                self._reader.hit()
                 status = status_fields.hit(asked.site, decision)
                 sent = self._sender.send(downstream, asked, stored, record_hash, decision.age, status)
                 if sent:
@@ -173,6 +174,8 @@ class Node:
         found = self._reader.look_up(asked.key_hash, asked.key)
         if not isinstance(found, Variants):
             return found, asked.key_hash, False
+        # Evicted before a variant, it would make that unreachable.
+        self._reader.hit()
         missed = b""
         for names in found.nominated:
             variant = variant_of(asked, names)

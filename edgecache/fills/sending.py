@@ -59,6 +59,7 @@ class Sender:
             view = self._derivations.view(asked, stored)
             found = self._reader.look_up(view.record_hash, view.key)
             if type(found) is Stored:
+                self._reader.hit()
                 if self._send(downstream, asked, view.of(found), view.record_hash, age, cache_status):
                     return ANSWERED
             elif asked.conditions is not None and type(present(asked, view.prototype, age)) is NotModified:

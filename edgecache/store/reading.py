@@ -16,10 +16,12 @@ import lmdb
 from attrs import define, field
 from xxhash import xxh3_64_intdigest
 
+from edgecache.rules.eviction import HITS
 from edgecache.store import layout
 from edgecache.store.checks import payload
 from edgecache.store.environments import Environments
 from edgecache.store.layout import CHUNK, PIECE
+from edgecache.store.popularity import slot_of
 from edgecache.store.record import Damaged, unpack
 from edgecache.store.sources import StoredSource
 from edgecache.store.unreadable import OnDamage, Unreadable
@@ -70,8 +72,8 @@ class Pins(Protocol):
         """Count."""
 
 
-_Memo = tuple[bytes, Stored | Variants, int, int, int]
-"""Prefix, record, where inline content begins and ends (both 0 without any), its checksum."""
+_Memo = tuple[bytes, Stored | Variants, int, int, int, int]
+"""Prefix, record, where inline content begins and ends (both 0 without any), its checksum; the slot of its counter."""
 
 
 T = TypeVar("T")
@@ -106,6 +108,7 @@ class StoreReader:
     _records: Any = field(init=False)
     _contents: Any = field(init=False)
     _chunks: Any = field(init=False)
+    _hits: memoryview = field(init=False)
     unreadable: Unreadable = field(init=False)
     _begin: Callable[..., lmdb.Transaction] = field(init=False)
     _txn: lmdb.Transaction | None = None
@@ -116,6 +119,7 @@ class StoreReader:
     _key_hash: bytes = b""
     _value: bytes = b""
     _content: tuple[int, int, int] = (0, 0, 0)
+    _slot: int = 0
 
     def __attrs_post_init__(self) -> None:
         small = self._environments.small
@@ -124,6 +128,7 @@ class StoreReader:
         self._records = small.databases[layout.RECORDS]
         self._contents = small.databases[layout.CONTENTS]
         self._chunks = self._environments.blobs.databases[layout.CHUNKS]
+        self._hits = self._environments.popularity.hits
 
     # The hit
 
@@ -150,12 +155,20 @@ class StoreReader:
         record = memo[1]
         if record.key != key:
             return None
+        self._slot = memo[5]
         if type(record) is Stored:
             self._found = record
             self._key_hash = key_hash
             self._value = value
-            self._content = memo[2:]
+            self._content = memo[2:5]
         return record
+
+    def hit(self) -> None:
+        """What the last look-up found answers a request: what is asked for often is kept."""
+        hits, slot = self._hits, self._slot
+        count = hits[slot]
+        if count < HITS:
+            hits[slot] = count + 1
 
     def content(self, stored: Stored) -> bytes:
         """
@@ -296,7 +309,8 @@ class StoreReader:
             self.unreadable.record(key_hash, None, damage.why)
             return None
         stop = len(value)
-        memo = (value[:_PREFIX], record, *((octets, stop) if stop > octets else (0, 0)), checksum)
+        inline = (octets, stop) if stop > octets else (0, 0)
+        memo = (value[:_PREFIX], record, *inline, checksum, slot_of(key_hash))
         if octets <= MEMO_OCTETS:
             kept = self._memo
             if len(kept) >= MEMO_RECORDS and key_hash not in kept:
