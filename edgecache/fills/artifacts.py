@@ -14,7 +14,6 @@ from twisted.logger import Logger
 
 from edgecache.fills.attempts import Way
 from edgecache.fills.catalogues import Catalogues
-from edgecache.fills.continuing import Continuing
 from edgecache.fills.pages import FoundPage, NoPage, ProjectPages, Unobtainable
 from edgecache.fills.quest import LESSER, Lesser
 from edgecache.fills.said import NOBODY, Said
@@ -244,7 +243,7 @@ class Sought:
             raise FileNotThere(response.address.name, self._now - response.requested_at, detail)
         return Said(told, b"", self._now)
 
-    def decide(self, response: Continuing, told: Told | None, floor: int) -> Store | Pass | Wait | None:
+    def decide(self, response: Response, told: Told | None, floor: int) -> Store | Pass | Wait | None:
         """
         What becomes of the response.
 

@@ -17,11 +17,12 @@ from edgecache.processes.background import background
 from edgecache.rules.allowance import Allowance, Ticket
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward
-from edgecache.rules.digests import Digest
+from edgecache.rules.digests import Digest, repr_digest
 from edgecache.rules.hedging import Latencies
 from edgecache.rules.resuming import Broken, Rest, on_answer, rest_of
 from edgecache.rules.routing import candidates
 from edgecache.rules.sites import Site
+from edgecache.store.layout import CHUNK
 from edgecache.upstream.addresses import Address, AddressBook, Origin, origins_of
 from edgecache.upstream.client import Client
 from edgecache.upstream.responses import Response
@@ -148,7 +149,7 @@ class Attempts:
         seeking: Seeking | None = None,
         *,
         resumable: bool = True,
-    ) -> Continuing:
+    ) -> Response:
         """
         :param avoid: asked only when all others have failed.
         :param broken: what came of an earlier response to ``outbound``. Its rest is asked for;
@@ -157,7 +158,8 @@ class Attempts:
         :param seconds: to the head, instead of ``first_byte_seconds`` if that is more.
         :param seeking: where it is has to be found out first, unless a sibling has it.
         :param resumable: its content may be put together from several responses.
-        :return: the first usable response, or an origin's own 502, 503 or 504; if its content breaks off, the rest
+        :return: the first usable response, or an origin's own 502, 503 or 504. Small content that came with it is
+            whole, and right; any other is :class:`~edgecache.fills.continuing.Continuing`: if it breaks off, the rest
             comes from another address wherever that is possible.
         :raises UpstreamFailed: of the last address tried.
         """
@@ -172,6 +174,9 @@ class Attempts:
             ticket.close()
             raise
         if broken is None:
+            if self._is_whole(outbound, response, seeking):
+                ticket.close()
+                return response
             return self._continuing(site, outbound, response, ticket, seeking, resumable=resumable)
         by_close = response.delimited_by_close
         fitting = on_answer(broken.known, broken.received, response.head, response.length, delimited_by_close=by_close)
@@ -243,6 +248,21 @@ class Attempts:
         within = max(0.0, until - self._outlet.timers.seconds())
         response = await self._quest(way, outbound, interim, addresses, ticket, within).start()
         return response if seeking is None else seeking.taken(outbound, response)
+
+    def _is_whole(self, outbound: Outbound, response: Response, seeking: Seeking | None) -> bool:
+        """Is all of its content here, small and right? Then nothing is left that could go on elsewhere."""
+        content, head = response.whole, response.head
+        if content is None or len(content) >= CHUNK:
+            return False
+        if head.status == 200 and outbound.method == b"GET":
+            digest = (None if seeking is None else seeking.digest) or repr_digest(head.fields)
+            if digest is not None:
+                if not digest.fits(content):
+                    return False  # whose fault that is, is found out like that of any other
+                response.digest = digest
+        if head.status < 500:
+            self._outlet.standing.good(response.address)
+        return True
 
     def continued(self, site: Site, outbound: Outbound, response: Response, seeking: Seeking | None = None) -> Response:
         """

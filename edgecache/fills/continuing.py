@@ -72,12 +72,10 @@ class Continuing(Delivery):
     What it tells about itself is the first one's. A content that no rest would fit to
     (:func:`~edgecache.rules.resuming.known_of`) is watched all the same: its end is told, its digest checked.
 
-    :ivar begun: so many octets of the content came with an earlier try. Its sink has them, and gets the others.
     :ivar received: octets of the content so far, each counted once.
     :ivar resumed: some of them came with a rest.
     """
 
-    begun = 0
     received = 0
     resumed = False
 

@@ -12,7 +12,6 @@ from twisted.logger import Logger
 
 from edgecache.fills import pagefill
 from edgecache.fills.artifacts import Sought, Wait
-from edgecache.fills.continuing import Continuing
 from edgecache.fills.homes import LookUp
 from edgecache.fills.keeping import Kept
 from edgecache.fills.storing import Storing, store
@@ -63,7 +62,8 @@ class Fill:
     :ivar avoid: ... by these.
     :ivar until: monotonic seconds; who waits for a page any longer is told that there is none yet.
     :ivar kept: what an earlier fill has brought, yet to be used.
-    :ivar storing: its content, if that is stored.
+    :ivar storing: its content on its way, if that is stored.
+    :ivar lasting: it goes on after its exchange, until its record is committed.
     :ivar late: those who waited for a page have been told so, and nobody joins any longer.
     :ivar settled: files of the project were told that it is gone or quarantined, in an epoch before ``floor``.
     """
@@ -84,7 +84,8 @@ class Fill:
     plan: Store | Freshen | None = None
     kept: Kept | None = None
     storing: Storing | None = None
-    _asking: Deferred[Continuing] | None = None
+    lasting: bool = False
+    _asking: Deferred[Response] | None = None
     _look_up: LookUp | None = None
     # Of a file that a page of an index names.
     _sought: Sought | None = None
@@ -141,7 +142,7 @@ class Fill:
             counts.add(Counter.FILLS_RUNNING, -1)
             if self.kept is not None and self.registered is not None:
                 self.fills.keep.put_back(self.registered, self.kept)
-            if self.storing is None:
+            if not self.lasting:
                 self.leave()
             if self.storing is None or not self.storing.filling.withheld:
                 self.waiters.refuse_all()
@@ -254,7 +255,7 @@ class Fill:
             case Pass():
                 await self._pass(decision, response)
 
-    def _told(self, response: Continuing) -> Told | None:
+    def _told(self, response: Response) -> Told | None:
         """:return: what the sibling whose response it is says of it; from here on its head is like any other."""
         told = told_by(response.head) if response.address.origin.sibling else None
         head = stripped(response.head)

@@ -8,13 +8,13 @@ from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import Logger
 
-from edgecache.fills.continuing import Continuing
 from edgecache.fills.paging import ReadPage
 from edgecache.rules.decisions import Freshen, Pass, Store
 from edgecache.rules.indexpaths import PageKind, project_tag
 from edgecache.rules.pages import PAGE, base_record, is_list, project_selector, serial_of
 from edgecache.rules.selectors import Selector
 from edgecache.upstream.addresses import Address
+from edgecache.upstream.responses import Response
 from edgecache.words.counters import Counter
 from edgecache.words.errors import ContentStalled, UpstreamFailed
 from edgecache.words.reasons import PurgeMode
@@ -32,7 +32,7 @@ MOST_PROJECTS = 1_000
 """If more have moved on since the last list, all pages are validated."""
 
 
-async def store(fill: Fill, plan: Store, response: Continuing, fallback: bool) -> None:
+async def store(fill: Fill, plan: Store, response: Response, fallback: bool) -> None:
     """
     Take a page.
 
@@ -83,7 +83,7 @@ async def store(fill: Fill, plan: Store, response: Continuing, fallback: bool) -
             late.cancel()
 
 
-async def pass_on(fill: Fill, decision: Pass, response: Continuing, fallback: bool) -> None:
+async def pass_on(fill: Fill, decision: Pass, response: Response, fallback: bool) -> None:
     """A page that may not be stored: derived for one client."""
     fills, leader = fill.fills, fill.leader
     fill.leave()
@@ -123,7 +123,7 @@ async def _remember(fill: Fill, serial: int | None) -> None:
         await fill.fills.writer.raise_serial(row, fill.floor)
 
 
-def is_old(fill: Fill, plan: Freshen, response: Continuing, fallback: bool) -> bool:
+def is_old(fill: Fill, plan: Freshen, response: Response, fallback: bool) -> bool:
     """Does somebody vouch for a page that is known to be older than its project? Then somebody else is asked."""
     try:
         fill.fills.paging.require(fill.leader, serial_of(plan.stored), response.address.name, fallback=fallback)
@@ -133,7 +133,7 @@ def is_old(fill: Fill, plan: Freshen, response: Continuing, fallback: bool) -> b
     return False
 
 
-def is_gone(fill: Fill, response: Continuing, fallback: bool) -> bool:
+def is_gone(fill: Fill, response: Response, fallback: bool) -> bool:
     """Does the origin say, for the first time, that a project is there no longer?"""
     page = fill.leader.page
     if page is None or page.kind is not PageKind.PROJECT or fallback or fill.settled:

@@ -18,6 +18,7 @@ from edgecache.processes.background import background
 from edgecache.rules.decisions import Store
 from edgecache.rules.presenting import complete
 from edgecache.store.writing import ContentWriter
+from edgecache.upstream.responses import Response
 from edgecache.words.counters import Counter
 from edgecache.words.errors import UpstreamFailed, WrongDigest
 from edgecache.words.stored import Flag, Variants
@@ -34,7 +35,7 @@ VARY_SETS = 4
 """Sets of nominated fields remembered under one key."""
 
 
-def store(fill: Fill, plan: Store, response: Continuing) -> None:
+def store(fill: Fill, plan: Store, response: Response) -> None:
     """Take a content; everybody who waits, and whoever joins, is sent it."""
     used = None
     if fill.kept is not None and response.begun:
@@ -42,6 +43,13 @@ def store(fill: Fill, plan: Store, response: Continuing) -> None:
         plan = _named_also(plan, used.plan.stored.selectors)
     if fill.fills.doubts.of(fill.leader.key_hash) is not None:
         plan = _flagged(plan, Flag.DOUBTED)
+    fill.lasting = True
+    content = response.whole
+    if content is not None:
+        fill.give_up_kept()
+        _store_whole(fill, plan, content)
+        return
+    assert isinstance(response, Continuing)
     fill.begin(plan)
     if used is not None:
         writer = used.writer
@@ -55,6 +63,37 @@ def store(fill: Fill, plan: Store, response: Continuing) -> None:
         writer = fill.fills.writer.begin()
     storing = fill.storing = Storing(fill, plan, response, writer, used)
     fill.waiters.serve_filling(plan, storing.filling, empty=response.empty, copy=fill.copied)
+
+
+def _store_whole(fill: Fill, plan: Store, content: bytes) -> None:
+    """All of it came at once: clients are sent it at once, and only the commit takes time."""
+    fills, stored = fill.fills, plan.stored
+    if stored.size < 0:
+        plan.stored = complete(stored, len(content), b"")
+        plan.own = plan.stored if plan.own is stored else complete(plan.own, len(content), b"")
+    fill.begin(plan)
+    fills.counts.add(Counter.BYTES_FETCHED, len(content))
+    fill.waiters.serve_whole(plan, content, copy=fill.copied)
+
+    def told(committed: bool) -> None:
+        # Only now: whoever came until here has joined, whoever comes from now on finds the record.
+        fill.leave()
+        fills.counts.add(Counter.STORED if committed else Counter.STORE_FAILURES)
+
+    fills.writer.store(plan.record_hash, plan.stored, content, _primary(fill, plan), told)
+
+
+def _primary(fill: Fill, plan: Store) -> tuple[bytes, Variants] | None:
+    """What the primary key's record says of the variants: this one's nominated fields first."""
+    nominated = plan.nominated
+    if nominated is None:
+        return None
+    asked = fill.leader
+    sets = [nominated]
+    found = fill.fills.look_up(asked.key_hash, asked.key)
+    if isinstance(found, Variants):
+        sets += [names for names in found.nominated if names != nominated]
+    return asked.key_hash, Variants(asked.key, sets[:VARY_SETS])
 
 
 @define(eq=False)
@@ -136,24 +175,12 @@ class Storing:
         committed = False
         try:
             if writer.failed is None:
-                committed = await writer.commit(plan.record_hash, stored, self._primary())
+                committed = await writer.commit(plan.record_hash, stored, _primary(self._fill, plan))
         finally:
             # Only now: whoever came until here has joined, whoever comes from now on finds the record.
             self._fill.leave()
             self._fill.fills.counts.add(Counter.STORED if committed else Counter.STORE_FAILURES)
             filling.when_unread(writer.finished if committed else writer.abandon)
-
-    def _primary(self) -> tuple[bytes, Variants] | None:
-        """What the primary key's record says of the variants: this one's nominated fields first."""
-        nominated = self._plan.nominated
-        if nominated is None:
-            return None
-        asked = self._fill.leader
-        sets = [nominated]
-        found = self._fill.fills.look_up(asked.key_hash, asked.key)
-        if isinstance(found, Variants):
-            sets += [names for names in found.nominated if names != nominated]
-        return asked.key_hash, Variants(asked.key, sets[:VARY_SETS])
 
 
 def _flagged(plan: Store, flag: Flag) -> Store:

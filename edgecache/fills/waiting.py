@@ -67,6 +67,7 @@ class Waiters:
     _page: bool = False
     _kept: bool = False
     _document: bytes | None = None
+    _content: bytes | None = None
 
     @property
     def first(self) -> Waiter | None:
@@ -116,6 +117,16 @@ class Waiters:
         served = [] if filling.withheld else self._serve_all()
         filling.start()
         self._look_for_readers(filling, served)
+
+    def serve_whole(self, plan: Store, content: bytes, *, copy: bool = False) -> None:
+        """
+        Everybody, and whoever joins from now on, gets what is all here already.
+
+        :param copy: as in :meth:`serve_filling`.
+        """
+        self._plan, self._content = plan, content
+        self._stale_copy = copy and plan.stored.fresh_until <= self._fills.clock()
+        self._serve_all()
 
     def serve_page(self, plan: Store, document: bytes | None, *, kept: bool) -> None:
         """
@@ -175,6 +186,8 @@ class Waiters:
             self._serve_page(waiter, plan.stored)
         elif isinstance(plan, Freshen):
             self._serve_freshened(waiter, plan)
+        elif self._content is not None:
+            self._serve_whole(waiter, plan, self._content)
         else:
             self._serve_filling(waiter, plan)
 
@@ -223,6 +236,17 @@ class Waiters:
         said = "no serial" if serial is None else f"serial {serial}"
         fields = (RETRY_AFTER,) if serial is None else (RETRY_AFTER, (LAST_SERIAL, b"%d" % serial))
         self._refuse(waiter, Refuse(503, f"The newest page to be had is of {said}.", "", fields))
+
+    def _serve_whole(self, waiter: Waiter, plan: Store, content: bytes) -> None:
+        # Whoever joined gets what the store will have; what is the leader's alone goes to the leader.
+        stored = plan.stored if waiter.collapsed else plan.own
+        asked, now = waiter.asked, self._fills.clock()
+        ttl = int(stored.fresh_until - now)
+        status = status_fields.forwarded(
+            asked.site, waiter.forward.reason, stored=True, collapsed=waiter.collapsed, ttl=ttl
+        )
+        age = int(now - stored.generated_at)
+        self._fills.sender.send_content(waiter.downstream, asked, stored, content, age or -1, status)
 
     def _serve_filling(self, waiter: Waiter, plan: Store) -> None:
         filling = self._filling

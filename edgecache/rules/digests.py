@@ -30,6 +30,12 @@ class Digest:
         """:return: a check of content that is still to come."""
         return Check(self)
 
+    def fits(self, content: bytes) -> bool:
+        """Is ``content`` exactly what it names?"""
+        check = self.check()
+        check.update(content)
+        return check.right
+
     @property
     def field(self) -> bytes:
         """Value of Repr-Digest (RFC 9530 §3)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -13,8 +14,11 @@ from edgecache.store.committing import Committer, Outcome
 from edgecache.store.environments import Environments
 from edgecache.store.filling import BlobsTransaction, ContentWriter, Shared
 from edgecache.store.reading import Pins, StoreReader
-from edgecache.store.small import SmallTransaction
-from edgecache.words.stored import Serial, Stored
+from edgecache.store.small import Primary, SmallTransaction
+from edgecache.words.stored import Flag, Serial, Stored
+
+# IntFlag's operators cost a microsecond each.
+_IN_BLOBS = int(Flag.IN_BLOBS)
 
 
 @define(eq=False)
@@ -45,6 +49,34 @@ class StoreWriter:
     def begin(self) -> ContentWriter:
         """:return: a writer for content that will be new."""
         return ContentWriter(self._shared, os.urandom(layout.CONTENT_ID_OCTETS))
+
+    def store(
+        self,
+        key_hash: bytes,
+        stored: Stored,
+        content: bytes,
+        primary: Primary | None,
+        done: Callable[[bool], None],
+    ) -> None:
+        """
+        Store a response whose content is in memory, less than a chunk of it.
+
+        :param stored: its ``content_id``, ``size`` and place are set here.
+        :param primary: as for :meth:`ContentWriter.commit`.
+        :param done: called with ``True`` once the record is on disk; with ``False`` if the store does not take it, or
+            there is a record of a higher floor.
+        """
+        stored.content_id = os.urandom(layout.CONTENT_ID_OCTETS)
+        stored.size = len(content)
+        stored.flags &= ~_IN_BLOBS
+        if self._pins.full_small:
+            done(False)
+            return
+        self._shared.small.submit(
+            len(content) + len(stored.head) + len(stored.key),
+            lambda txn: txn.store(key_hash, stored, [content], primary),
+            lambda result: done(result is True),
+        )
 
     def put(self, key_hash: bytes, stored: Stored, *, serial: Serial | None = None) -> Deferred[bool]:
         """

@@ -20,6 +20,7 @@ class Delivery:
     """
 
     digest: Digest | None = None
+    begun = 0
     _sink: Sink | None = None
     _paused = False
     _flushing = False
@@ -54,6 +55,16 @@ class Delivery:
     def when_broken(self, callback: Callable[[], None]) -> None:
         """See :meth:`edgecache.upstream.responses.Response.when_broken`."""
         self._when_broken = callback
+
+    @property
+    def whole(self) -> bytes | None:
+        """See :class:`edgecache.upstream.responses.Response`."""
+        if self._ending is not True or self._sink is not None:
+            return None
+        held = self._held
+        if not held:
+            return b""
+        return held[0] if len(held) == 1 else b"".join(held)
 
     def reading(self, may: bool) -> None:
         """To be overridden: go on, or stop, taking octets from the socket."""

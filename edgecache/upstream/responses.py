@@ -44,6 +44,9 @@ class Response(Protocol):
     :ivar requested_at: monotonic seconds when the request was handed in.
     :ivar digest: what the content is checked against: :meth:`Sink.end` is called only if it is right. ``None``:
         nothing checks it.
+    :ivar begun: so many octets of the content came with an earlier try. Its sink has them, and gets the others.
+    :ivar whole: all of the content, where it came with its head: it is complete, and nothing can break off any more.
+        Whoever takes this need not attach. ``None``: it is still to come.
     """
 
     address: Address
@@ -54,6 +57,10 @@ class Response(Protocol):
     minor: int
     requested_at: float
     digest: Digest | None
+    begun: int
+
+    @property
+    def whole(self) -> bytes | None: ...
 
     def attach(self, sink: Sink) -> None:
         """
