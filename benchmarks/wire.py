@@ -23,17 +23,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import httptools
 import uvloop
-from attrs import define
+from attrs import define, evolve
 
 from benchmarks import load
 from benchmarks.servers import NginxCache, OriginServer, Side
 from benchmarks.tables import table
+from edgecache.rules.asking import ask
+from edgecache.rules.sites import Sites
 from edgecache.wire.fieldlines import Section
 from edgecache.wire.listener import Listener
 from edgecache.wire.listening import start_server
 from edgecache.wire.memo import Memo
 from edgecache.wire.requests import Framed, parse
-from edgecache.words.config import LimitSettings
+from edgecache.words.config import Config, LimitSettings, NodeSettings, Profile, SiteSettings
 from edgecache.words.messages import Request
 from edgecache.words.ports import Downstream
 from tests.system import processes
@@ -163,7 +165,12 @@ def reading() -> str:
     head = f"GET /simple/pip/ HTTP/1.1\r\nHost: localhost:8080\r\n{lines}\r\n".encode()
     limits = LimitSettings()
     memo: Memo[Framed] = Memo()
+    request = parse(head, limits, secure=False, trusted=False).request
     memo.put(head, parse(head, limits, secure=False, trusted=False))
+    tag = (b"if-none-match", b'"f55ab5a69c9978eb35c4f5207d28d0ba"')
+    conditional = evolve(request, fields=[*request.fields, tag])
+    file = evolve(request, target=b"/files/pip/" + b"ab" * 32 + b"/pip-26.3-py3-none-any.whl")
+    sites = Sites(Config(NodeSettings("n"), (SiteSettings("n", Profile.INDEX, origins=("https://index.example",)),)))
     sections: Memo[Section] = Memo()
 
     def by_httptools() -> None:
@@ -174,6 +181,9 @@ def reading() -> str:
         ("another target", lambda: parse(head, limits, secure=False, trusted=False, sections=sections)),
         ("parsed and checked", lambda: parse(head, limits, secure=False, trusted=False)),
         ("httptools, unchecked", by_httptools),
+        ("what it asks for, another's path", lambda: ask(request, sites)),
+        ("... with If-None-Match", lambda: ask(conditional, sites)),
+        ("... a file", lambda: ask(file, sites)),
     ]
     rows = [["one pip head", "µs"]]
     for name, way in ways:

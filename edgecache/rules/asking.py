@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import cached_property
 
 from attrs import define, evolve, field
 
@@ -11,20 +12,17 @@ from edgecache.rules.conditions import CONDITION_FIELDS, Conditions, RangeAsked,
 from edgecache.rules.decisions import Refuse
 from edgecache.rules.directives import NONE, RequestDirectives, request_directives
 from edgecache.rules.fields import members, named_by_connection
-from edgecache.rules.hops import PageNeeded, is_secure, page_needed
+from edgecache.rules.hops import PAGE, PageNeeded, is_secure, page_needed
 from edgecache.rules.indexpaths import (
+    NOWHERE,
     SIMPLE_ACCEPT,
     ArtifactAsked,
     PageAsked,
     PageKind,
-    artifact_of,
-    artifact_path,
-    is_file,
     page_accept,
-    page_of,
-    redirected,
+    place_of,
 )
-from edgecache.rules.lookups import INTERNAL, REFUSED, FromSibling, from_sibling
+from edgecache.rules.lookups import INTERNAL, POSITIONS, REFUSED, FromSibling, from_sibling
 from edgecache.rules.negotiation import accepts_gzip, ranked
 from edgecache.rules.representations import SOURCE, Representation, representation_of
 from edgecache.rules.selectors import selectors_of_target
@@ -52,9 +50,6 @@ class Asked:
     :ivar simple: GET or HEAD without directives: what is stored answers it if it is fresh, and nothing else is asked.
     :ivar whole: neither conditions nor a range: all of the response is sent.
     :ivar unsafe: its success invalidates (RFC 9111 §4.4).
-    :ivar selectors: hashes of all, its URL, its path prefixes: what a purge can name before the head is known.
-    :ivar upstream_fields: end-to-end fields to send for a fill: without conditions and Range.
-    :ivar own_fields: likewise for a request that is forwarded on its own: with them.
     :ivar sibling: set for a look-up by a sibling.
     :ivar page: on an index: the page that is asked for, ``None`` for anything else.
     :ivar representation: in which form; ``None`` without ``page``.
@@ -86,9 +81,6 @@ class Asked:
     simple: bool
     whole: bool
     unsafe: bool
-    selectors: tuple[int, ...]
-    upstream_fields: Fields
-    own_fields: Fields
     sibling: FromSibling | None = None
     page: PageAsked | None = None
     representation: Representation | None = None
@@ -101,6 +93,31 @@ class Asked:
     upload: bool = False
     gated: bool = False
     variants: dict[tuple[bytes, ...], bytes] = field(factory=dict)
+
+    # What follows is for fills: a hit has no use for it.
+
+    @cached_property
+    def selectors(self) -> tuple[int, ...]:
+        """Hashes of all, its URL, its path prefixes: what a purge can name before the head is known."""
+        return selectors_of_target(self.site.id, self.target)
+
+    @cached_property
+    def upstream_fields(self) -> Fields:
+        """End-to-end fields to send for a fill: without conditions and Range."""
+        if self.upload or self.site.index:
+            return self.own_fields
+        return _with_trace(without(_end_to_end(self.request), _NOT_SHARED), self.request, self.site)
+
+    @cached_property
+    def own_fields(self) -> Fields:
+        """Likewise for a request that is forwarded on its own: with them."""
+        if self.upload:
+            fields = [line for line in self.request.fields if line[0] in _OF_UPLOAD]
+        elif self.site.index:
+            fields = _index_fields(self.request, self.site, self.file, self.page)
+        else:
+            fields = _end_to_end(self.request)
+        return _with_trace(fields, self.request, self.site)
 
     @property
     def sends_authorization(self) -> bool:
@@ -120,6 +137,18 @@ _OF_UPLOAD = frozenset((b"accept", b"authorization", b"content-type", b"user-age
 """All that an origin gets of an upload's fields."""
 
 _NOT_SHARED = CONDITION_FIELDS | {b"range"}
+
+_SPEAKING = _NOT_SHARED | {
+    b"authorization",
+    b"cache-control",
+    b"cdn-loop",
+    b"pragma",
+    BYPASS,
+    MIN_SERIAL,
+    PAGE,
+    POSITIONS,
+}
+"""Fields that change what becomes of a request. Most have none of them, and are not searched for each one."""
 
 
 def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Refuse:
@@ -142,12 +171,13 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
         return Refuse(400, "The path climbs above its site.")
     path, mark, query = target.partition(b"?")
     upload = site.index and bool(site.settings.upload) and path == site.settings.upload.encode("ascii")
-    refused = _refused(request, site, upload=upload)
+    said = _SPEAKING.intersection([name for name, _ in request.fields])
+    refused = _refused(request, site, upload=upload, loops=b"cdn-loop" in said)
     if refused is not None:
         return refused
     upload = upload and request.method == b"POST"
     try:
-        sibling = from_sibling(request.fields)
+        sibling = from_sibling(request.fields) if POSITIONS in said else None
     except ValueError as error:
         return Refuse(400, str(error), fields=((REFUSED, b"malformed"),), close=True)
     client = ""
@@ -158,53 +188,47 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
                 return site.clients.challenge()
             client = found
         # It was for us: neither an origin nor another node ever sees it, and no variant depends on it.
-        request = evolve(request, fields=without(request.fields, (b"authorization",)))
+        if b"authorization" in said:
+            request = evolve(request, fields=without(request.fields, (b"authorization",)))
+            said -= {b"authorization"}
     method = request.method
     readable = method in (b"GET", b"HEAD")
-    reference = redirected(path) if site.index and readable else None
-    if reference is not None:
+    place = place_of(path) if site.index else NOWHERE
+    if place.reference is not None and readable:
         # Relative: however this node is reached, and wherever the site is below it.
-        return Refuse(301, "The page is elsewhere.", fields=((b"location", reference + mark + query),))
+        return Refuse(301, "The page is elsewhere.", fields=((b"location", place.reference + mark + query),))
     try:
-        min_serial = _min_serial(request.fields)
+        min_serial = _min_serial(request.fields) if MIN_SERIAL in said else None
     except ValueError as error:
         return Refuse(400, str(error))
     joinable = readable and not request.has_content
-    artifact = artifact_of(path) if site.index else None
-    if artifact is not None:
-        # However it is spelt, and whatever query is added: nobody shall make us store it many times.
-        target = artifact_path(artifact.project, artifact.sha256, artifact.filename + artifact.companion)
-    file = artifact is not None or (site.index and is_file(path))
-    page = page_of(path) if site.index else None
-    if page is not None:
-        target = path
-    conditions = conditions_of(request.fields) if readable else None
-    range_asked = range_of(request.fields) if method == b"GET" else None
-    directives = request_directives(request.fields) if readable else NONE
-    authorized = any(name == b"authorization" for name, _ in request.fields)
+    # However it is spelt, and whatever query is added: nobody shall make us store it many times.
+    target = place.canonical or target
+    artifact, file, page = place.artifact, place.file, place.page
+    conditions = conditions_of(request.fields) if readable and not said.isdisjoint(CONDITION_FIELDS) else None
+    range_asked = range_of(request.fields) if method == b"GET" and b"range" in said else None
+    directed = readable and (b"cache-control" in said or b"pragma" in said)
+    directives = request_directives(request.fields) if directed else NONE
+    authorized = b"authorization" in said
+    shared_key = b""
     if upload:
-        upstream = own = [line for line in request.fields if line[0] in _OF_UPLOAD]
-        bypass, shared_key = False, b""
+        bypass = False
     elif site.index:
-        upstream = own = _index_fields(request, site, file, page)
         authorized = authorized and site.settings.pass_authorization
         bypass = authorized
         # One page is stored, whatever of it clients want to have.
-        differ = () if page is not None else (b"accept", b"accept-encoding")
-        shared_key = b"\n".join(value for name, value in upstream if name in differ)
+        if page is None:
+            shared_key = b"\n".join(value for _, value in (_FILE_FIELDS if file else _unknown_fields(request)))
     else:
-        own = _end_to_end(request)
-        upstream = without(own, _NOT_SHARED)
         bypass = (conditions is not None and conditions.for_origin) or directives.no_store
-        shared_key = b""
-    upstream, own = _with_trace(upstream, request, site), _with_trace(own, request, site)
     authority = request.authority if site.settings.preserve_host else b""
-    needed = None if page is None else page_needed(request.fields)
+    needed = page_needed(request.fields) if page is not None and PAGE in said else None
     representation = None
     if page is not None:
         source = sibling is not None or needed is not None
         representation = SOURCE if source else _representation(request, site, page)
-    uncached = combined(request.fields, BYPASS) if joinable and sibling is None and not admitted else None
+    unguarded = BYPASS in said and joinable and sibling is None and not admitted
+    uncached = combined(request.fields, BYPASS) if unguarded else None
     key = b"%016x %b %b\n%b" % (site.id, authority, target, shared_key)
     return Asked(
         request=request,
@@ -225,9 +249,6 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
         simple=joinable and not bypass and directives is NONE and min_serial is None and needed is None,
         whole=conditions is None and range_asked is None,
         unsafe=method not in SAFE,
-        selectors=selectors_of_target(site.id, target),
-        upstream_fields=upstream,
-        own_fields=own,
         sibling=sibling,
         page=page,
         representation=representation,
@@ -251,9 +272,9 @@ def _sites_at(of_host: tuple[Site, ...], target: bytes) -> Iterator[tuple[Site, 
 
 
 def _representation(request: Request, site: Site, page: PageAsked) -> Representation:
-    # A public URL is the same for all clients: then it is no client's own form of the page.
+    # Other pages have relative links. A public URL is the same for all clients: then it is no client's own form.
     base = b""
-    if site.public is None:
+    if page.kind is PageKind.RELEASES and site.public is None:
         base = (b"https://" if is_secure(request.fields, request.secure) else b"http://") + request.authority
     # With any port, or where any host will do, clients could make up as many as they like.
     configured = site.public is not None or request.authority in site.hosts
@@ -269,8 +290,11 @@ def _min_serial(fields: Fields) -> int | None:
     return int(value)
 
 
-def _refused(request: Request, site: Site, *, upload: bool) -> Refuse | None:
-    """:param upload: it is at the path that takes uploads."""
+def _refused(request: Request, site: Site, *, upload: bool, loops: bool) -> Refuse | None:
+    """
+    :param upload: it is at the path that takes uploads.
+    :param loops: it has CDN-Loop.
+    """
     method = request.method
     if method == b"CONNECT":
         return Refuse(501, "This node is no tunnel.", close=True)
@@ -287,7 +311,7 @@ def _refused(request: Request, site: Site, *, upload: bool) -> Refuse | None:
             return Refuse(405, "This index is read-only here.", fields=allow, close=True)
         elif request.has_content:
             return Refuse(400, "GET and HEAD have no content here.", close=True)
-    for name, value in request.fields:
+    for name, value in request.fields if loops else ():
         if name == b"cdn-loop" and _names(value, site.cdn_id):
             return Refuse(508, "This request has been here before.", proxy_error="proxy_loop_detected")
     if method in (b"TRACE", b"OPTIONS") and combined(request.fields, b"max-forwards") == b"0":
@@ -314,22 +338,29 @@ def _names(value: bytes, cdn_id: bytes) -> bool:
     return any(member.partition(b";")[0].strip(b" \t").lower() == cdn_id for member in members(value))
 
 
+_FILE_FIELDS: Fields = [(b"accept", b"*/*"), (b"accept-encoding", b"identity")]
+"""A file has one representation: whoever asks with whatever, it is stored once."""
+
+
+def _unknown_fields(request: Request) -> Fields:
+    """For what may be a page and is none of ours."""
+    accept = combined(request.fields, b"accept")
+    return [
+        (b"accept", page_accept([] if accept is None else [one for one in ranked(accept) if one[1] > 0])),
+        (b"accept-encoding", b"gzip" if accepts_gzip(request.fields) else b"identity"),
+    ]
+
+
 def _index_fields(request: Request, site: Site, file: bool, page: PageAsked | None) -> Fields:
     """The fields that reach an index: all of them are in the key, or sent without storing (DESIGN 12)."""
-    fields: Fields
     if file:
-        # A file has one representation: whoever asks with whatever, it is stored once.
-        fields = [(b"accept", b"*/*"), (b"accept-encoding", b"identity")]
+        shared = _FILE_FIELDS
     elif page is not None:
         kinds = b"application/json" if page.kind is PageKind.RELEASES else SIMPLE_ACCEPT
-        fields = [(b"accept", kinds), (b"accept-encoding", b"identity")]
+        shared = [(b"accept", kinds), (b"accept-encoding", b"identity")]
     else:
-        accept = combined(request.fields, b"accept")
-        fields = [
-            (b"accept", page_accept([] if accept is None else [one for one in ranked(accept) if one[1] > 0])),
-            (b"accept-encoding", b"gzip" if accepts_gzip(request.fields) else b"identity"),
-        ]
-    fields.append((b"user-agent", b"edgecache"))
+        shared = _unknown_fields(request)
+    fields = [*shared, (b"user-agent", b"edgecache")]
     if site.settings.pass_authorization:
         fields += [line for line in request.fields if line[0] == b"authorization"]
     return fields

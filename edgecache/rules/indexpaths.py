@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from functools import lru_cache
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from attrs import frozen
@@ -194,6 +195,48 @@ def artifact_path(project: bytes, sha256: bytes, filename: bytes) -> bytes:
     """
     name = quote_from_bytes(filename, safe="").encode("ascii")
     return FILES + project + b"/" + (sha256.hex().encode("ascii") or b"-") + b"/" + name
+
+
+@frozen
+class Place:
+    """
+    What a path of an index means.
+
+    :ivar reference: of :func:`redirected`.
+    :ivar file: it is an artifact, or belongs to one (:func:`is_file`).
+    :ivar canonical: the one target by which that page or artifact is stored; ``b""`` for anything else.
+    """
+
+    reference: bytes | None = None
+    artifact: ArtifactAsked | None = None
+    page: PageAsked | None = None
+    file: bool = False
+    canonical: bytes = b""
+
+
+NOWHERE = Place()
+"""What is not of an index."""
+
+_MOST_OCTETS = 512
+"""Of a path that is remembered; paths of the public index have 50 to 250."""
+
+
+def place_of(path: bytes) -> Place:
+    """:param path: below the site's own path, without query."""
+    return _remembered_place(path) if len(path) <= _MOST_OCTETS else _place(path)
+
+
+def _place(path: bytes) -> Place:
+    artifact = artifact_of(path)
+    if artifact is not None:
+        canonical = artifact_path(artifact.project, artifact.sha256, artifact.filename + artifact.companion)
+        return Place(artifact=artifact, file=True, canonical=canonical)
+    page = page_of(path)
+    return Place(redirected(path), page=page, file=is_file(path), canonical=path if page is not None else b"")
+
+
+# All clients ask for the same paths, with heads of many kinds. At worst six megabytes.
+_remembered_place = lru_cache(maxsize=2048)(_place)
 
 
 _JSON = b"application/vnd.pypi.simple.v1+json"

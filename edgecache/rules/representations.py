@@ -5,6 +5,7 @@ Which form of an index page a client is sent (PEP 691; RFC 9110 §12.5): one pag
 from __future__ import annotations
 
 import enum
+from functools import lru_cache
 
 from attrs import frozen
 
@@ -91,11 +92,16 @@ def representation_of(kind: PageKind, fields: Fields, base: bytes, *, configured
     """
     if kind is PageKind.RELEASES and not configured:
         return Representation(Media.PLAIN_JSON, Coding.IDENTITY, base, filled_in=True)
-    coding = coding_of(fields)
+    codings = b",".join(field_values(fields, b"accept-encoding"))
     if kind is PageKind.RELEASES:
-        return Representation(Media.PLAIN_JSON, coding, base)
-    accepted = field_values(fields, b"accept")
-    return Representation(media_of(b",".join(accepted)) if accepted else Media.TEXT, coding)
+        return Representation(Media.PLAIN_JSON, coding_of(codings), base)
+    return _form(b",".join(field_values(fields, b"accept")), codings)
+
+
+# Installers of one kind send the same; a client that makes them up only has them read again.
+@lru_cache(maxsize=128)
+def _form(accept: bytes, codings: bytes) -> Representation:
+    return Representation(media_of(accept), coding_of(codings))
 
 
 def media_of(accept: bytes) -> Media:
@@ -114,10 +120,10 @@ def media_of(accept: bytes) -> Media:
     return found
 
 
-def coding_of(fields: Fields) -> Coding:
-    """:return: a coding that the request names as acceptable (not by ``*``); identity without any."""
+def coding_of(accept_encoding: bytes) -> Coding:
+    """:return: a coding that the field names as acceptable (not by ``*``); identity where it names none."""
     best, found = (0.0, 0), Coding.IDENTITY
-    for name, weight in ranked(b",".join(field_values(fields, b"accept-encoding"))):
+    for name, weight in ranked(accept_encoding):
         coding = _CODINGS.get(name)
         if coding is not None and weight > 0.0 and (weight, _PREFERENCE[coding]) > best:
             best, found = (weight, _PREFERENCE[coding]), coding

@@ -103,6 +103,23 @@ class RefusedTests(SynchronousTestCase):
         self.assertIn((b"max-forwards", b"5"), sent(asked("Max-Forwards: 5")))
 
 
+class PlaceTests(SynchronousTestCase):
+    """What a path of an index means is remembered: by that, and in no other way."""
+
+    def test_a_path_that_is_too_long_to_be_remembered_means_the_same(self) -> None:
+        digest = "ab" * 32
+        for name in ("a", "a" * 600):
+            spelt = asked(target=f"/packages/files/x/{digest}/{name}%2ewhl?b", of=INDEX)
+            plain = asked(target=f"/files/x/{digest}/{name}.whl", of=INDEX)
+            self.assertEqual((plain.key, plain.artifact), (spelt.key, spelt.artifact))
+            self.assertEqual(f"/files/x/{digest}/{name}.whl".encode(), spelt.target)
+
+    def test_a_site_that_is_no_index_has_none(self) -> None:
+        self.assertIsNone(asked(target="/simple/a/", of=PLAIN).page)
+        self.assertIsNotNone(asked(target="/simple/a/", of=INDEX).page)
+        self.assertIsNone(asked(target="/simple/a/", of=PLAIN).page)
+
+
 class KeyTests(SynchronousTestCase):
     """The key is what is sent upstream (DESIGN 12)."""
 
