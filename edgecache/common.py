@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from edgecache.admin.parts import AdminParts, UpstreamCounts, UpstreamState, WorkerState
+from edgecache.admin.parts import AdminParts, ReloadState, UpstreamState, WorkerState
 from edgecache.admin.publicbypass import PublicBypass
 from edgecache.admin.publicpurges import PublicPurges
 from edgecache.admin.site import listen
@@ -31,7 +31,6 @@ from edgecache.following import Followers
 from edgecache.processes.background import background
 from edgecache.processes.channel import Channel, Payload
 from edgecache.processes.timers import boot_clock
-from edgecache.rules.health import State
 from edgecache.rules.sites import Sites
 from edgecache.siblings.content import content_origins
 from edgecache.siblings.groups import GroupSharing
@@ -43,14 +42,15 @@ from edgecache.store.environments import Environments
 from edgecache.store.folding import Downloads
 from edgecache.store.page import FREE, PageWriter
 from edgecache.store.threads import OneThread
-from edgecache.upstream.addresses import origins_of
+from edgecache.upstream.addresses import Origin, origins_of
 from edgecache.upstream.client import Client
 from edgecache.upstream.dialing import Dialer
 from edgecache.upstream.linkhosts import LINK_SLOTS, LinkHosts
 from edgecache.upstream.resolving import Resolver, thread_look_up
 from edgecache.upstream.roster import Roster
 from edgecache.upstream.watching import Watch
-from edgecache.words.config import Config
+from edgecache.upstreamstates import upstream_counts, upstream_states
+from edgecache.words.config import Config, SiteSettings, UpstreamSettings
 from edgecache.words.ports import Timers
 
 _log = Logger()
@@ -70,6 +70,7 @@ class Common:
     :ivar page: written here, read by every worker.
     :ivar spawns: numbers of the workers that may still write.
     :ivar workers: what the admin API shows of them.
+    :ivar reloaded: and of the last reload.
     :ivar tell: notifies every worker.
     """
 
@@ -79,26 +80,32 @@ class Common:
     control: Control
     collector: Collector
     _timers: Timers
+    _dialer: Dialer
     _reactor: Any
     _threads: list[OneThread]
     _purger: Purger
     _fleet: Fleet | None
+    _roster: Roster
     _watch: Watch
     _groups: GroupSharing
     _workers: Callable[[], list[WorkerState]]
+    _reloaded: Callable[[], ReloadState | None]
     _downloads: Downloads | None
+    _tell: Callable[..., None]
+    # A list of 700,000 projects takes a while.
+    _following: OneThread
     _pool: ThreadPool = field(factory=lambda: ThreadPool(0, _RESOLVING_THREADS, "resolver"))
     # Names in pages that take long to look up must not keep those of the origins waiting.
     _link_pool: ThreadPool = field(factory=lambda: ThreadPool(0, _LINK_THREADS, "link resolver"))
     _resolver: Resolver = field(init=False)
     _links: LinkHosts = field(init=False)
     _followers: Followers = field(init=False)
+    _parts: AdminParts = field(init=False)
     _ports: list[IListeningPort] = field(factory=list)
     _unready: str | None = "The node is starting."
     _public_purges: PublicPurges | None = None
     _bypass: PublicBypass | None = None
     _uploads: Uploads | None = None
-    _tell: Callable[..., None] = field(init=False)
 
     @classmethod
     def open(
@@ -110,6 +117,7 @@ class Common:
         *,
         spawns: Callable[[], set[int]],
         workers: Callable[[], list[WorkerState]],
+        reloaded: Callable[[], ReloadState | None],
         tell: Callable[..., None],
     ) -> Common:
         """
@@ -134,7 +142,7 @@ class Common:
         roster = Roster(config.sites, config.upstream, content_origins(config))
         watch = Watch(
             roster,
-            Client(dialer, timers, config.upstream, siblings=None if fleet is None else fleet.trust),
+            _prober(config, dialer, timers, fleet),
             timers,
             time.time,
             config.upstream,
@@ -144,7 +152,7 @@ class Common:
         )
         counting = OneThread.named(reactor, "downloads")
         downloads = Downloads.of(config, timers, counting) if config.counts_downloads else None
-        threads = [committing, collecting, counting]
+        following = OneThread.named(reactor, "follower")
         common = cls(
             config,
             environments,
@@ -152,51 +160,33 @@ class Common:
             control,
             collector,
             timers,
+            dialer,
             reactor,
-            threads,
+            [committing, collecting, counting, following],
             purger,
             fleet,
+            roster,
             watch,
             groups,
             workers,
+            reloaded,
             downloads,
+            tell,
+            following,
         )
-
-        common._tell = tell
-
-        def named(_: dict[str, Any]) -> None:
-            # In this order: a worker that hears of an address finds its own word in the page.
-            document = common._addresses()
-            watch.follow(document)
-            tell("addresses", **document)
-
-        origins = [origin for site in config.sites for origin in origins_of(site)] + content_origins(config)
+        origins, upstream = _origins(config), config.upstream
         common._resolver = Resolver(
             origins,
             timers,
-            config.upstream,
+            upstream,
             thread_look_up(reactor, common._pool),
-            named,
+            common._named,
             range(LINK_SLOTS.start),
         )
-        linked = Resolver((), timers, config.upstream, thread_look_up(reactor, common._link_pool), named, LINK_SLOTS)
-        # A list of 700,000 projects takes a while.
-        following = OneThread.named(reactor, "follower")
-        if any(site.follow_seconds for site in config.sites):
-            threads.append(following)
-        common._followers = Followers.of(
-            config,
-            Client(dialer, timers, config.upstream),
-            control,
-            page,
-            timers,
-            boot_clock,
-            time.time,
-            following,
-            common._addresses,
-            common._in_service,
-        )
+        look_up = thread_look_up(reactor, common._link_pool)
+        linked = Resolver((), timers, upstream, look_up, common._named, LINK_SLOTS)
         common._links = LinkHosts(frozenset(origin.name for origin in origins), linked, roster, timers)
+        common._followers = common._followers_of(config)
         return common
 
     async def start(self, sockets: list[socket.socket], siblings: list[socket.socket]) -> None:
@@ -221,7 +211,7 @@ class Common:
             self._downloads.start()
         if self._fleet is not None:
             await self._fleet.start(siblings)
-        parts = AdminParts(
+        parts = self._parts = AdminParts(
             config=self.config,
             control=self.control,
             page=self.page,
@@ -232,7 +222,8 @@ class Common:
             wall=time.time,
             workers=self._workers,
             upstreams=self._upstreams,
-            upstream_counts=self._upstream_counts,
+            upstream_counts=lambda: upstream_counts(self._watch),
+            reloaded=self._reloaded,
             lease=lambda: self.page.fresh_until - boot_clock(),
             siblings=list if self._fleet is None else self._fleet.siblings,
             followers=self._followers.views,
@@ -260,7 +251,7 @@ class Common:
         channel.on("invalidate", self._invalidate)
         channel.on("share", self._share)
         channel.on("outcomes", self._watch.outcomes)
-        channel.on("list", self._followers.hurry)
+        channel.on("list", lambda site: self._followers.hurry(site))
         if self._fleet is not None:
             channel.on("behind", self._fleet.mesh.catch_up)
         if self._public_purges is not None:
@@ -273,6 +264,39 @@ class Common:
             channel.notify("bypass-tokens", digests=self._bypass.digests)
         channel.on("link", lambda origin: self._links.announce(origin))
         channel.notify("addresses", **self._addresses())
+
+    async def follow(self, config: Config, leaving: Config | None = None) -> None:
+        """
+        From now on these settings, as far as a running node can take them over (:mod:`edgecache.words.changes`).
+
+        :param leaving: workers that are yet to be replaced have these, and must lack nothing. Then call it once more.
+        :raises ConfigError: certificates or members cannot be used.
+        """
+        configs = [config] if leaving is None else [config, leaving]
+        origins = [origin for each in configs for origin in _origins(each)]
+        siblings = dict.fromkeys(origin for each in configs for origin in content_origins(each))
+        sites = dict.fromkeys(site for each in configs for site in each.sites)
+        named = evolve(config, sites=tuple({site.name: site for site in reversed(sites)}.values()))
+        if self._fleet is not None:
+            await self._fleet.follow(config)
+        self._roster.configured(tuple(sites), config.upstream, tuple(siblings))
+        self._watch.configured(config.upstream, _prober(config, self._dialer, self._timers, self._fleet))
+        self._purger.configured(Sites(named), config.purge)
+        self._groups.pace = Pace(config.purge.shared_groups_per_second)
+        if self._downloads is not None:
+            self._downloads.configured(named)
+        if leaving is not None and _followed(leaving) != _followed(config):
+            # Workers take the word about a site by its place among all, which may be another one for each of them.
+            self._followers.stop()
+            self._followers = self._followers_of(None)
+        self.config = self._parts.config = config
+        names = frozenset(origin.name for origin in origins)
+        background(self._links.follow(names, config.upstream), "resolve hosts that pages link to")
+        await self._briefly(Deferred.fromCoroutine(self._resolver.follow(origins, config.upstream)), "resolve origins")
+        self._named({})
+        if leaving is None and self._followers.empty:
+            self._followers = self._followers_of(config)
+            self._followers.start()
 
     async def stop(self) -> None:
         """After the last worker: nobody may need anything of this any more."""
@@ -308,8 +332,18 @@ class Common:
         """Of the origins, and of the hosts that pages link to."""
         return {"origins": {**self._links.addresses, **self._resolver.document["origins"]}}
 
+    def _named(self, _: dict[str, Any]) -> None:
+        """A name has other addresses. In this order: a worker that hears of one finds its own word in the page."""
+        document = self._addresses()
+        self._watch.follow(document)
+        self._tell("addresses", **document)
+
     async def _first_names(self) -> None:
-        """Wait for the first addresses: what is asked meanwhile waits in the listening sockets."""
+        background(self._links.start(), "resolve hosts that pages link to")
+        await self._briefly(self._resolver.start(), "resolve origins")
+
+    async def _briefly(self, tried: Deferred[None], what: str) -> None:
+        """Wait for addresses: what is asked meanwhile waits, in the listening sockets or at the workers of before."""
         waited: Deferred[None] = Deferred()
 
         def enough(*_: object) -> None:
@@ -317,51 +351,45 @@ class Common:
                 waited.callback(None)
 
         timer = self._timers.callLater(_FIRST_NAMES_SECONDS, enough)
-        background(self._resolver.start().addCallback(enough), "resolve origins")
-        background(self._links.start(), "resolve hosts that pages link to")
+        background(tried.addCallback(enough), what)
         await waited
         timer.cancel()
+
+    def _followers_of(self, config: Config | None) -> Followers:
+        """:param config: ``None``: none, for now."""
+        return Followers.of(
+            config or evolve(self.config, sites=()),
+            Client(self._dialer, self._timers, (config or self.config).upstream),
+            self.control,
+            self.page,
+            self._timers,
+            boot_clock,
+            time.time,
+            self._following,
+            self._addresses,
+            self._in_service,
+        )
 
     def _in_service(self, slot: int) -> bool:
         condition = self._watch.condition(slot)
         return condition is None or condition.state.in_service
 
     def _upstreams(self) -> list[UpstreamState]:
-        found = self._addresses()["origins"]
-        origins = [origin.name for site in self.config.sites for origin in origins_of(site)]
-        origins += (origin.name for origin in content_origins(self.config))
-        origins += self._links.names
-        return [
-            self._upstream(origin, host, port, slot)
-            for origin in dict.fromkeys(origins)
-            for host, port, slot in found.get(origin) or [("", 0, -1)]
-        ]
-
-    def _upstream(self, origin: str, host: str, port: int, slot: int) -> UpstreamState:
-        if not host:
-            return UpstreamState(origin, "", False, "no address is known", state="unresolved")
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        condition = self._watch.condition(slot)
-        if condition is None:
-            # More addresses than the page has room for.
-            return UpstreamState(origin, address, state="unwatched")
-        # What is monotonic here is wall time for people.
+        names = [*(origin.name for origin in _origins(self.config)), *self._links.names]
         offset = time.time() - self._timers.seconds()
-        probe = condition.next_probe_at
-        return UpstreamState(
-            origin,
-            address,
-            condition.state.in_service,
-            "" if condition.state is State.HEALTHY else condition.reason,
-            state=condition.state.value,
-            reason=condition.reason,
-            since=offset + condition.since,
-            next_probe_at=None if probe is None else offset + probe,
-            ejections=condition.ejections,
-        )
+        return upstream_states(names, self._addresses()["origins"], self._watch, offset)
 
-    def _upstream_counts(self) -> UpstreamCounts:
-        return UpstreamCounts(
-            {(origin, kind.value): count for (origin, kind), count in self._watch.outcomes_seen.items()},
-            {(origin, kind.value): count for (origin, kind), count in self._watch.ejections_seen.items()},
-        )
+
+def _origins(config: Config) -> list[Origin]:
+    """:return: all that are asked, the siblings included."""
+    return [origin for site in config.sites for origin in origins_of(site)] + content_origins(config)
+
+
+def _followed(config: Config) -> tuple[list[tuple[int, SiteSettings]], UpstreamSettings]:
+    """:return: what followers are made of."""
+    return [(place, site) for place, site in enumerate(config.sites) if site.follow_seconds], config.upstream
+
+
+def _prober(config: Config, dialer: Dialer, timers: Timers, fleet: Fleet | None) -> Client:
+    """:return: the node process's own client, for probes."""
+    return Client(dialer, timers, config.upstream, siblings=None if fleet is None else fleet.trust)

@@ -26,6 +26,7 @@ from edgecache.store.page import PageWriter
 from edgecache.words.config import Config, SiblingsSettings
 from edgecache.words.errors import ConfigError
 from edgecache.words.ports import Timers
+from edgecache.words.purging import Row
 from edgecache.words.reasons import PurgeMode
 
 _log = Logger()
@@ -57,6 +58,11 @@ def membership(config: Config) -> Membership:
 def entry_octets(settings: SiblingsSettings) -> int:
     """:return: content of an entry that fits into one message, as base64 and with what is around it."""
     return settings.message_octets * 5 // 8
+
+
+def _everything(config: Config) -> list[Row]:
+    """:return: rows that invalidate all that is stored."""
+    return rows_of((Selector("all", site.id, b"").canonical for site in Sites(config).all), PurgeMode.REVALIDATE)
 
 
 @define(eq=False)
@@ -103,9 +109,6 @@ class Fleet:
             life=secrets.token_hex(8),
         )
         caller = Caller(reactor, timers, settings.call_seconds, settings.message_octets)
-        everything = rows_of(
-            (Selector("all", site.id, b"").canonical for site in Sites(config).all), PurgeMode.REVALIDATE
-        )
         mesh = Mesh(
             member,
             control,
@@ -114,7 +117,7 @@ class Fleet:
             boot,
             time.time,
             page.publish_fresh_until,
-            everything,
+            _everything(config),
             settings.pull_seconds,
         )
         listener = ControlListener.make(
@@ -136,6 +139,23 @@ class Fleet:
         await self._caller.follow(self._identity, self._config.others)
         self._listener.listen(sockets)
         self.mesh.start()
+
+    async def follow(self, config: Config) -> None:
+        """
+        The settings are others now, or a certificate was renewed.
+
+        :raises ConfigError: certificates or members cannot be used; all is as it was.
+        """
+        settings = config.siblings
+        assert settings is not None
+        members, identity = membership(config), Identity.load(settings, config.node.id)
+        trust = SiblingTrust.of(settings)
+        renewed = (identity.chain, identity.authorities) != (self._identity.chain, self._identity.authorities)
+        if renewed or config.others != self._config.others:
+            await self._caller.follow(identity, config.others)
+        self._listener.follow(identity, members.others)
+        self.mesh.configured(members, _everything(config), settings.pull_seconds)
+        self._config, self._identity, self.trust = config, identity, trust
 
     async def stop(self) -> None:
         """Fenced from here on; who waits for an answer gets none."""

@@ -365,6 +365,11 @@ class Followers:
 
         return cls([follower(site) for site in Sites(config).all if site.followed >= 0], client)
 
+    @property
+    def empty(self) -> bool:
+        """Is there none?"""
+        return not self._followers
+
     def start(self) -> None:
         """The first polls."""
         for follower in self._followers:

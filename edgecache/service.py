@@ -1,7 +1,7 @@
 """
 The node process: what a node has once, and the supervision of its workers (DESIGN 4).
 
-:func:`prepare` does what must be done before twistd goes into the background and sheds its
+:mod:`edgecache.preparing` does what must be done before twistd goes into the background and sheds its
 privileges; :class:`NodeService` does the rest, or :class:`edgecache.voting.VoterService`.
 """
 
@@ -9,39 +9,35 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import secrets
 import signal
+import socket
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from edgecache.admin.parts import WorkerState
-from edgecache.common import RUN, Common
-from edgecache.fleet import membership
+from edgecache.common import Common
+from edgecache.preparing import Prepared, check, shown
 from edgecache.processes.background import background
 from edgecache.processes.channel import Channel, Payload, pair
-from edgecache.processes.datalock import DataLock, lock_data, make_data
 from edgecache.processes.loop import reap_children
-from edgecache.processes.sockets import OwnerSockets, PublicSockets, bind_once
-from edgecache.processes.supervising import QUIET_SECONDS, Supervisor
+from edgecache.processes.supervising import QUIET_SECONDS, REPLACED_QUIET_SECONDS, Supervisor
 from edgecache.processes.timers import LoopTimers
-from edgecache.siblings.identity import Identity
-from edgecache.store import disk
+from edgecache.reloading import Reloads
 from edgecache.store.page import Page
+from edgecache.store.threads import OneThread
 from edgecache.upstream.dialing import LoopDialer
-from edgecache.upstream.tls import client_context
-from edgecache.wire.tls import tls_context
 from edgecache.words.config import GIB, Access, Config
-from edgecache.words.endpoints import endpoint, origin_url
+from edgecache.words.endpoints import origin_url
 from edgecache.words.errors import EdgeError, StartError
 from edgecache.words.reading import plain
 from edgecache.workers import Worker, WorkerParts, start_worker
@@ -49,92 +45,6 @@ from edgecache.workers import Worker, WorkerParts, start_worker
 _log = Logger()
 
 WORKER_MODULE = "edgecache.worker_main"
-_INSIDE = secrets.randbits(63)
-"""The spawn number of ``--workers 0``: new at each start, as those of processes are."""
-_RESERVED_FILES = 1024
-"""Descriptors besides clients' connections and the upstreams': environments, pipes, logs, admin."""
-
-
-@frozen(eq=False)
-class Prepared:
-    """What :func:`prepare` has taken hold of."""
-
-    config: Config
-    lock: DataLock
-    public: PublicSockets
-    admin: list[Any]
-    siblings: list[Any]
-    content: PublicSockets
-    owners: OwnerSockets
-
-    def release(self) -> None:
-        """Listen no more: workers have copies of these sockets."""
-        self.public.close()
-        self.content.close()
-        for sock in self.owners.sockets:
-            sock.close()
-
-    @property
-    def paths(self) -> list[str]:
-        """What was made on disk, directories first."""
-        data = self.config.node.data
-        return [data, self.lock.path, os.path.join(data, RUN), *self.owners.paths]
-
-
-def check(config: Config) -> None:
-    """
-    What ``--check`` looks at besides the settings themselves: the files that they name.
-
-    :raises ConfigError: one cannot be used.
-    """
-    if config.tls is not None:
-        tls_context(config.tls)
-    if config.siblings is not None:
-        membership(config)
-        Identity.load(config.siblings, config.node.id)
-    if config.upstream.ca is not None or config.upstream.client_certificate is not None:
-        client_context(config.upstream)
-
-
-def prepare(
-    config: Config, *, inspect: Callable[[str], disk.Disk] = disk.inspect, on_wait: Callable[[], None] = lambda: None
-) -> Prepared:
-    """
-    Check and take everything that can be refused: certificate, data directory, ports. Blocks.
-
-    :param on_wait: called when another node holds the data directory and may be going down.
-    :raises StartError: one line for the operator.
-    """
-    check(config)
-    data = config.node.data
-    make_data(data)
-    network = inspect(data).network
-    if network is not None:
-        raise StartError(f"the data directory {data} is on a network file system ({network}); it must be a local one")
-    # Before the ports: those of a node that is going down become free with its lock.
-    lock = lock_data(data, config.node.lease_seconds, on_wait=on_wait)
-    public = PublicSockets.bind([endpoint(text) for text in config.listen.public], config.node.workers)
-    admin = bind_once([endpoint(text) for text in config.listen.admin])
-    siblings = bind_once([endpoint(text) for text in config.listen.siblings])
-    content = PublicSockets.bind([endpoint(text) for text in config.listen.content], config.node.workers)
-    make_data(os.path.join(data, RUN))
-    owners = OwnerSockets.bind(os.path.join(data, RUN), config.node.workers)
-    _raise_file_limit(config)
-    return Prepared(config, lock, public, admin, siblings, content, owners)
-
-
-def _raise_file_limit(config: Config) -> None:
-    """Workers inherit it: a connection is a descriptor, and so is its upstream's."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    wanted = (config.limits.connections if config.listen.public else 0) + _RESERVED_FILES
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        _log.warn(
-            "only {hard} files may be open per process; [limits] connections = {connections} may need {wanted}",
-            hard=hard,
-            connections=config.limits.connections,
-            wanted=wanted,
-        )
 
 
 @define(eq=False)
@@ -143,18 +53,31 @@ class MemberService(Service, ABC):
     What twistd runs: starts what it is, or says in one line why not.
 
     :ivar prepared: what was taken before.
+    :ivar reread: the settings as flags and file have them now.
+    :ivar config: those of this node.
     :ivar foreground: an error at the start goes to standard error; in the background twistd tells it.
     """
 
     prepared: Prepared
     reactor: Any
     loop: asyncio.AbstractEventLoop
+    reread: Callable[[], Config]
     foreground: bool = True
+    config: Config = field(init=False)
+    _thread: OneThread = field(init=False)
+    reloads: Reloads = field(init=False)
 
-    @property
-    def config(self) -> Config:
-        """Of this node."""
+    @config.default
+    def _as_prepared(self) -> Config:
         return self.prepared.config
+
+    @_thread.default
+    def _unstarted(self) -> OneThread:
+        return OneThread.named(self.reactor, "settings")
+
+    @reloads.default
+    def _none_yet(self) -> Reloads:
+        return Reloads(self._read, lambda: self.config, self.take_over, self._thread, time.time)
 
     def startService(self) -> None:
         """
@@ -190,23 +113,37 @@ class MemberService(Service, ABC):
         :raises EdgeError: it cannot be.
         """
 
+    @abstractmethod
+    async def take_over(self, config: Config) -> None:
+        """
+        Go on with other settings.
+
+        :raises EdgeError: that cannot be; all is as it was.
+        """
+
+    def _read(self) -> Config:
+        """In a thread: files may be slow, and pip may be asked."""
+        config = self.reread()
+        check(config)
+        return config
+
     def _begin(self) -> None:
         _ = Deferred.fromCoroutine(self._run()).addErrback(self._crashed)
 
     async def _run(self) -> None:
-        signal.signal(signal.SIGHUP, self._reload)
+        signal.signal(signal.SIGHUP, lambda *_: self.loop.call_soon_threadsafe(self.reloads.ask))
+        self._thread.start()
         try:
             await self.run()
         except EdgeError as error:
             self._give_up(error)
+        else:
+            self.reloads.ready()
 
     def _crashed(self, failure: Failure) -> None:
         """A bug: half a node is worse than none."""
         _log.failure("the start failed", failure)
         self._give_up(StartError(failure.getErrorMessage()))
-
-    def _reload(self, *_: Any) -> None:
-        _log.warn("SIGHUP: settings are read at the start only; restart the node to change them")
 
     def _complain(self, error: Exception) -> None:
         _log.critical("cannot start: {error}", error=error)
@@ -223,13 +160,31 @@ class MemberService(Service, ABC):
 
 
 @define(eq=False)
+class Inside:
+    """
+    The worker of ``--workers 0``; there are two for a moment while it is replaced.
+
+    :ivar block: of the page.
+    :ivar spawn: its number, as those of processes are.
+    :ivar channel: to it.
+    """
+
+    block: int
+    spawn: int
+    channel: Channel
+    page: Page
+    sockets: list[socket.socket]
+    worker: Worker = field(init=False)
+
+
+@define(eq=False)
 class NodeService(MemberService):
     """A node that serves."""
 
     common: Common = field(init=False)
     _supervisor: Supervisor | None = None
-    _inside: Worker | None = None
-    _channel: Channel | None = None
+    _inside: Inside | None = None
+    _insiders: list[Inside] = field(factory=list)
     _hurried: bool = False
 
     def open(self) -> None:
@@ -242,6 +197,7 @@ class NodeService(MemberService):
             LoopDialer(self.loop),
             spawns=self._spawns,
             workers=self._states,
+            reloaded=lambda: self.reloads.last,
             tell=self._tell,
         )
 
@@ -253,7 +209,7 @@ class NodeService(MemberService):
             self._supervisor = self._supervise()
             await self._supervisor.start()
         else:
-            await self._start_inside()
+            self._inside = await self._start_inside()
         self.common.ready()
         _log.info("ready: {public}", public=" ".join(self.prepared.public.addresses))
 
@@ -295,46 +251,97 @@ class NodeService(MemberService):
         self.common.page.clear(block)
 
     def _spawns(self) -> set[int]:
-        return {_INSIDE} if self._supervisor is None else self._supervisor.spawns()
+        if self._supervisor is not None:
+            return self._supervisor.spawns()
+        return {worker.spawn for worker in self._insiders}
 
     def _tell(self, op: str, **payload: Any) -> None:
         if self._supervisor is not None:
             self._supervisor.tell(op, **payload)
-        elif self._channel is not None:
-            self._channel.notify(op, **payload)
+        for worker in self._insiders:
+            worker.channel.notify(op, **payload)
 
     def _states(self) -> list[WorkerState]:
         if self._supervisor is None:
             return [WorkerState(0, os.getpid(), self._inside is not None)]
         now, wall = LoopTimers(self.loop).seconds(), time.time()
         return [
-            WorkerState(worker.index, worker.pid, worker.ready, wall - (now - worker.born), worker.deaths)
-            for worker in self._supervisor.workers
+            WorkerState(place.index, place.pid, place.ready, wall - (now - place.born), place.deaths)
+            for place in self._supervisor.workers
         ]
 
-    async def _start_inside(self) -> None:
+    async def take_over(self, config: Config) -> None:
+        """See :class:`MemberService`. Every worker is replaced, also when only certificates were renewed."""
+        before, replaced = self.config, list[int]()
+        places = range(max(1, config.node.workers))
+        await self.common.follow(config, before)
+        self.config = config
+        try:
+            await self._replace(places, replaced)
+        except EdgeError:
+            self.config = before
+            await self.common.follow(before, config)
+            if replaced:
+                await self._replace(replaced, [])
+            await self.common.follow(before)
+            raise
+        await self.common.follow(config)
+
+    async def _replace(self, places: Iterable[int], replaced: list[int]) -> None:
+        seconds = self.config.limits.drain_seconds
+        if self._supervisor is not None:
+            await self._supervisor.replace(places, seconds, replaced)
+        elif self._inside is not None:
+            before, self._inside = self._inside, await self._start_inside()
+            replaced.append(0)
+            await before.worker.drain(seconds, REPLACED_QUIET_SECONDS, last=False)
+            await self._end_inside(before)
+
+    async def _start_inside(self) -> Inside:
         """``--workers 0``: the same worker, in this process."""
-        self._channel, theirs = pair(self.loop.call_soon)
+        ours, theirs = pair(self.loop.call_soon)
+        taken = [other.block for other in self._insiders]
+        block = 1 if 0 in taken else 0
+        public, content = self.prepared.public.by_worker[0], self.prepared.content.by_worker[0]
+        # The loop knows one reader for each descriptor.
+        sockets = [sock.dup() for sock in (*public, *content)]
+        inside = Inside(block, secrets.randbits(63), ours, Page.open(self.common.page.path, block), sockets)
+        self._insiders.append(inside)
         parts = WorkerParts(
             config=self.config,
             index=0,
             count=1,
-            spawn=_INSIDE,
+            spawn=inside.spawn,
             data=self.config.node.data,
-            page=Page.open(self.common.page.path, 0),
+            page=inside.page,
             environments=self.common.environments,
             channel=theirs,
-            sockets=self.prepared.public.by_worker[0],
+            sockets=inside.sockets[: len(public)],
             owner_socket=None,
             owner_paths=[],
             reactor=self.reactor,
             loop=self.loop,
-            content=self.prepared.content.by_worker[0],
+            content=inside.sockets[len(public) :],
         )
         starting = Deferred.fromCoroutine(start_worker(parts))
         # After it has said what it listens to on the channel.
-        self.common.serve(self._channel)
-        self._inside = await starting
+        self.common.serve(ours)
+        try:
+            inside.worker = await starting
+        except EdgeError:
+            self._gone_inside(inside)
+            raise
+        return inside
+
+    async def _end_inside(self, inside: Inside) -> None:
+        await inside.worker.stop()
+        self._gone_inside(inside)
+
+    def _gone_inside(self, inside: Inside) -> None:
+        self._insiders.remove(inside)
+        for sock in inside.sockets:
+            sock.close()
+        self.common.page.clear(inside.block)
 
     def _introduce(self) -> None:
         """Who this is, in a few lines."""
@@ -377,13 +384,14 @@ class NodeService(MemberService):
         if self._supervisor is not None:
             ends.append(self._supervisor.stop(seconds))
         if self._inside is not None:
-            ends.append(Deferred.fromCoroutine(self._inside.drain(seconds, QUIET_SECONDS, last=True)))
+            ends.append(Deferred.fromCoroutine(self._inside.worker.drain(seconds, QUIET_SECONDS, last=True)))
         # Workers let in who waits already, and close theirs: new connections are refused, and go elsewhere.
         self.prepared.release()
         await gatherResults(ends)
-        if self._inside is not None:
-            await self._inside.stop()
+        for inside in list(self._insiders):
+            await self._end_inside(inside)
         self.prepared.owners.close()
+        self._thread.stop()
         await self.common.stop()
         _log.info("stopped")
 
@@ -395,9 +403,3 @@ class NodeService(MemberService):
         if not self._hurried:
             self._hurried = True
             background(self._supervisor.stop(0.0), "stop at once")
-
-
-def shown(sock: Any) -> str:
-    """:return: where a socket listens, for people."""
-    name = sock.getsockname()
-    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"

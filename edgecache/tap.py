@@ -52,6 +52,8 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types here
         self["origins"] = []
+        # As it is when the node starts, whatever becomes of the working directory.
+        self._facts = local_facts()
 
     def opt_origin(self, url: str) -> None:
         """URL of an origin: scheme and authority, a path prefix at most. Several are tried in turn."""
@@ -69,9 +71,9 @@ class Options(usage.Options):
         :raises SystemExit: after one line, when a setting cannot be used.
         """
         try:
-            self.config = self._read()
+            self.config = self.read()
             if self["check"]:
-                from edgecache.service import check
+                from edgecache.preparing import check
 
                 check(self.config)
                 sys.stdout.write("edgecache: the settings can be used\n")
@@ -84,10 +86,16 @@ class Options(usage.Options):
         if parent is not None and parent["nodaemon"]:
             _clear_pidfile(parent)
 
-    def _read(self) -> Config:
-        document = load(self["config"])
+    def read(self) -> Config:
+        """
+        :return: what file and flags say now.
+        :raises ConfigError: a setting cannot be used.
+        :raises StartError: pip does not say which index it uses.
+        """
+        name, facts = self["config"], self._facts
+        # The name as it was given is what people know, as long as it is right.
+        document = load(name if name is None or facts.here == os.getcwd() else os.path.join(facts.here, name))
         self._override(document)
-        facts = local_facts()
         config = checked(build(document, facts, read_secret), document)
         if is_voter(config):
             if self["profile"] is not None:
@@ -103,7 +111,7 @@ class Options(usage.Options):
     def _override(self, document: Document) -> None:
         for flag, path, value in (
             ("node", ("node", "id"), self["node"]),
-            ("data", ("node", "data"), self["data"] and os.path.abspath(self["data"])),
+            ("data", ("node", "data"), self["data"] and os.path.join(self._facts.here, self["data"])),
             ("workers", ("node", "workers"), self["workers"]),
             ("size", ("store", "size"), self["size"]),
             ("listen", ("listen", "public"), self["listen"] and [self["listen"]]),
@@ -178,7 +186,8 @@ def makeService(options: Options) -> IService:
     :raises SystemExit: after one line, when this node cannot start here.
     """
     # Imported late: these modules import the reactor, which postOptions has to install first.
-    from edgecache.service import NodeService, prepare
+    from edgecache.preparing import prepare
+    from edgecache.service import NodeService
     from edgecache.voting import VoterService
 
     def waiting() -> None:
@@ -191,4 +200,4 @@ def makeService(options: Options) -> IService:
     except (ConfigError, StartError) as error:
         _refuse(error)
     service = VoterService if is_voter(options.config) else NodeService
-    return service(prepared, options["reactor"], options["loop"], foreground=options["foreground"])
+    return service(prepared, options["reactor"], options["loop"], options.read, foreground=options["foreground"])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
@@ -21,14 +22,15 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
-from edgecache.admin.parts import AdminParts
+from edgecache.admin.parts import AdminParts, ReloadState
 from edgecache.admin.site import listen
 from edgecache.admin.tokens import ADMIN_FILE, Tokens
 from edgecache.common import RUN
 from edgecache.fleet import Fleet, entry_octets
+from edgecache.preparing import shown
 from edgecache.processes.timers import LoopTimers, boot_clock
 from edgecache.rules.sites import Sites
-from edgecache.service import MemberService, shown
+from edgecache.service import MemberService
 from edgecache.siblings.purger import Purger
 from edgecache.store.control import Control
 from edgecache.store.environments import Environment, open_control
@@ -53,13 +55,17 @@ class Voter:
     _purger: Purger
     _timers: Timers
     _reactor: Any
+    _reloaded: Callable[[], ReloadState | None]
+    _parts: AdminParts = field(init=False)
     _ports: list[IListeningPort] = field(factory=list)
     _unready: str | None = "The voter is starting."
 
     @classmethod
-    def open(cls, config: Config, reactor: Any, timers: Timers) -> Voter:
+    def open(cls, config: Config, reactor: Any, timers: Timers, reloaded: Callable[[], ReloadState | None]) -> Voter:
         """
         Open control.
+
+        :param reloaded: how the last reload went.
 
         :raises EdgeError: it cannot be opened, or certificates or members cannot be used.
         """
@@ -79,7 +85,7 @@ class Voter:
             spread=fleet.mesh,
             entry_octets=entry_octets(config.siblings),
         )
-        return cls(config, control, page, environment, thread, fleet, purger, timers, reactor)
+        return cls(config, control, page, environment, thread, fleet, purger, timers, reactor, reloaded)
 
     async def start(self, admin: list[socket.socket], siblings: list[socket.socket]) -> None:
         """
@@ -92,7 +98,7 @@ class Voter:
         tokens = Tokens(self.control, os.path.join(self.config.node.data, ADMIN_FILE))
         await tokens.load()
         await self._fleet.start(siblings)
-        parts = AdminParts(
+        parts = self._parts = AdminParts(
             config=self.config,
             control=self.control,
             page=self.page,
@@ -104,11 +110,22 @@ class Voter:
             workers=list,
             lease=lambda: self.page.fresh_until - boot_clock(),
             siblings=self._fleet.siblings,
+            reloaded=self._reloaded,
             # Only who is admitted vouches for anything.
             ready=lambda: self._unready or self._fleet.mesh.refuses(),
         )
         self._ports += listen(parts, self._reactor, admin)
         self._unready = None
+
+    async def follow(self, config: Config) -> None:
+        """
+        Other members, certificates or operators' settings.
+
+        :raises ConfigError: they cannot be used; all is as it was.
+        """
+        await self._fleet.follow(config)
+        self._purger.configured(Sites(config), config.purge)
+        self.config = self._parts.config = config
 
     async def stop(self) -> None:
         """What is on disk stays; nobody is answered any more."""
@@ -139,12 +156,17 @@ class VoterService(MemberService):
             siblings=" ".join(map(shown, prepared.siblings)),
             admin=" ".join(map(shown, prepared.admin)) or "nothing",
         )
-        self.voter = Voter.open(config, self.reactor, LoopTimers(self.loop))
+        self.voter = Voter.open(config, self.reactor, LoopTimers(self.loop), lambda: self.reloads.last)
 
     async def run(self) -> None:
         """See :class:`~edgecache.service.MemberService`."""
         await self.voter.start(self.prepared.admin, self.prepared.siblings)
         _log.info("ready: voting")
+
+    async def take_over(self, config: Config) -> None:
+        """See :class:`~edgecache.service.MemberService`."""
+        await self.voter.follow(config)
+        self.config = config
 
     def stopService(self) -> Deferred[None]:
         """Nobody is being served, so there is nothing to wait for."""
@@ -153,5 +175,6 @@ class VoterService(MemberService):
 
     async def _stop(self) -> None:
         _log.info("stopping")
+        self._thread.stop()
         await self.voter.stop()
         _log.info("stopped")

@@ -58,7 +58,7 @@ def status_document(parts: AdminParts) -> dict[str, Any]:
     """
     now = parts.wall()
     unready = parts.unready()
-    node = parts.config.node
+    node, reloaded = parts.config.node, parts.reloaded()
     return {
         "node": {
             "id": node.id,
@@ -73,6 +73,7 @@ def status_document(parts: AdminParts) -> dict[str, Any]:
             "voter": is_voter(parts.config),
         },
         "now": now,
+        "reload": None if reloaded is None else asdict(reloaded),
         "versions": versions(),
         "listen": asdict(parts.config.listen),
         "sites": [_site(site) for site in parts.config.sites],

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from math import inf
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from edgecache.admin.access import Access
 from edgecache.admin.audit import AUDIT_FILE, Audit
@@ -144,9 +144,27 @@ class FollowerView:
     counts: FollowerCounts
 
 
-@frozen(eq=False)
+@frozen
+class ReloadState:
+    """
+    How the last reload went.
+
+    :ivar at: wall time.
+    :ivar detail: why nothing changed; empty when the settings were taken over.
+    :ivar taken: names of the settings that are other ones since.
+    :ivar waiting: names of those that the file has changed and that wait for a restart.
+    """
+
+    at: float
+    detail: str = ""
+    taken: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+
+
+@define(eq=False)
 class AdminParts:
     """
+    :ivar config: as it is now.
     :ivar collector: of what is stored; ``None`` on a voter.
     :ivar lease: seconds for which this node may still serve what is purgeable as fresh; below 0 it is fenced,
         infinite without siblings.
@@ -154,6 +172,7 @@ class AdminParts:
         (:class:`edgecache.siblings.groups.Groups`).
     :ivar ready: why the node does not serve now; ``None`` when it does.
     :ivar downloads: what is counted; ``None`` where nothing is.
+    :ivar reloaded: how the last reload went; ``None`` before the first.
     :ivar wall: seconds since the epoch.
     :ivar timers: on monotonic time.
     """
@@ -175,6 +194,7 @@ class AdminParts:
     lease: Callable[[], float] = field(default=lambda: inf)
     ready: Callable[[], str | None] = field(default=lambda: None)
     downloads: Downloads | None = None
+    reloaded: Callable[[], ReloadState | None] = lambda: None
     started_at: float = field(init=False)
     feed: Feed = field(init=False)
     audit: Audit = field(init=False)

@@ -116,7 +116,7 @@ class Health:
     :ivar spared: it would have been ejected for this, were it not the last one; until something goes well.
     """
 
-    _settings: UpstreamSettings
+    settings: UpstreamSettings
     since: float = 0.0
     state: State = State.HEALTHY
     reason: str = NO_FAILURE
@@ -239,11 +239,11 @@ class Health:
     def hasten(self, now: float) -> None:
         """All others fail too: probe it after the shortest ejection, however often it has failed."""
         if self.state is State.EJECTED:
-            self.until = min(self.until, max(now, self.since + self._settings.eject_seconds))
+            self.until = min(self.until, max(now, self.since + self.settings.eject_seconds))
 
     def _tripped(self, outcome: Outcome, now: float) -> str:
         """:return: why it has to leave, ``""`` if it has not."""
-        settings = self._settings
+        settings = self.settings
         if outcome.hang:
             return outcome.value
         if self._row >= settings.trip_failures:
@@ -255,8 +255,8 @@ class Health:
 
     def _eject(self, reason: str, outcome: Outcome | None, now: float, jitter: float) -> Change:
         self._ejections = self.ejections(now) + 1
-        doubled = self._settings.eject_seconds * 2.0 ** min(self._ejections - 1, _MOST_DOUBLINGS)
-        self._period = min(doubled, self._settings.eject_longest_seconds)
+        doubled = self.settings.eject_seconds * 2.0 ** min(self._ejections - 1, _MOST_DOUBLINGS)
+        self._period = min(doubled, self.settings.eject_longest_seconds)
         self._forgiven_at = inf
         self._forget()
         change = self._become(State.EJECTED, reason, now, outcome)
@@ -264,7 +264,7 @@ class Health:
         return change
 
     def _return(self, state: State, reason: str, now: float) -> Change:
-        slow_start = self._settings.slow_start_seconds
+        slow_start = self.settings.slow_start_seconds
         self._forget()
         # One that flaps is never well for as long as it was out.
         self._forgiven_at = now + slow_start + self._period
@@ -279,14 +279,14 @@ class Health:
         if self.state is State.SUSPECT:
             return None
         change = self._become(State.SUSPECT, Outcome.SLOW_TO_CONNECT.value, now, Outcome.SLOW_TO_CONNECT)
-        self.until = now + self._settings.connect_seconds
+        self.until = now + self.settings.connect_seconds
         return change
 
     def _settled(self, now: float) -> Change | None:
         """Something is known of it: a suspect is none any more."""
         if self.state is not State.SUSPECT:
             return None
-        ends = self._recovered_at + self._settings.slow_start_seconds
+        ends = self._recovered_at + self.settings.slow_start_seconds
         if now < ends:
             change = self._become(State.RECOVERING, "it has been heard of", now)
             self.until = ends
@@ -305,7 +305,7 @@ class Health:
         self._window.clear()
 
     def _count(self, now: float, goods: int, failures: int) -> None:
-        slice_ = int(now * _BUCKETS / self._settings.trip_window_seconds)
+        slice_ = int(now * _BUCKETS / self.settings.trip_window_seconds)
         if not self._window or self._window[-1][0] != slice_:
             self._window.append([slice_, 0, 0])
             while self._window[0][0] <= slice_ - _BUCKETS:
@@ -314,6 +314,6 @@ class Health:
         self._window[-1][2] += failures
 
     def _counts(self, now: float) -> tuple[int, int]:
-        oldest = int(now * _BUCKETS / self._settings.trip_window_seconds) - _BUCKETS
+        oldest = int(now * _BUCKETS / self.settings.trip_window_seconds) - _BUCKETS
         recent = [entry for entry in self._window if entry[0] > oldest]
         return sum(entry[1] for entry in recent), sum(entry[2] for entry in recent)

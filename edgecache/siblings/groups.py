@@ -46,6 +46,7 @@ class Groups(enum.Enum):
 @define(eq=False)
 class GroupSharing:
     """
+    :ivar pace: of what spreads.
     :ivar told: hears of each purge that was made.
     :ivar counts: answers since the start, by what became of their groups.
     """
@@ -53,7 +54,7 @@ class GroupSharing:
     _control: Control
     _purger: Purger
     _timers: Timers
-    _pace: Pace
+    pace: Pace
     told: Told = lambda answer, new: None
     counts: dict[Groups, int] = field(factory=lambda: dict.fromkeys(Groups, 0))
     _untold: int = 0
@@ -74,7 +75,7 @@ class GroupSharing:
             await self._control.local(rows_of(selectors, PurgeMode.DELETE))
 
     async def _spread(self, selectors: Sequence[bytes]) -> Groups:
-        if self._pace.take(self._timers.seconds(), len(selectors)) > 0.0:
+        if self.pace.take(self._timers.seconds(), len(selectors)) > 0.0:
             return Groups.PACE
         asked = PurgeAsked(tuple(Selector.of(one) for one in selectors), PurgeMode.DELETE, {}, "")
         try:

@@ -118,9 +118,11 @@ class Mesh:
         for answer in answers.values():
             answer.cancel()
 
-    def configured(self, membership: Membership) -> None:
-        """The members are others now."""
-        self._do(self._member.configured(membership, self._boot()))
+    def configured(self, membership: Membership, everything: Sequence[Row], pull_seconds: float) -> None:
+        """From now on these members, sites and rounds."""
+        self._everything, self._pull_seconds = everything, pull_seconds
+        if membership != self._member.membership:
+            self._do(self._member.configured(membership, self._boot()))
 
     def catch_up(self, sibling: str) -> None:
         """``sibling`` has applied what is not here yet: it was seen in a look-up of content."""

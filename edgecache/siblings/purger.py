@@ -186,6 +186,14 @@ class Purger:
     def _unused_pace(self) -> Pace:
         return Pace(self._settings.per_second)
 
+    def configured(self, sites: Sites, settings: PurgeSettings) -> None:
+        """From now on these sites, and this pace."""
+        self._sites = sites
+        if settings != self._settings:
+            self._settings = settings
+            self._pace = self._unused_pace()
+            self._paces.clear()
+
     @property
     def spread(self) -> Spread:
         """The port to the members."""

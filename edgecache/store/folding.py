@@ -102,9 +102,12 @@ class Downloads:
     @classmethod
     def of(cls, config: Config, timers: Timers, in_thread: InThread) -> Downloads:
         """:return: those of a node; nothing happens yet."""
-        sites = {b"%016x" % site_id(site.name): site.name for site in config.sites}
         directory = os.path.join(config.node.data, DIRECTORY)
-        return cls(directory, sites, config.index.download_log, config.index.downloads_days, timers, in_thread)
+        return cls(directory, _names(config), config.index.download_log, config.index.downloads_days, timers, in_thread)
+
+    def configured(self, config: Config) -> None:
+        """The sites are others now; where and how long is decided at the start."""
+        self._sites = _names(config)
 
     def start(self) -> None:
         """Fold now, and each second from now on. No worker may be running yet."""
@@ -369,3 +372,8 @@ def _sync_directory(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _names(config: Config) -> dict[bytes, str]:
+    """:return: of sites, by the ids that events have."""
+    return {b"%016x" % site_id(site.name): site.name for site in config.sites}

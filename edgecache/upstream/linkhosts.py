@@ -18,7 +18,7 @@ from edgecache.rules.reach import may_be_asked
 from edgecache.upstream.addresses import AddressBook, Origin, literal, parse_origin
 from edgecache.upstream.resolving import SLOTS, Resolver
 from edgecache.upstream.roster import Roster
-from edgecache.words.config import SiteSettings
+from edgecache.words.config import SiteSettings, UpstreamSettings
 from edgecache.words.errors import ConfigError, EdgeError, LinkRefused
 from edgecache.words.ports import Timer, Timers
 
@@ -65,6 +65,11 @@ class LinkHosts:
         """Those of each, as in :attr:`edgecache.upstream.resolving.Resolver.document`."""
         found: dict[str, Any] = self._resolver.document["origins"]
         return found
+
+    async def follow(self, configured: frozenset[str], settings: UpstreamSettings) -> None:
+        """Other origins are configured now."""
+        self.configured = configured
+        await self._resolver.follow([origin for origin, _ in self._used.values()], settings)
 
     def start(self) -> Deferred[None]:
         """Begin to resolve."""

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -129,6 +129,19 @@ class Resolver:
         if name not in self._running:
             self._look(name, host, port)
         return tried
+
+    async def follow(self, origins: Iterable[Origin], settings: UpstreamSettings) -> None:
+        """
+        From now on these origins; those that stay keep their addresses and slots.
+
+        :param settings: the proxy is as it was.
+        :return: once the name of each new one was tried, found or not.
+        """
+        self._settings = settings
+        wanted = {origin.name: origin for origin in origins}
+        for name in [name for name in self._origins if name not in wanted]:
+            self.discard(name)
+        await gatherResults([self.add(origin) for origin in wanted.values()])
 
     def discard(self, name: str) -> None:
         """Nobody asks for it any more."""

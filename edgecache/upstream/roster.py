@@ -102,6 +102,13 @@ class Roster:
     links: dict[str, Group] = field(factory=dict)
     _fixed: list[Group] = field(init=False)
 
+    def configured(
+        self, sites: Iterable[SiteSettings], settings: UpstreamSettings, siblings: Iterable[Origin] = ()
+    ) -> None:
+        """The sites are others now; :meth:`follow` is to be called."""
+        self._sites, self._settings, self._siblings = sites, settings, siblings
+        self._fixed = self._grouped()
+
     @_fixed.default
     def _grouped(self) -> list[Group]:
         sites = [Group(origins_of(site), site.probe_path) for site in self._sites]
@@ -197,5 +204,7 @@ class Roster:
             known = before.get(slot)
             if known is not None and (known.name, known.port) == (found.name, port):
                 found = known
+                found.origins = origins
+                found.health.settings = self._settings
             self.members[slot] = found
         return found

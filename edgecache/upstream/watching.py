@@ -70,6 +70,13 @@ class Watch:
     ejections_seen: Counter[tuple[str, Outcome]] = field(factory=Counter)
     _timer: Timer | None = None
 
+    def configured(self, settings: UpstreamSettings, client: Client) -> None:
+        """From now on these settings, and ``client`` for probes; :meth:`follow` is to be called."""
+        self._settings = settings
+        before, self._client = self._client, client
+        # Running probes go on with it.
+        before.close()
+
     def follow(self, document: dict[str, Any]) -> None:
         """
         The names have other addresses now. To be called before workers are told: a slot with a new
@@ -85,9 +92,12 @@ class Watch:
         for member in new:
             member.word = member.health.word
             self._publish(member.slot, member.word)
-            for path in self._roster.paths(member):
-                # Not those of all addresses at once.
-                member.due[path] = now + self._settings.probe_seconds * (1 + self._jitter()) / 2
+        for member in self._roster.members.values():
+            # Not those of all addresses at once.
+            member.due = {
+                path: member.due.get(path, now + self._settings.probe_seconds * (1 + self._jitter()) / 2)
+                for path in self._roster.paths(member)
+            }
         for group in self._roster.groups:
             if group.deserted:
                 # Those in service have gone from the name: who would come back first is asked again.

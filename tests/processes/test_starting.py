@@ -13,7 +13,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import edgecache
-from edgecache.service import prepare
+from edgecache.preparing import prepare
 from edgecache.store.disk import Disk
 from edgecache.words.config import Config, NodeSettings
 from edgecache.words.errors import StartError

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.service import check
+from edgecache.preparing import check
 from edgecache.upstream.addresses import Address, parse_origin
 from edgecache.upstream.client import Client
 from edgecache.upstream.dialing import LoopDialer

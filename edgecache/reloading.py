@@ -1,0 +1,73 @@
+"""SIGHUP: the settings are read again, and taken over as far as a running node can, one reload after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from attrs import define
+from twisted.logger import Logger
+
+from edgecache.admin.parts import ReloadState
+from edgecache.processes.background import background
+from edgecache.store.threads import InThread
+from edgecache.words.changes import changes
+from edgecache.words.config import Config
+from edgecache.words.errors import EdgeError
+
+_log = Logger()
+
+
+@define(eq=False)
+class Reloads:
+    """
+    :ivar read: in a thread: the settings as flags and file have them now, checked; raises ``EdgeError``.
+    :ivar running: those that the node has.
+    :ivar take_over: has it run with others; raises ``EdgeError`` and leaves it as it was when that cannot be.
+    :ivar wall: seconds since the epoch.
+    :ivar last: how the last one went.
+    """
+
+    _read: Callable[[], Config]
+    _running: Callable[[], Config]
+    _take_over: Callable[[Config], Coroutine[Any, Any, None]]
+    _in_thread: InThread
+    _wall: Callable[[], float]
+    last: ReloadState | None = None
+    # Until everything has started.
+    _busy: bool = True
+    _again: bool = False
+
+    def ready(self) -> None:
+        """What was asked for until now is done now."""
+        self._busy = False
+        if self._again:
+            self.ask()
+
+    def ask(self) -> None:
+        """Reload; while that is under way, once more after it."""
+        self._again = True
+        if not self._busy:
+            self._busy = True
+            background(self._all(), "reload")
+
+    async def _all(self) -> None:
+        try:
+            while self._again:
+                self._again = False
+                await self._one()
+        finally:
+            self._busy = False
+
+    async def _one(self) -> None:
+        try:
+            found = changes(self._running(), await self._in_thread(self._read))
+            await self._take_over(found.config)
+        except EdgeError as error:
+            self.last = ReloadState(self._wall(), str(error))
+            _log.error("reload: everything stays as it was: {error}", error=error)
+            return
+        self.last = ReloadState(self._wall(), "", found.taken, found.waiting)
+        _log.info("reloaded; changed: {taken}", taken=", ".join(found.taken) or "nothing but what files hold")
+        if found.waiting:
+            _log.warn("these settings wait for a restart: {waiting}", waiting=", ".join(found.waiting))
