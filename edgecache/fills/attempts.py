@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from enum import Enum, auto
 from functools import partial
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from edgecache.rules.digests import Digest, repr_digest
 from edgecache.rules.hedging import Latencies
 from edgecache.rules.resuming import Broken, Rest, on_answer, rest_of
 from edgecache.rules.routing import candidates
+from edgecache.rules.siblinghood import COPY_SECONDS
 from edgecache.rules.sites import Site
 from edgecache.store.layout import CHUNK
 from edgecache.upstream.addresses import Address, AddressBook, Origin, origins_of
@@ -85,6 +87,14 @@ class Seeking(Protocol):
         :return: what it means: the same, or an answer of our own.
         :raises UpstreamFailed: it is of no use.
         """
+
+
+class _Which(Enum):
+    """Addresses of a way."""
+
+    ALL = auto()
+    IN_SERVICE = auto()
+    EJECTED = auto()
 
 
 @define(eq=False)
@@ -204,7 +214,7 @@ class Attempts:
         until: float,
         seeking: Seeking | None,
     ) -> Response:
-        """The home, the origin, what others have stored: the first that has something good."""
+        """The home, the origin, what others have stored, an origin that is out: the first that has something good."""
         siblings = self._siblings
         if siblings is None or look_up is None:
             return await self._from_origin(site, outbound, interim, avoid, ticket, until, seeking)
@@ -212,13 +222,18 @@ class Attempts:
             response = await siblings.home(look_up, interim, until, avoid)
             if response is not None:
                 return response
+        from_origin = partial(self._from_origin, site, outbound, interim, avoid, ticket, seeking=seeking)
         try:
-            response = await self._from_origin(site, outbound, interim, avoid, ticket, until, seeking)
-        except UpstreamFailed:
+            response = await from_origin(until - COPY_SECONDS, which=_Which.IN_SERVICE)
+        except UpstreamFailed as failure:
             copy = await siblings.copy(look_up, avoid)
-            if copy is None:
-                raise
-            return copy
+            if copy is not None:
+                return copy
+            # Nobody has it. Who was ejected may be better than nothing.
+            try:
+                response = await from_origin(until, which=_Which.EJECTED)
+            except ResolveFailed:
+                raise failure from None
         if response.head.status not in ELSEWHERE:
             return response
         copy = await siblings.copy(look_up, avoid)
@@ -236,11 +251,12 @@ class Attempts:
         ticket: Ticket,
         until: float,
         seeking: Seeking | None,
+        which: _Which = _Which.ALL,
     ) -> Response:
         way = self._way_of(site, outbound) if seeking is None else await seeking.way(until)
         if not isinstance(way, Way):
             return way
-        addresses = self._candidates(way)
+        addresses = self._candidates(way, which)
         if avoid:
             addresses.sort(key=avoid.__contains__)
         if not addresses:
@@ -379,11 +395,14 @@ class Attempts:
         addressed = deque(addresses)
         return Quest(self._outlet, outbound, interim, addressed, ticket, latencies, better, within, way.judge)
 
-    def _candidates(self, way: Way) -> list[Address]:
+    def _candidates(self, way: Way, which: _Which = _Which.ALL) -> list[Address]:
         self._turn += 1
         standing = self._outlet.standing
         known = [self._book.of(origin) for origin in way.origins]
-        return candidates(known, way.policy, self._turn, standing.share, standing.ejected)
+        found = candidates(known, way.policy, self._turn, standing.share, standing.ejected)
+        if which is _Which.ALL:
+            return found
+        return [address for address in found if standing.ejected(address) is (which is _Which.EJECTED)]
 
     def _others(self, site: Site, seeking: Seeking | None, address: Address) -> bool:
         """Is another address of the site, or of where it is, as good as new?"""

@@ -15,6 +15,7 @@ from edgecache.rules.homes import Homes
 from edgecache.rules.resuming import Broken, rest_of
 from edgecache.rules.siblinghood import (
     COPIES,
+    COPY_SECONDS,
     LEAST_SECONDS,
     MARGIN_SECONDS,
     PATIENCE_SECONDS,
@@ -132,7 +133,7 @@ class SiblingsAsked:
         addresses = [address for address in map(self._address, look_up.order) if address is not None]
         for address in [one for one in addresses if one not in avoid][:COPIES]:
             # All that it needs is there, or it is not.
-            until = self._outlet.timers.seconds() + 2 * PATIENCE_SECONDS
+            until = self._outlet.timers.seconds() + COPY_SECONDS
             response = await self._ask(address, outbound, None, until)
             if response is not None:
                 look_up.copied = True

@@ -28,6 +28,8 @@ LEAST_SECONDS = 1.0
 
 COPIES = 4
 """Siblings that are asked for what they have stored, one after the other, when the origin gives nothing."""
+COPY_SECONDS = 2 * PATIENCE_SECONDS
+"""Each of them has it at hand or not; of a request's time so much is kept for the first."""
 
 _LONG = 10.0**10
 _CACHE_CONTROL = (b"cache-control", b"pragma")
