@@ -1,4 +1,4 @@
-"""The operator's command line: each command but ``certs`` asks a running node (DESIGN 11)."""
+"""The operator's command line: each command but ``certs`` and ``demo`` asks a running node (DESIGN 11)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from edgecache import __version__
 from edgecache.admin import client
 from edgecache.admin.client import AdminAddress, AdminFailed, find_token
 from edgecache.cli_certs import CertsOptions
+from edgecache.cli_demo import DemoOptions
 from edgecache.cli_downloads import DownloadsOptions
 from edgecache.cli_purge import AuditOptions, PurgeOptions, say
 from edgecache.processes.loop import install_reactor
@@ -52,6 +53,7 @@ class Options(usage.Options):
         ["downloads", None, DownloadsOptions, "Show what was downloaded."],
         ["audit", None, AuditOptions, "Ask nodes whether they serve anything older than its purge."],
         ["certs", None, CertsOptions, "Make certificates of siblings."],
+        ["demo", None, DemoOptions, "Show what a fleet of three does, on this machine alone."],
     ]
 
     def opt_version(self) -> None:
@@ -62,7 +64,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """:raises usage.UsageError: there is no command."""
         if self.subCommand is None:
-            raise usage.UsageError("say what to do: status, purge, downloads, audit or certs")
+            raise usage.UsageError("say what to do: status, purge, downloads, audit, certs or demo")
 
     def where(self) -> AdminAddress:
         """
@@ -101,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = Options()  # type: ignore[no-untyped-call]  # Twisted has no types here
     try:
         options.parseOptions(arguments)  # type: ignore[no-untyped-call]  # the same
-        if isinstance(options.subOptions, CertsOptions):
+        if isinstance(options.subOptions, CertsOptions | DemoOptions):
             sys.exit(options.subOptions.act(say))
         where = options.where()
     except usage.UsageError as error:
