@@ -95,6 +95,17 @@ class Filling:
             self.fail(ConnectionLost("upstream", 0.0, f"more than the announced {self.length} octets"))
             return
         self._writer.write(data)
+        self._came()
+
+    def room(self, octets: int) -> list[memoryview]:
+        return self._writer.room(octets if self.length is None else min(octets, self.length - self._writer.written))
+
+    def filled(self, octets: int) -> None:
+        self._counts.add(Counter.BYTES_FETCHED, octets)
+        self._writer.filled(octets)
+        self._came()
+
+    def _came(self) -> None:
         if self.withheld and self._visible:
             self._show()
         self._wake_views()
@@ -169,6 +180,19 @@ class Filling:
             self.response.cancel()
             self.fail(missing)
             return b""
+
+    def write_to(self, descriptor: int, before: bytes, position: int, limit: int) -> int:
+        """See :data:`edgecache.words.ports.WriteTo`."""
+        if self.failed is not None:
+            return 0
+        if self.response.digest is not None:
+            limit = max(0, min(limit, self._visible - position))
+        try:
+            return self._writer.write_to(descriptor, before, position, limit)
+        except EdgeError as missing:
+            self.response.cancel()
+            self.fail(missing)
+            return 0
 
     def unverified(self, stop: int) -> bool:
         """May octets up to ``stop`` be shown before it is known that they are right?"""
@@ -256,6 +280,17 @@ class View:
         finally:
             self._busy = False
         return data
+
+    def write_to(self, descriptor: int, before: bytes, position: int, limit: int) -> int:
+        """See :data:`edgecache.words.ports.WriteTo`."""
+        self._busy = True  # See Note [no wake within a read]
+        try:
+            octets = self._filling.write_to(descriptor, before, position, limit)
+            self.position = position + max(0, octets - len(before))
+            self._filling.moved()
+        finally:
+            self._busy = False
+        return octets
 
     def ended(self, position: int) -> bool:
         return self._filling.complete and position == self._filling.length

@@ -135,6 +135,7 @@ class Continuing(Delivery):
             else None
         )
         self._tail = b""
+        self._room: list[memoryview] = []
         # What came of it is wrong, or another address says so: no next try should go on with it.
         self._doubtful = False
         # The response of now: how much of it came, how much that repeats, and was it called good?
@@ -237,6 +238,29 @@ class Continuing(Delivery):
         if not self._praised and self._octets >= self._settings.restore_octets:
             self._praise(response)
         self.hand_over(data)
+
+    def room(self, octets: int) -> list[memoryview]:
+        """See :meth:`edgecache.upstream.responses.Roomy.room`. What is only compared needs none."""
+        self._room = [] if self._repeated else self.memory(octets)
+        return self._room
+
+    def filled(self, octets: int) -> None:
+        """See :meth:`edgecache.upstream.responses.Roomy.filled`."""
+        response = self._response
+        assert response is not None
+        self._octets += octets
+        self.received += octets
+        self._sources.add(response.address)
+        came, self._room = _first(self._room, octets), []
+        if self._check is not None:
+            for view in came:
+                self._check.update(view)
+        if self._known is not None:
+            last = came[-1]
+            self._tail = bytes(last[-OVERLAP:]) if len(last) >= OVERLAP else (self._tail + last)[-OVERLAP:]
+        if not self._praised and self._octets >= self._settings.restore_octets:
+            self._praise(response)
+        self.taken(octets)
 
     def end(self) -> None:
         """See :meth:`edgecache.upstream.responses.Sink.end`."""
@@ -409,6 +433,17 @@ class Continuing(Delivery):
         self._rate.stop()
         over, self._over = self._over, None
         return over or _nothing
+
+
+def _first(room: list[memoryview], octets: int) -> list[memoryview]:
+    """:return: what of ``room`` the first ``octets`` fill."""
+    came = []
+    for view in room:
+        came.append(view[:octets])
+        octets -= len(came[-1])
+        if not octets:
+            break
+    return came
 
 
 def _nothing() -> None:

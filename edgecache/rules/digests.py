@@ -55,7 +55,7 @@ class Check:
         self.digest = digest
         self._hash = hashlib.new(_ALGORITHMS[digest.algorithm])
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """The next octets."""
         self._hash.update(data)
 

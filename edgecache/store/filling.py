@@ -6,18 +6,15 @@ import enum
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import lmdb
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
 from edgecache.store import layout
-from edgecache.store.budget import Budget
-from edgecache.store.checks import sealed
-from edgecache.store.committing import GROUP_OCTETS, Committer, Outcome
+from edgecache.store.committing import GROUP_OCTETS, Outcome
+from edgecache.store.held import BlobsTransaction, Held, Shared
 from edgecache.store.layout import CHUNK
-from edgecache.store.reading import Pins, StoreReader
-from edgecache.store.small import Primary, SmallTransaction
-from edgecache.words.errors import ContentMissing, StoreFull
+from edgecache.store.small import Primary
+from edgecache.words.errors import StoreFull
 from edgecache.words.ports import Reader
 from edgecache.words.stored import Flag, Serial, Stored
 
@@ -39,8 +36,8 @@ UNCOMMITTED = 2 * GROUP_OCTETS
 # IntFlag's operators cost a microsecond each.
 _IN_BLOBS = int(Flag.IN_BLOBS)
 
-# Smaller parts than this are joined, so that an upstream that drips costs no object per octet.
-_PART = 4096
+# Chunks of one operation: enough that handing it over costs little, few enough that groups stay groups.
+_TOGETHER = 16
 
 
 class _Orphan(enum.Enum):
@@ -52,90 +49,54 @@ class _Orphan(enum.Enum):
 
 
 @define(eq=False)
-class BlobsTransaction:
-    """One write transaction of blobs."""
-
-    _txn: lmdb.Transaction
-    _databases: dict[bytes, lmdb._Database]
-
-    def put(self, content_id: bytes, index: int, value: bytes) -> bool:
-        """A chunk, its checksum included."""
-        return self._txn.put(layout.place(content_id, index), value, db=self._databases[layout.CHUNKS])
-
-    def finish(self) -> None:
-        """Nothing is left to do."""
-
-
-@define(eq=False)
-class Shared:
-    """What all content writers of a worker have in common."""
-
-    reader: StoreReader
-    pins: Pins
-    spawn: int
-    small: Committer[SmallTransaction]
-    blobs: Committer[BlobsTransaction]
-    budget: Budget = field(factory=Budget)
-
-
-@define(eq=False)
-class ContentWriter:
+class ContentWriter(Held):
     """
     The content of one fill.
 
     One :meth:`write` after the other, then :meth:`commit` unless it came to nothing, then :meth:`finished` or
     :meth:`abandon` when nobody reads it any longer.
 
-    :ivar content_id: 16 random octets, never used before.
-    :ivar written: octets that came so far.
     :ivar failed: the store does not take it. What came stays readable, but for what :meth:`discard` drops.
     """
 
-    _shared: Shared
-    content_id: bytes
-    written: int = 0
     failed: StoreFull | None = None
-    # Full chunks that are not in blobs (yet), with their checksums, by index; how many there were in all.
-    _chunks: dict[int, bytes] = field(factory=dict)
-    _full: int = 0
-    # What came after the last full chunk, in parts.
-    _parts: list[bytes] = field(factory=list)
-    _tail: int = 0
     # Chunks on their way to blobs, and which of them wait for the orphan row.
     _pending: int = 0
     _held_back: list[int] = field(factory=list)
     _orphan: _Orphan = _Orphan.NONE
     _congested: bool = False
     _reader: Reader | None = None
-    _discarded: int = 0
     # The commit that waits for chunks; one is under way; where the record is.
     _proceed: Callable[[], None] | None = None
     _committing: bool = False
-    _key_hash: bytes = b""
     _slot: int | None = None
     _closed: bool = False
-    # The chunk last read back of which only a part was wanted: the next read is likely the rest.
-    _index: int = -1
-    _chunk: bytes = b""
 
     # The network's side
 
     def write(self, data: bytes) -> None:
-        """More content. Each octet is copied once, when its chunk is full."""
+        """More content."""
         if self._closed:
             return
         self.written += len(data)
-        if self._tail + len(data) < CHUNK:
+        if self._growing is None and self._octets + len(data) < CHUNK:
             self._append(data)
             return
-        view = memoryview(data)
-        start = CHUNK - self._tail
-        self._cut([*self._parts, view[:start]])
-        while len(view) - start >= CHUNK:
-            self._cut([view[start : start + CHUNK]])
-            start += CHUNK
-        self._parts = [data[start:]] if start < len(data) else []
-        self._tail = len(data) - start
+        self._cut(self._grown().put(data))
+
+    def room(self, octets: int) -> list[memoryview]:
+        """
+        :return: memory for the next octets, at most so many: whoever writes there says so by :meth:`filled`, before
+            anything else happens. Empty where they are too few, or none are wanted.
+        """
+        return [] if self._closed else self._grown().room(octets)
+
+    def filled(self, octets: int) -> None:
+        """So many octets of content were written into :meth:`room`."""
+        if self._closed or self._growing is None:
+            return
+        self.written += octets
+        self._cut(self._growing.take(octets))
 
     @property
     def congested(self) -> bool:
@@ -157,29 +118,7 @@ class ContentWriter:
         """``reader`` need not be woken any more."""
         self._reader = None
 
-    # The clients' side
-
-    def read(self, position: int, limit: int) -> bytes:
-        """
-        :return: what came from ``position`` on, at most ``limit`` octets; ``b""`` if nothing yet.
-        :raises ContentMissing: it was discarded, or blobs has lost it.
-        """
-        if position >= self.written:
-            return b""
-        index, offset = divmod(position, CHUNK)
-        value = self._chunks.get(index)
-        if value is not None:
-            return value[offset : min(offset + limit, CHUNK)]
-        if index == self._full:
-            return self._from_parts(offset, limit)
-        if position < self._discarded:
-            raise ContentMissing(self.content_id, index)
-        if not offset and limit >= CHUNK:
-            return self._shared.reader.chunks(self._key_hash, self.content_id, index, self._in_blobs(index, limit))
-        if index != self._index:
-            self._chunk = self._shared.reader.chunks(self._key_hash, self.content_id, index, 1)
-            self._index = index
-        return self._chunk[offset : offset + limit]
+    # The clients' side (reading is Held's)
 
     def discard(self, below: int) -> None:
         """Once :attr:`failed`: nobody reads what lies below any more. Whole chunks go."""
@@ -232,9 +171,10 @@ class ContentWriter:
                 return
             if self._full:
                 self._slot = self._shared.pins.pin(self.content_id)
-            parts = self._parts
+            growing = self._growing
+            parts: Sequence[bytes | memoryview] = self._parts if growing is None else [growing.view()]
             self._shared.small.submit(
-                self._tail + len(stored.head) + len(stored.key),
+                self.written - self._full * CHUNK + len(stored.head) + len(stored.key),
                 lambda txn: txn.store(key_hash, stored, parts, primary, serial),
                 told,
             )
@@ -248,7 +188,7 @@ class ContentWriter:
         self._closed = True
         if not self._full:
             # Nothing waits, nothing is pinned, nothing is in blobs.
-            self._parts = []
+            self._parts, self._growing = [], None
             return
         self._index, self._chunk = -1, b""
         self._shared.budget.forget(self)
@@ -265,30 +205,22 @@ class ContentWriter:
         if self._congested and not self.congested and self._reader is not None:
             self._reader.wake()
 
-    def _append(self, data: bytes) -> None:
-        if not data:
+    def _cut(self, values: list[bytearray]) -> None:
+        """The next full chunks."""
+        if not values:
             return
-        parts = self._parts
-        if parts and len(parts[-1]) < _PART:
-            parts[-1] += data
-        else:
-            parts.append(data)
-        self._tail += len(data)
-
-    def _cut(self, parts: Sequence[bytes | memoryview]) -> None:
-        """The next full chunk."""
-        index = self._full
-        self._full += 1
-        self._chunks[index] = sealed(parts, layout.seed(self.content_id, index))
+        first = self._full
+        self._full += len(values)
+        indices = list(range(first, self._full))
+        self._chunks.update(zip(indices, values, strict=True))
         if self.failed is not None:
             return
-        self._pending += 1
-        self._shared.budget.take(CHUNK)
+        self._pending += len(values)
+        self._shared.budget.take(CHUNK * len(values))
+        self._held_back += indices
         if self._orphan is _Orphan.THERE:
-            self._put(index)
-            return
-        self._held_back.append(index)
-        if self._orphan is _Orphan.NONE:
+            self._put()
+        elif self._orphan is _Orphan.NONE:
             self._ask_for_orphan()
 
     def _ask_for_orphan(self) -> None:
@@ -306,30 +238,39 @@ class ContentWriter:
             self._fail(result)
         else:
             self._orphan = _Orphan.THERE
-            # One by one: if blobs refuses the first at once, the others are given up on the way.
-            while self._held_back:
-                self._put(self._held_back.pop(0))
+            self._put()
         self._close()
 
-    def _put(self, index: int) -> None:
-        value, content_id = self._chunks[index], self.content_id
+    def _put(self) -> None:
+        """What was held back goes to blobs. If that refuses some at once, the others are given up on the way."""
+        while self._held_back:
+            indices = self._held_back[:_TOGETHER]
+            del self._held_back[:_TOGETHER]
+            self._put_together(indices)
+
+    def _put_together(self, indices: list[int]) -> None:
+        content_id = self.content_id
+        values = [self._chunks[index] for index in indices]
 
         def apply(txn: BlobsTransaction) -> bool:
             # Read in the writer's thread; what is given up in between is freed by its orphan row.
-            return not self._closed and txn.put(content_id, index, value)
+            return not self._closed and txn.put(content_id, indices, values)
 
         def told(result: Outcome) -> None:
-            self._pending -= 1
-            self._shared.budget.give(CHUNK)
+            self._pending -= len(indices)
+            self._shared.budget.give(CHUNK * len(indices))
             if isinstance(result, StoreFull):
                 self._fail(result)
             elif result:
-                self._chunks.pop(index, None)
+                for index in indices:
+                    self._chunks.pop(index, None)
+                for value in values:
+                    self._shared.spares.give(value)
             self.drained()
             self._go_on()
             self._close()
 
-        self._shared.blobs.submit(len(value), apply, told)
+        self._shared.blobs.submit(layout.CHUNK_VALUE * len(indices), apply, told)
 
     def _fail(self, failure: StoreFull) -> None:
         if self.failed is not None:
@@ -361,26 +302,15 @@ class ContentWriter:
         if slot is not None:
             self._shared.pins.unpin(slot)
         self._chunks.clear()
-        self._parts = []
+        self._parts, self._growing = [], None
         if not self._pending and self._orphan is _Orphan.THERE:
             self._orphan = _Orphan.NONE
             content_id, chunks = self.content_id, self._full
             self._shared.small.submit(64, lambda txn: txn.release_orphan(content_id, chunks), _ignore)
 
-    def _from_parts(self, offset: int, limit: int) -> bytes:
-        for part in self._parts:
-            if offset < len(part):
-                return part if not offset and len(part) <= limit else part[offset : offset + limit]
-            offset -= len(part)
-        return b""
-
-    def _in_blobs(self, index: int, limit: int) -> int:
-        """:return: how many chunks from ``index`` on can be read there at once."""
-        count = 1
-        while (count + 1) * CHUNK <= limit and index + count < self._full and index + count not in self._chunks:
-            count += 1
-        return count
-
 
 def _ignore(result: Any) -> None:
     """A row that could not be changed names this worker's life: it is freed when that is over."""
+
+
+__all__ = ["BlobsTransaction", "ContentWriter", "Shared"]

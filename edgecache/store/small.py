@@ -65,7 +65,7 @@ class SmallTransaction:
         self,
         key_hash: bytes,
         stored: Stored,
-        tail: Sequence[bytes],
+        tail: Sequence[bytes | memoryview],
         primary: Primary | None,
         serial: Serial | None = None,
     ) -> bool:
@@ -211,7 +211,7 @@ class SmallTransaction:
             for index in range(layout.pieces_of(stored.size)):
                 self._txn.delete(layout.place(stored.content_id, index), db=self._contents)
 
-    def _put_pieces(self, content_id: bytes, tail: Sequence[bytes]) -> None:
+    def _put_pieces(self, content_id: bytes, tail: Sequence[bytes | memoryview]) -> None:
         view = memoryview(tail[0] if len(tail) == 1 else b"".join(tail))
         for index, start in enumerate(range(0, len(view), PIECE)):
             value = sealed((view[start : start + PIECE],), layout.seed(content_id, index))

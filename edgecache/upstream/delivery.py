@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 from edgecache.rules.digests import Digest
-from edgecache.upstream.responses import Sink
+from edgecache.upstream.responses import Roomy, Sink
 from edgecache.words.errors import UpstreamFailed
 
 
@@ -82,6 +82,17 @@ class Delivery:
         if self._held is None:
             self._held = deque()
         self._held.append(data)
+
+    def memory(self, octets: int) -> list[memoryview]:
+        """See :meth:`edgecache.upstream.responses.Roomy.room`: the sink's, if it takes the next octets at once."""
+        if self._paused or self._held:
+            return []
+        room: Callable[[int], list[memoryview]] | None = getattr(self._sink, "room", None)
+        return [] if room is None else room(octets)
+
+    def taken(self, octets: int) -> None:
+        """So many octets are in what :meth:`memory` has just given."""
+        cast(Roomy, self._sink).filled(octets)
 
     def finish(self, ending: UpstreamFailed | Literal[True]) -> None:
         """No content comes any more, and this is how it ended."""

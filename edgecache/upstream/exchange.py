@@ -19,6 +19,7 @@ from edgecache.upstream.addresses import Address
 from edgecache.upstream.chunked import ChunkedDecoder
 from edgecache.upstream.connection import Connection
 from edgecache.upstream.delivery import Delivery
+from edgecache.upstream.direct import LEAST, DirectReading
 from edgecache.upstream.heads import END, FramingError, HeadBuffer, ParsedHead, parse_head
 from edgecache.upstream.requests import ContentPump
 from edgecache.upstream.responses import Response
@@ -77,6 +78,7 @@ class Exchange(Delivery):
     _idle_seconds: int | None = None
     _interims = 0
     _left = 0
+    _direct: DirectReading | None = None
 
     def __init__(
         self,
@@ -165,6 +167,24 @@ class Exchange(Delivery):
                 self._heads(data)
         except FramingError as error:
             self._refuse(error)
+
+    # direct.Taker
+
+    def room(self) -> list[memoryview]:
+        """See :meth:`edgecache.upstream.direct.Taker.room`, and Note [the last octets] there."""
+        return self.memory(self._left - 1)
+
+    def filled(self, octets: int) -> None:
+        """See :meth:`edgecache.upstream.direct.Taker.filled`."""
+        self._left -= octets
+        self.octets += octets
+        self.taken(octets)
+        if self._stage is _CONTENT:
+            self._expect_more()
+            if self._left < LEAST:
+                self._read_ordinarily()
+
+    # connection.User
 
     def ended(self) -> None:
         """See :meth:`edgecache.upstream.connection.User.ended`."""
@@ -313,6 +333,9 @@ class Exchange(Delivery):
             self._take(data)
             if self._left:
                 self._expect_more()
+                if self._left >= LEAST and self._direct is None and self._stage is _CONTENT and self.room():
+                    assert self._connection is not None
+                    self._direct = DirectReading(self._connection, self)
             else:
                 self._complete(reusable=excess <= 0)
 
@@ -336,6 +359,11 @@ class Exchange(Delivery):
         if self._stage is _CONTENT:
             self.octets += len(data)
             self.hand_over(data)
+
+    def _read_ordinarily(self) -> None:
+        direct, self._direct = self._direct, None
+        if direct is not None:
+            direct.stop()
 
     # deadlines
 
@@ -384,6 +412,7 @@ class Exchange(Delivery):
         if stage is _AWAITING:
             self._keeper.head_came(self)
             reusable = False
+        self._read_ordinarily()
         connection, self._connection = self._connection, None
         if connection is not None and not (reusable and self._persistent and connection.open):
             connection.close()

@@ -30,6 +30,19 @@ class Sink(Protocol):
         """It broke off; what came before is good."""
 
 
+class Roomy(Sink, Protocol):
+    """A sink that has memory for content, so that nobody needs to copy it there."""
+
+    def room(self, octets: int) -> list[memoryview]:
+        """
+        :return: memory for the next octets, at most so many; empty: they are wanted by ``data``. Valid until anything
+            else is called.
+        """
+
+    def filled(self, octets: int) -> None:
+        """So many octets of content are in what :meth:`room` has just given; instead of ``data``."""
+
+
 class Response(Protocol):
     """
     What :meth:`edgecache.upstream.client.Client.ask` gives. It must be attached to or cancelled.

@@ -127,6 +127,8 @@ class Pump:
             limit = PIECE if self._stop is None else min(PIECE, self._stop - self._position)
             data = self._source.read(self._position, limit) if limit else b""
             if not data:
+                # It was the source that had no more, not the socket that took no more.
+                self._burst = BURST
                 return self._verdict(limit)
             self._position += len(data)
             pieces = [self._head] if self._head else []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+
 import attrs
 
 from edgecache.store import layout
+from edgecache.store.filling import ContentWriter
 from edgecache.store.layout import CHUNK, PIECE
 from edgecache.store.record import pack
 from edgecache.words.errors import StoreFull
@@ -49,6 +52,55 @@ class StoringTests(StoreTestCase):
             self.assertTrue(self.commit(writer, response(key)))
             writer.finished()
             self.assertEqual(octets(size), self.content(key), step)
+
+    def test_what_is_read_into_its_memory_is_stored_and_readable_all_the_while(self) -> None:
+        content = octets(12 * CHUNK + 5)
+        for step in (4095, CHUNK, 3 * CHUNK + 1):
+            key = b"memory %d" % step
+            writer = self.writer.begin()
+            # What came with the head, and what comes last, comes as octets.
+            writer.write(content[:100])
+            while room := writer.room(len(content) - 7 - writer.written):
+                came, filled = writer.written, 0
+                for view in room:
+                    part = content[came + filled : came + min(filled + len(view), step)]
+                    view[: len(part)] = part
+                    filled += len(part)
+                writer.filled(filled)
+                read = writer.read(came, filled)
+                self.assertTrue(read and content.startswith(read, came), came)
+            writer.write(content[writer.written :])
+            self.assertTrue(self.commit(writer, response(key)))
+            writer.finished()
+            self.assertEqual(content, self.content(key), step)
+        self.check()
+
+    def test_a_client_is_written_to_from_memory_and_from_blobs(self) -> None:
+        content = octets(9 * CHUNK + 5)
+        writer = self.fill(content)
+        self.assertEqual(content, self.written_to(writer))
+        self.assertTrue(self.commit(writer, response()))
+        self.assertEqual(content, self.written_to(writer), "all but the tail is in blobs now")
+        writer.finished()
+
+    def written_to(self, writer: ContentWriter) -> bytes:
+        """What a client gets past its transport, a head of two octets included, which is taken off."""
+        ours, client = socket.socketpair()
+        ours.setblocking(False)
+        got = bytearray()
+        with ours, client:
+            before, position = b"ok", 3
+            while position < writer.written:
+                octets = writer.write_to(ours.fileno(), before, position, 5 * CHUNK)
+                self.assertGreater(octets, 0)
+                position += octets - len(before)
+                before = b""
+                while octets:
+                    got += (piece := client.recv(octets))
+                    octets -= len(piece)
+            self.assertEqual(0, writer.write_to(ours.fileno(), b"", position, 100))
+        self.assertEqual(b"ok", got[:2])
+        return writer.read(0, 3) + bytes(got[2:])
 
     def test_what_was_committed_is_there_after_a_restart(self) -> None:
         self.store(octets(3 * CHUNK + 5))

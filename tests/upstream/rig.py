@@ -51,6 +51,23 @@ class Taker:
 
 
 @define(eq=False)
+class Holder(Taker):
+    """A sink that has memory for content, as the store has: pieces of odd sizes."""
+
+    sizes: tuple[int, ...] = (70_000, 1, 33_333)
+    rooms: list[bytearray] = field(factory=list)
+
+    def room(self, octets: int) -> list[memoryview]:
+        assert octets > 0
+        self.rooms = [bytearray(size) for size in self.sizes if (octets := octets - size) >= 0]
+        return [memoryview(room) for room in self.rooms]
+
+    def filled(self, octets: int) -> None:
+        assert 0 < octets <= sum(map(len, self.rooms))
+        self.data(b"".join(self.rooms)[:octets])
+
+
+@define(eq=False)
 class Asking:
     """One ``ask`` and all that came of it."""
 

@@ -33,7 +33,7 @@ from edgecache.words.errors import (
 from edgecache.words.messages import Outbound
 from tests.characters import Character, Cut, Good, Performance, Resetting, Saying, Silent, Stalling, perform
 from tests.upstream.authority import Authority
-from tests.upstream.rig import GET, Taker
+from tests.upstream.rig import GET, Holder, Taker
 
 CONTENT = os.urandom(3_000_000)
 
@@ -47,6 +47,7 @@ class RealCase(TestCase):
     """A client on the loop, and origins on loopback."""
 
     settings = UpstreamSettings()
+    taker: type[Taker] = Taker
 
     def setUp(self) -> None:
         self.timers = LoopTimers(loop())
@@ -60,7 +61,7 @@ class RealCase(TestCase):
 
     async def fetch(self, address: Address, outbound: Outbound = GET, client: Client | None = None) -> Taker:
         response = await (client or self.client).ask(address, outbound)
-        taker = Taker()
+        taker = self.taker()
         response.attach(taker)
         return await taker.over
 
@@ -117,7 +118,7 @@ class PlainTests(RealCase):
     async def test_a_paused_response_goes_on_where_it_stopped(self) -> None:
         address = (await self.play(Good(content=CONTENT))).address()
         response = await self.client.ask(address, GET)
-        taker = _Stuttering(response)
+        taker = _stuttering(self.taker, response)
         response.attach(taker)
         await taker.over
         self.assertEqual(CONTENT, taker.content)
@@ -151,6 +152,29 @@ class PlainTests(RealCase):
         outbound = Outbound(b"PUT", b"/in", [], content=_Whole(CONTENT), content_length=len(CONTENT))
         self.assertTrue((await self.fetch(address, outbound)).ended)
         self.assertEqual(CONTENT, origin.asked[0].content)
+
+
+class IntoMemoryTests(PlainTests):
+    """The same, where the sink has memory for content."""
+
+    taker = Holder
+
+    async def test_octets_beyond_the_content_are_not_taken_for_another_response(self) -> None:
+        octets = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%bHTTP/1.1 299 Forged\r\nContent-Length: 0\r\n\r\n"
+        origin = Saying(octets % (len(CONTENT), CONTENT))
+        address = (await self.play(origin)).address()
+        for _ in range(2):
+            self.assertEqual(CONTENT, (await self.fetch(address)).content)
+        self.assertEqual(2, origin.connections)
+
+    async def test_it_is_read_into_the_sinks_memory(self) -> None:
+        address = (await self.play(Good(content=CONTENT))).address()
+        response = await self.client.ask(address, GET)
+        taker = _Remembering()
+        response.attach(taker)
+        await taker.over
+        self.assertEqual(CONTENT, taker.content)
+        self.assertGreater(taker.by_memory, len(CONTENT) // 2)
 
 
 class ShortDeadlineTests(RealCase):
@@ -242,10 +266,24 @@ class TLSTests(RealCase):
     async def test_a_paused_response_goes_on_where_it_stopped(self) -> None:
         performance = await self.play(Good(content=CONTENT), context=self.server)
         response = await self.trusting.ask(performance.address("https://origin.example"), GET)
-        taker = _Stuttering(response)
+        taker = _stuttering(self.taker, response)
         response.attach(taker)
         await taker.over
         self.assertEqual(CONTENT, taker.content)
+
+
+class TLSIntoMemoryTests(TLSTests):
+    """The same, where the sink has memory for content."""
+
+    taker = Holder
+
+
+class _Remembering(Holder):
+    by_memory = 0
+
+    def filled(self, octets: int) -> None:
+        self.by_memory += octets
+        super().filled(octets)
 
 
 class _ResettingAfter(Saying):
@@ -268,16 +306,24 @@ class _Greeting(Character):
 class _Stuttering(Taker):
     """Pauses at every piece, for a turn of the loop."""
 
-    def __init__(self, response: Any) -> None:
-        super().__init__()
-        self.response = response
-        self.pauses = 0
+    response: Any
+    pauses = 0
 
     def data(self, data: bytes) -> None:
         super().data(data)
         self.pauses += 1
         self.response.pause()
         loop().call_later(0.001, self.response.resume)
+
+
+class _StutteringHolder(_Stuttering, Holder):
+    """The same, read into its memory."""
+
+
+def _stuttering(taker: type[Taker], response: Any) -> _Stuttering:
+    stuttering = _StutteringHolder() if taker is Holder else _Stuttering()
+    stuttering.response = response
+    return stuttering
 
 
 class _Whole:
