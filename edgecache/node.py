@@ -12,13 +12,13 @@ from attrs import define
 
 from edgecache.fills.fills import Fills
 from edgecache.fills.owners import Owners
-from edgecache.fills.sending import UNDERIVED, Sender
+from edgecache.fills.sending import ANSWERED, UNDERIVED, Sender
 from edgecache.processes.background import background
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked, ask
 from edgecache.rules.decisions import Forward, Refuse, Reuse
 from edgecache.rules.indexpaths import PageKind
-from edgecache.rules.policy import on_request
+from edgecache.rules.policy import at_once, on_request
 from edgecache.rules.purgerequests import purge_request
 from edgecache.rules.siblinghood import for_sibling, marked
 from edgecache.rules.sites import Sites
@@ -71,17 +71,9 @@ class Node:
     # The project list of a site that is followed is about to be asked for.
     _listing: Callable[[int], None] | None = None
 
-    def answer(self, request: Request, downstream: Downstream) -> None:
-        """Answer a client's request: from the store at once, or else through its key's fill."""
-        self._answer(request, downstream, False)
-
     def answer_worker(self, request: Request, downstream: Downstream) -> None:
         """Answer a request that another worker forwards because this one owns its key."""
-        self._answer(request, downstream, True)
-
-    def answer_within(self, request: Request, downstream: Downstream) -> None:
-        """Answer a request of this worker's own; ``request.asked`` is set."""
-        self._answer(request, downstream, False)
+        self.answer(request, downstream, True)
 
     def answer_sibling(self, request: Request, downstream: Downstream) -> None:
         """
@@ -104,12 +96,20 @@ class Node:
             self._behind(downstream.sibling)
             refuse = Refuse(409, "This node has not applied yet what the asker has.")
         else:
-            self._answer(request, downstream, False)
+            self.answer(request, downstream)
             return
         self._say(request, marked(refuse), downstream)
 
-    def _answer(self, request: Request, downstream: Downstream, owned: bool) -> None:
+    def answer(self, request: Request, downstream: Downstream, owned: bool = False) -> None:
+        """
+        Answer from the store at once, or else through the key's fill.
+
+        :param request: a client's, or this worker's own: then ``request.asked`` is set.
+        :param owned: another worker has let it in.
+        """
         asked = request.asked
+        if type(asked) is Asked and asked.simple and self._answer_at_once(asked, downstream):
+            return
         if asked is None:
             asked = request.asked = ask(request, self._sites, admitted=owned)
         if type(asked) is Refuse:
@@ -117,12 +117,43 @@ class Node:
                 asked = self._gate.denied(request, asked, downstream.peer)
             if not (request.method == b"PURGE" and asked.status == 405 and self._purge(request, downstream, owned)):
                 self._refuse(request, asked, downstream)
+        elif asked.gated and not self._let_in(asked, downstream):
             return
-        if asked.gated and not self._let_in(asked, downstream):
-            return
-        if not asked.joinable:
+        elif asked.joinable:
+            self._consider(request, asked, downstream, owned)
+        else:
             self._fills.join(asked, Forward(ForwardReason.METHOD, alone=True), asked.key_hash, downstream)
-            return
+
+    def _answer_at_once(self, asked: Asked, downstream: Downstream) -> bool:
+        """
+        The straight path: something is stored, it is fresh, nothing was purged since, and nothing else matters.
+
+        :return: that is so, and it is answered.
+        """
+        # In this order, and before anything is looked up: see Note [order of the page] in edgecache.store.page.
+        fresh_until, epoch = self._page.lease()
+        reader = self._reader
+        try:
+            stored = reader.look_up(asked.key_hash, asked.key)
+            if (
+                type(stored) is not Stored
+                or stored.floor < epoch
+                or (fresh_until != FREE and fresh_until <= self._boot_clock())
+            ):
+                return False
+            reuse = at_once(asked, stored, self._clock())
+            if reuse is None:
+                return False
+            reader.hit()
+            if self._sender.send(downstream, asked, stored, asked.key_hash, reuse.age, reuse.lines) is not ANSWERED:
+                return False
+            self._page.add(HITS)
+            return True
+        finally:
+            reader.done()
+
+    def _consider(self, request: Request, asked: Asked, downstream: Downstream, owned: bool) -> None:
+        """Everything that a store and a request may say, and whatever comes of it."""
         now = self._clock()
         # In this order, and before anything is looked up: see Note [order of the page] in edgecache.store.page.
         followed = asked.site.followed >= 0 and asked.sibling is None and self._is_followed(asked.site.followed)
@@ -142,7 +173,8 @@ class Node:
                 assert stored is not None
                 self._reader.hit()
                 status = status_fields.hit(asked.site, decision)
-                sent = self._sender.send(downstream, asked, stored, record_hash, decision.age, status)
+                lines = decision.lines or status_fields.lines_of(decision.age, status)
+                sent = self._sender.send(downstream, asked, stored, record_hash, decision.age, lines)
                 if sent:
                     if sent is UNDERIVED:
                         self._fills.representing.answer(downstream, asked, stored, record_hash, decision.age, status)

@@ -313,7 +313,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
         purging,
         lambda site: parts.channel.notify("list", site=site),
     )
-    pages.answer = node.answer_within
+    pages.answer = node.answer
     access, downloads = _access_log(parts), _Downloads.of(parts)
 
     def refusal(status: int, detail: str) -> tuple[bytes, bytes]:

@@ -11,8 +11,9 @@ from edgecache.fills.deriving import Derivations
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import WHOLE, NotModified, Part, Whole
 from edgecache.rules.pages import PAGE
-from edgecache.rules.presenting import head_of, present
+from edgecache.rules.presenting import head_of, head_with, present
 from edgecache.rules.representations import SOURCE
+from edgecache.rules.status_fields import lines_of
 from edgecache.store.layout import CHUNK
 from edgecache.store.reading import AT_ONCE, StoreReader
 from edgecache.words.counters import Counter
@@ -35,6 +36,9 @@ class Sent(enum.IntEnum):
 GONE: Final = Sent.GONE
 ANSWERED: Final = Sent.ANSWERED
 UNDERIVED: Final = Sent.UNDERIVED
+NOT_MODIFIED: Final = int(Counter.NOT_MODIFIED)
+
+CRLF = b"\r\n"
 
 
 @define(eq=False)
@@ -52,88 +56,70 @@ class Sender:
         stored: Stored,
         record_hash: bytes,
         age: int,
-        cache_status: bytes,
+        lines: bytes,
     ) -> Sent:
-        """To be called within the read transaction in which ``stored`` was looked up."""
+        """
+        To be called within the read transaction in which ``stored`` was looked up.
+
+        :param lines: Age and Cache-Status (:func:`edgecache.rules.status_fields.lines_of`).
+        """
+        size = stored.size
+        if asked.plain and size < CHUNK:
+            try:
+                content = self._reader.content(stored)
+            except ContentMissing:
+                return GONE
+            downstream.send(stored.head + lines, content)
+            return ANSWERED
+        missing = GONE
         if stored.flags & PAGE and asked.representation is not SOURCE:
+            missing = UNDERIVED
             view = self._derivations.view(asked, stored)
-            found = self._reader.look_up(view.record_hash, view.key)
+            record_hash = view.record_hash
+            found = self._reader.look_up(record_hash, view.key)
             if type(found) is Stored:
                 self._reader.hit()
-                if self._send(downstream, asked, view.of(found), view.record_hash, age, cache_status):
-                    return ANSWERED
+                stored = view.of(found)
             elif asked.conditions is not None and type(present(asked, view.prototype, age)) is NotModified:
                 # The tag is known without the content.
-                self._send(downstream, asked, view.prototype, view.record_hash, age, cache_status)
-                return ANSWERED
-            return UNDERIVED
-        return self._send(downstream, asked, stored, record_hash, age, cache_status)
-
-    def _send(
-        self,
-        downstream: Downstream,
-        asked: Asked,
-        stored: Stored,
-        record_hash: bytes,
-        age: int,
-        cache_status: bytes,
-    ) -> Sent:
+                stored = view.prototype
+            else:
+                return UNDERIVED
         presentation = WHOLE if asked.whole else present(asked, stored, age)
-        head = head_of(asked, stored, presentation, age=age, cache_status=cache_status)
-        if isinstance(presentation, Whole):
-            start, stop = 0, stored.size
-        elif isinstance(presentation, Part):
+        head = head_with(asked, stored, presentation, age, lines)
+        size = stored.size
+        if type(presentation) is Whole:
+            start, stop = 0, size
+        elif type(presentation) is Part:
             start, stop = presentation.start, presentation.stop
         else:
-            self._counts.add(Counter.NOT_MODIFIED)
-            downstream.send(head, b"")
-            return ANSWERED
+            self._counts.add(NOT_MODIFIED)
+            start = stop = 0
         if asked.head or start == stop:
             downstream.send(head, b"")
             return ANSWERED
         try:
-            if stored.size < CHUNK:
+            if size < CHUNK:
                 content = self._reader.content(stored)
-                downstream.send(head, content if stop - start == stored.size else content[start:stop])
-                return ANSWERED
-            if stop - start == stored.size <= AT_ONCE:
-                downstream.send_pieces(head, self._reader.whole(stored))
+                downstream.send(head, content if stop - start == size else content[start:stop])
                 return ANSWERED
             socket = downstream.straight_socket(stop - start)
             if socket >= 0:
-                return self._send_directly(socket, downstream, head, stored, record_hash, start, stop)
+                # Most sockets take all in one go; only what is left over needs a pin, a pump and turns.
+                octets = self._reader.write_to(record_hash, stored.content_id, size, socket, head + CRLF, start, stop)
+                complete = octets == len(head) + len(CRLF) + stop - start
+                rest = None if complete else self._reader.source(record_hash, stored)
+                downstream.sent(head, octets, rest, start, stop)
+                return ANSWERED
+            if stop - start == size <= AT_ONCE:
+                downstream.send_pieces(head, self._reader.whole(stored))
+                return ANSWERED
         except ContentMissing:
-            return GONE
+            return missing
         source = self._reader.open_source(record_hash, stored)
         if source is None:
-            return GONE
+            return missing
         downstream.send_from(head, source, start, stop)
-        return ANSWERED
-
-    def _send_directly(
-        self,
-        socket: int,
-        downstream: Downstream,
-        head: bytes,
-        stored: Stored,
-        record_hash: bytes,
-        start: int,
-        stop: int,
-    ) -> Sent:
-        """
-        Write all in one go, as most sockets take it; only what is left over needs pins, a pump and turns.
-
-        :raises ContentMissing: nothing was sent.
-        """
-        reader = self._reader
-        begin = head + b"\r\n"
-        octets = reader.write_to(
-            record_hash, stored.content_id, stored.size, descriptor=socket, before=begin, start=start, stop=stop
-        )
-        if octets == len(begin) + stop - start:
-            downstream.sent(head, octets, None, start, stop)
-        else:
-            downstream.sent(head, octets, reader.source(record_hash, stored), start, stop)
         return ANSWERED
 
     def send_later(
@@ -150,7 +136,7 @@ class Sender:
             found = self._reader.look_up(record_hash, stored.key)
             if not isinstance(found, Stored) or found.content_id != stored.content_id:
                 return GONE
-            return self.send(downstream, asked, stored, record_hash, age, cache_status)
+            return self.send(downstream, asked, stored, record_hash, age, lines_of(age, cache_status))
         finally:
             self._reader.done()
 
@@ -163,12 +149,12 @@ class Sender:
         :param stored: says what it is; nothing is read of it.
         """
         presentation = present(asked, stored, age)
-        head = head_of(asked, stored, presentation, age=age, cache_status=cache_status)
+        head = head_of(asked, stored, presentation, age, cache_status)
         start, stop = 0, len(content)
         if isinstance(presentation, Part):
             start, stop = presentation.start, presentation.stop
         elif not isinstance(presentation, Whole):
-            self._counts.add(Counter.NOT_MODIFIED)
+            self._counts.add(NOT_MODIFIED)
             stop = start
         if asked.head or start == stop:
             downstream.send(head, b"")

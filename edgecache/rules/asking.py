@@ -47,8 +47,9 @@ class Asked:
     :ivar fills: it may start or join a fill: joinable and a GET; a HEAD of a page as well.
     :ivar head_only: a HEAD that goes upstream as such.
     :ivar bypass: it must be forwarded on its own although it is joinable.
-    :ivar simple: GET or HEAD without directives: what is stored answers it if it is fresh, and nothing else is asked.
+    :ivar simple: a client's GET or HEAD without directives: what is stored and fresh answers it, nothing else is asked.
     :ivar whole: neither conditions nor a range: all of the response is sent.
+    :ivar plain: a GET, whose answer is what is stored, as it is stored.
     :ivar unsafe: its success invalidates (RFC 9111 §4.4).
     :ivar sibling: set for a look-up by a sibling.
     :ivar page: on an index: the page that is asked for, ``None`` for anything else.
@@ -80,6 +81,7 @@ class Asked:
     bypass: bool
     simple: bool
     whole: bool
+    plain: bool
     unsafe: bool
     sibling: FromSibling | None = None
     page: PageAsked | None = None
@@ -229,6 +231,8 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
         representation = SOURCE if source else _representation(request, site, page)
     unguarded = BYPASS in said and joinable and sibling is None and not admitted
     uncached = combined(request.fields, BYPASS) if unguarded else None
+    gated = bool(client) or uncached is not None
+    whole = conditions is None and range_asked is None
     key = b"%016x %b %b\n%b" % (site.id, authority, target, shared_key)
     return Asked(
         request=request,
@@ -246,8 +250,15 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
         joinable=joinable,
         fills=joinable and (method == b"GET" or page is not None) and not bypass,
         bypass=bypass,
-        simple=joinable and not bypass and directives is NONE and min_serial is None and needed is None,
-        whole=conditions is None and range_asked is None,
+        simple=joinable
+        and not bypass
+        and not gated
+        and directives is NONE
+        and min_serial is None
+        and needed is None
+        and sibling is None,
+        whole=whole,
+        plain=whole and method == b"GET" and page is None and site.clients is None and sibling is None,
         unsafe=method not in SAFE,
         sibling=sibling,
         page=page,
@@ -259,7 +270,7 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
         client=client,
         uncached=uncached,
         upload=upload,
-        gated=bool(client) or uncached is not None,
+        gated=gated,
     )
 
 

@@ -21,12 +21,14 @@ class Reuse:
     :ivar ttl: whole seconds that it stays fresh; negative once stale (RFC 9211 §2.5).
     :ivar stale: it is stale, and served on purpose.
     :ivar behind: how to refresh it behind the client's back (RFC 5861 §3); ``None``: not to be refreshed.
+    :ivar lines: Age and Cache-Status, if they are made already.
     """
 
     age: int
     ttl: int
     stale: bool = False
     behind: Forward | None = None
+    lines: bytes = b""
 
 
 @define(eq=False)

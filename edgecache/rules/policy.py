@@ -5,6 +5,7 @@ The caching policy as questions: the one place that callers import them from (RF
 
     asked = request.asked or ask(request, sites)                    # asking: Asked | Refuse
     on_request(asked, stored, purged, fenced, now, vary_miss=...)   # Reuse | Forward | Refuse
+    at_once(asked, stored, now)                                     # Reuse | None: the same where little is left to ask
     on_response(asked, forward, head, length=..., ...)              # Store | Freshen | ServeStale | Again | Pass
     on_failure(asked, forward, now, failure)                        # Reuse | Refuse
     stale_first(asked, forward, now)                                # Reuse | None
@@ -16,8 +17,8 @@ The caching policy as questions: the one place that callers import them from (RF
 refresh to start behind a stale answer. ``Store.own`` is what the client whose request was forwarded is shown.
 """
 
-from edgecache.rules.reusing import on_failure, on_request, stale_first
+from edgecache.rules.reusing import at_once, on_failure, on_request, stale_first
 from edgecache.rules.sharing import invalidated, may_share
 from edgecache.rules.storing import on_response
 
-__all__ = ["invalidated", "may_share", "on_failure", "on_request", "on_response", "stale_first"]
+__all__ = ["at_once", "invalidated", "may_share", "on_failure", "on_request", "on_response", "stale_first"]

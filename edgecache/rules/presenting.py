@@ -20,6 +20,7 @@ from edgecache.rules.decisions import (
 from edgecache.rules.fields import is_strong, opaque_tag, parsed, serialised
 from edgecache.rules.recording import length_line
 from edgecache.rules.siblinghood import record_lines
+from edgecache.rules.status_fields import lines_of
 from edgecache.words.messages import without
 from edgecache.words.stored import Flag, Stored
 
@@ -79,12 +80,21 @@ def _part(asked: RangeAsked, size: int) -> Presentation:
     return Part(asked.first, last + 1)
 
 
-def head_of(asked: Asked, stored: Stored, presentation: Presentation, *, age: int, cache_status: bytes) -> bytes:
+def head_of(asked: Asked, stored: Stored, presentation: Presentation, age: int, cache_status: bytes) -> bytes:
     """
     The response head, as ``Downstream.send`` wants it.
 
     :param age: for the Age field; negative: none (the response has not come from the store).
     :param cache_status: value of Cache-Status (:mod:`edgecache.rules.status_fields`).
+    """
+    return head_with(asked, stored, presentation, age, lines_of(age, cache_status))
+
+
+def head_with(asked: Asked, stored: Stored, presentation: Presentation, age: int, lines: bytes) -> bytes:
+    """
+    Like :func:`head_of`.
+
+    :param lines: those that :func:`~edgecache.rules.status_fields.lines_of` makes.
     """
     if type(presentation) is Whole:
         head = stored.head
@@ -99,9 +109,7 @@ def head_of(asked: Asked, stored: Stored, presentation: Presentation, *, age: in
         head += record_lines(asked, stored, max(age, 0))
     elif asked.site.clients is not None:
         head += PRIVATE
-    if age < 0:
-        return b"%bcache-status: %b\r\n" % (head, cache_status)
-    return b"%bage: %d\r\ncache-status: %b\r\n" % (head, age, cache_status)
+    return head + lines
 
 
 _NOT_IN_PART = frozenset((b"content-length", b"content-range"))

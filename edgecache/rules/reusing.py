@@ -6,6 +6,7 @@ from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward, OnFailure, OnRequest, Refuse, Reuse
 from edgecache.rules.indexpaths import PageKind
 from edgecache.rules.pages import lacks_serial
+from edgecache.rules.status_fields import hit, lines_of
 from edgecache.words.errors import UpstreamFailed
 from edgecache.words.reasons import ForwardReason, PurgeMode
 from edgecache.words.stored import Flag, Stored
@@ -38,11 +39,33 @@ def on_request(
     :param followed: what changed at the origin is invalidated here, as where purges are pushed, for now.
     """
     if stored is not None and purged is None and not fenced and asked.simple:
-        left = stored.fresh_until - now
-        if left > 0.0 and not stored.flags & _ALWAYS_VALIDATE:
-            age = now - stored.generated_at
-            return Reuse(int(age) if age > 0.0 else 0, int(left))
+        reuse = at_once(asked, stored, now)
+        if reuse is not None:
+            return reuse
     return _considered(asked, stored, purged, fenced, now, vary_miss, followed)
+
+
+def at_once(asked: Asked, stored: Stored, now: float) -> Reuse | None:
+    """
+    :func:`on_request` where nothing but freshness is left to decide.
+
+    :param asked: a simple one.
+    :param stored: nothing that names it was purged since, and this node can vouch for that.
+    :return: ``None``: it is not fresh, or must be validated all the same. It is remembered as long as its numbers,
+        whole seconds, stay the same: what is asked for often is asked for many times in a second.
+    """
+    # Both bounds: the wall clock may be set back.
+    if 0.0 < stored.reuse_until - now <= 1.0:
+        reuse: Reuse = stored.reuse
+        return reuse
+    left = stored.fresh_until - now
+    if left <= 0.0 or stored.flags & _ALWAYS_VALIDATE:
+        return None
+    age, ttl = _age(stored, now), int(left)
+    stored.reuse = reuse = Reuse(age, ttl)
+    reuse.lines = lines_of(age, hit(asked.site, reuse))
+    stored.reuse_until = min(stored.generated_at + age + 1, stored.fresh_until - ttl)
+    return reuse
 
 
 def covered_until(asked: Asked, stored: Stored) -> float:

@@ -15,6 +15,17 @@ def hit(site: Site, reuse: Reuse, detail: str = "") -> bytes:
     return value + b"; detail=" + _string(detail) if detail else value
 
 
+def lines_of(age: int, cache_status: bytes) -> bytes:
+    """
+    The field lines that every answer has of its own.
+
+    :param age: negative: it has not come from the store.
+    """
+    if age < 0:
+        return b"cache-status: %b\r\n" % cache_status
+    return b"age: %d\r\ncache-status: %b\r\n" % (age, cache_status)
+
+
 def forwarded(
     site: Site,
     reason: ForwardReason,

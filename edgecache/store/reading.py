@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
@@ -49,6 +49,7 @@ MEMO_OCTETS = 4096
 
 _PREFIX = layout.RECORD_PREFIX.size
 _U64 = 0xFFFFFFFFFFFFFFFF
+_CHECKSUM = layout.CHECKSUM_FIELD
 
 
 class Pins(Protocol):
@@ -184,7 +185,7 @@ class StoreReader:
             if xxh3_64_intdigest(content) == checksum:
                 return content
             raise self.unreadable.chunk(self._key_hash, stored.content_id, 0, "checksum")
-        return self._tail(self._key_hash, stored.content_id, stored.size) if stored.size else b""
+        return self.tail(self._key_hash, stored.content_id, stored.size)
 
     def done(self) -> None:
         """End the read transaction. Harmless without one."""
@@ -209,7 +210,7 @@ class StoreReader:
             self._same(stored)
         pieces = self._from_blobs(self._key_hash, stored.content_id, 0, count, _copied)
         if size % CHUNK:
-            pieces.append(self._tail(self._key_hash, stored.content_id, size))
+            pieces.append(self.tail(self._key_hash, stored.content_id, size))
         return pieces
 
     def chunks(self, key_hash: bytes, content_id: bytes, index: int, count: int) -> bytes:
@@ -222,7 +223,7 @@ class StoreReader:
         return self._from_blobs(key_hash, content_id, index, count, b"".join)
 
     def write_to(
-        self, key_hash: bytes, content_id: bytes, size: int, *, descriptor: int, before: bytes, start: int, stop: int
+        self, key_hash: bytes, content_id: bytes, size: int, descriptor: int, before: bytes, start: int, stop: int
     ) -> int:
         """
         Write content to a non-blocking socket straight from the map, verified, within one read transaction
@@ -235,24 +236,33 @@ class StoreReader:
             which its transport will find out.
         :raises ContentMissing: some of it is gone or damaged.
         """
+        in_blobs = size - size % CHUNK
+        after: list[memoryview] = []
+        if stop > in_blobs:
+            after = self._tail(key_hash, content_id, size, max(0, start - in_blobs), stop - in_blobs)
+            stop = in_blobs
+        if start >= in_blobs:
+            return _written(descriptor, [before, *after])
         first, skip = divmod(start, CHUNK)
-        full = size // CHUNK
-        last = min(-(-stop // CHUNK), full)
-        after = b""
-        if stop > full * CHUNK:
-            after = self.tail(key_hash, content_id, size)[max(0, start - full * CHUNK) : stop - full * CHUNK]
-        if first >= full:
-            return _written(descriptor, [before, after])
-
-        def write(views: list[memoryview]) -> int:
-            cut = last * CHUNK - stop
-            if cut > 0:
-                views[-1] = views[-1][:-cut]
-            if skip:
-                views[0] = views[0][skip:]
-            return _written(descriptor, [before, *views, after])
-
-        return self._from_blobs(key_hash, content_id, first, last - first, write)
+        last, cut = divmod(stop, CHUNK)
+        views: list[memoryview] = []
+        try:
+            # db, parent, write, buffers
+            txn = self._environments.blobs.env.begin(None, None, False, True)
+            try:
+                self._verify(txn, key_hash, content_id, first, last - first + (cut > 0), views)
+                if cut:
+                    views[-1] = views[-1][:cut]
+                if skip:
+                    views[0] = views[0][skip:]
+                return _written(descriptor, [before, *views, *after])
+            finally:
+                # See Note [views].
+                views.clear()
+                txn.abort()
+        except lmdb.Error as error:
+            self.unreadable.environment(self._environments.blobs, error)
+            raise ContentMissing(content_id, first) from error
 
     def tail(self, key_hash: bytes, content_id: bytes, size: int) -> bytes:
         """
@@ -261,16 +271,7 @@ class StoreReader:
             of its own.
         :raises ContentMissing: it is gone or damaged.
         """
-        if self._txn is not None:
-            return self._tail(key_hash, content_id, size)
-        try:
-            self._txn = self._begin()
-            return self._tail(key_hash, content_id, size)
-        except lmdb.Error as error:
-            self.unreadable.environment(self._environments.small, error)
-            raise ContentMissing(content_id, size // CHUNK) from error
-        finally:
-            self.done()
+        return b"".join(self._tail(key_hash, content_id, size, 0, size % CHUNK))
 
     def open_source(self, key_hash: bytes, stored: Stored) -> StoredSource | None:
         """
@@ -324,60 +325,41 @@ class StoreReader:
         if found is None or found.content_id != stored.content_id or found.size != stored.size:
             raise ContentMissing(stored.content_id, 0)
 
-    def _tail(self, key_hash: bytes, content_id: bytes, size: int) -> bytes:
-        txn = self._txn
-        assert txn is not None
-        left = size % CHUNK
+    def _tail(self, key_hash: bytes, content_id: bytes, size: int, start: int, stop: int) -> list[memoryview]:
+        """:return: octets ``start`` to ``stop`` of the tail, of copies; for the rest see :meth:`tail`."""
         views: list[memoryview] = []
-        index = 0
-        while left:
-            octets = min(left, PIECE)
-            try:
+        alone = self._txn is None
+        try:
+            txn = self._txn
+            if txn is None:
+                txn = self._txn = self._begin()
+            for index in range(start // PIECE, -(-stop // PIECE)):
+                begin = index * PIECE
                 value: Any = txn.get(layout.place(content_id, index), None, self._contents)
-            except lmdb.Error as error:
-                self.unreadable.environment(self._environments.small, error)
-                raise ContentMissing(content_id, size // CHUNK) from error
-            view = None if value is None else payload(memoryview(value), octets, layout.seed(content_id, index))
-            if view is None:
-                raise self.unreadable.chunk(
-                    key_hash, content_id, size // CHUNK, "missing" if value is None else "checksum"
-                )
-            views.append(view)
-            left -= octets
-            index += 1
-        return b"".join(views)
+                octets = min(size % CHUNK - begin, PIECE)
+                view = None if value is None else payload(memoryview(value), octets, layout.seed(content_id, index))
+                if view is None:
+                    why = "missing" if value is None else "checksum"
+                    raise self.unreadable.chunk(key_hash, content_id, size // CHUNK, why)
+                views.append(view[max(0, start - begin) : stop - begin])
+        except lmdb.Error as error:
+            self.unreadable.environment(self._environments.small, error)
+            raise ContentMissing(content_id, size // CHUNK) from error
+        finally:
+            if alone:
+                self.done()
+        return views
 
     def _from_blobs(
         self, key_hash: bytes, content_id: bytes, index: int, count: int, use: Callable[[list[memoryview]], T]
     ) -> T:
-        """
-        Like :func:`payload` for each chunk, written out: those calls would cost a tenth of the copy.
-
-        :return: what ``use`` makes of the verified chunks while they can be looked at.
-        """
+        """:return: what ``use`` makes of the verified chunks while they can be looked at."""
         views: list[memoryview] = []
-        seed = layout.seed(content_id, index)
-        checksum_at = layout.CHECKSUM_FIELD.unpack_from
-        at = index
         try:
             # db, parent, write, buffers
             txn = self._environments.blobs.env.begin(None, None, False, True)
             try:
-                cursor: Any = txn.cursor(self._chunks)
-                # Chunks of one content are neighbours. Where one is missing the next key's is another's, and
-                # fails its checksum, which is bound to the place.
-                cursor.set_range(layout.PLACE.pack(content_id, index))
-                for value in islice(cursor.iternext(False, True), count):
-                    if len(value) != layout.CHUNK_VALUE:
-                        raise self.unreadable.chunk(key_hash, content_id, at, "length")
-                    view = value[:CHUNK]
-                    if xxh3_64_intdigest(view, seed) != checksum_at(value, CHUNK)[0]:
-                        raise self.unreadable.chunk(key_hash, content_id, at, "checksum")
-                    views.append(view)
-                    at += 1
-                    seed = seed + 1 & _U64
-                if at < index + count:
-                    raise self.unreadable.chunk(key_hash, content_id, at, "missing")
+                self._verify(txn, key_hash, content_id, index, count, views)
                 return use(views)
             finally:
                 # See Note [views].
@@ -386,3 +368,34 @@ class StoreReader:
         except lmdb.Error as error:
             self.unreadable.environment(self._environments.blobs, error)
             raise ContentMissing(content_id, index) from error
+
+    def _verify(
+        self, txn: lmdb.Transaction, key_hash: bytes, content_id: bytes, index: int, count: int, views: list[memoryview]
+    ) -> None:
+        """
+        Append the chunks to ``views``.
+
+        Like :func:`payload` for each, written out: those calls would cost a tenth of the copy.
+        """
+        place = layout.PLACE.pack(content_id, index)
+        seed = layout.seed(content_id, index)
+        values: Iterable[Any]
+        if count == 1:
+            found: Any = txn.get(place, None, self._chunks)
+            values = () if found is None else (found,)
+        else:
+            cursor: Any = txn.cursor(self._chunks)
+            # Chunks of one content are neighbours. Where one is missing the next key's is another's, and
+            # fails its checksum, which is bound to the place.
+            cursor.set_range(place)
+            values = islice(cursor.iternext(False, True), count)
+        for value in values:
+            view = value[:CHUNK]
+            if len(value) != layout.CHUNK_VALUE:
+                raise self.unreadable.chunk(key_hash, content_id, index + len(views), "length")
+            if xxh3_64_intdigest(view, seed) != _CHECKSUM.unpack_from(value, CHUNK)[0]:
+                raise self.unreadable.chunk(key_hash, content_id, index + len(views), "checksum")
+            views.append(view)
+            seed = seed + 1 & _U64
+        if len(views) < count:
+            raise self.unreadable.chunk(key_hash, content_id, index + len(views), "missing")

@@ -72,15 +72,7 @@ class StoredSource:
         if self.failed is not None or position >= stop:
             return 0
         try:
-            return self._store.write_to(
-                self._key_hash,
-                self._content_id,
-                length,
-                descriptor=descriptor,
-                before=before,
-                start=position,
-                stop=stop,
-            )
+            return self._store.write_to(self._key_hash, self._content_id, length, descriptor, before, position, stop)
         except ContentMissing as missing:
             self.failed = missing.with_traceback(None)
             return 0

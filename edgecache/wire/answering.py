@@ -17,6 +17,7 @@ from edgecache.wire.sending import BURST, CRLF, HIGH_WATER, PIECE, InMemory, Pum
 from edgecache.wire.states import ANSWERING, READING, SENDING, State
 from edgecache.words.counters import Counter
 from edgecache.words.latency import MISSES
+from edgecache.words.messages import Request
 from edgecache.words.ports import Reader, Source
 
 BYTES_SENT = int(Counter.BYTES_SENT)
@@ -38,7 +39,8 @@ class Answering(asyncio.Protocol):
     # fmt: off
     __slots__ = (
         "_asked_at", "_content", "_descriptor", "_framed", "_gone_reader", "_head", "_intake", "_last", "_listener",
-        "_octets", "_paused", "_pump", "_reading_paused", "_since", "_state", "_transport", "_written", "gone",
+        "_octets", "_paused", "_pump", "_reading_paused", "_since", "_state", "_straight", "_transport", "_written",
+        "gone",
     )
     # fmt: on
 
@@ -61,6 +63,7 @@ class Answering(asyncio.Protocol):
         self._written = 0  # octets given to the transport
         self._octets = 0  # of content, in this exchange
         self._head = b""
+        self._straight = False  # the current exchange is as simple as can be: :meth:`send` will do
         self._asked_at = 0.0  # monotonic seconds, while an answer takes longer than the call that asked for it
 
     # Of the other half.
@@ -71,6 +74,10 @@ class Answering(asyncio.Protocol):
 
     def _end_exchange(self, *, complete: bool) -> None:
         """The current exchange is over."""
+        raise NotImplementedError
+
+    def _tell(self, request: Request, head: bytes, octets: int, *, complete: bool) -> None:
+        """Say who wants to know that an exchange is over."""
         raise NotImplementedError
 
     def _close(self, *, reset: bool = False) -> None:
@@ -84,23 +91,30 @@ class Answering(asyncio.Protocol):
     # The straight path.
 
     def send(self, head: bytes, content: bytes) -> None:
-        framed = self._framed
-        if self._state is not ANSWERING or framed is None:
-            return
-        if not framed.straight or self._last or (len(content) > PIECE and self._listener.secure):
+        if self._straight and len(content) <= JOINED_OCTETS:
+            response = b"".join((head, CRLF, content))
+            self._transport.write(response)
+            self._served(head, len(response), len(content))
+        elif self._state is ANSWERING:
             self._begin(head, [content])
+
+    def _served(self, head: bytes, octets: int, content_octets: int) -> None:
+        """A straight response was written as a whole."""
+        listener = self._listener
+        self._straight = False
+        listener.counters.add(BYTES_SENT, octets)
+        if self._paused:
+            # How fast it leaves is told by differences: what was written before does not matter.
+            self._head, self._octets = head, content_octets
+            self._state = SENDING
             return
-        if self._asked_at:
-            self._time()
-        octets = len(head) + 2 + len(content)
-        self._written += octets
-        self._listener.counters.add(BYTES_SENT, octets)
-        self._head, self._octets = head, len(content)
-        if octets < JOINED_OCTETS:
-            self._transport.write(b"".join((head, CRLF, content)))
-        else:
-            self._transport.writelines((head, CRLF, content))
-        self._sent()
+        framed, self._framed = self._framed, None
+        if framed is not None and (listener.downloads is not None or listener.on_done is not None):
+            self._tell(framed.request, head, content_octets, complete=True)
+        self._state = READING
+        self._since = listener.now
+        if self._intake.pending or self._reading_paused:
+            self._advance()
 
     def _sent(self) -> None:
         """The response is written; the exchange ends when the transport has room for another."""
@@ -128,20 +142,16 @@ class Answering(asyncio.Protocol):
             transport.set_write_buffer_limits(HIGH_WATER, 0)
 
     def straight_socket(self, octets: int) -> int:
-        framed = self._framed
-        if self._state is not ANSWERING or framed is None or not framed.straight or self._last or octets > BURST:
-            return -1
-        return self.direct()
+        return self.direct() if self._straight and octets <= BURST else -1
 
     def sent(self, head: bytes, octets: int, rest: Source | None, start: int, stop: int) -> None:
-        if self._asked_at:
-            self._time()
+        if rest is None:
+            self._served(head, octets, stop - start)
+            return
+        self._straight = False
         content = max(0, octets - len(head) - len(CRLF))
         self._head = head
         self.put_directly(octets, content)
-        if rest is None:
-            self._sent()
-            return
         self._state = SENDING
         self._since = self._listener.now
         self._pump = Pump(self, self._listener.soon, rest, start + content, stop, chunked=False)
@@ -186,6 +196,7 @@ class Answering(asyncio.Protocol):
         else:
             connection = b""
         self._state = SENDING
+        self._straight = False
         self._since = self._listener.now
         self._head = head
         if pump is not None:
@@ -243,7 +254,7 @@ class Answering(asyncio.Protocol):
             self.put([head, CRLF], 0)
 
     def close_after(self) -> None:
-        self._last = True
+        self._last, self._straight = True, False
 
     def request_content(self) -> Source:
         content, framed = self._content, self._framed
@@ -254,7 +265,7 @@ class Answering(asyncio.Protocol):
         return content
 
     def on_gone(self, reader: Reader | None) -> None:
-        self._gone_reader = reader
+        self._gone_reader, self._straight = reader, False
 
 
 def _has_content(head: bytes, framed: Framed) -> bool:

@@ -36,6 +36,7 @@ from edgecache.wire.states import (
 )
 from edgecache.words.counters import Counter
 from edgecache.words.errors import ClientGone
+from edgecache.words.messages import Request
 
 REQUESTS = int(Counter.REQUESTS)
 
@@ -83,11 +84,11 @@ class Connection(Answering):
     def _ask(self, framed: Framed) -> None:
         listener = self._listener
         self._state = ANSWERING
-        self._since = listener.now
         self._framed = framed
         self._left -= 1
         if self._left <= 0:
             self._last = True
+        self._straight = framed.straight and not self._last
         if listener.on_done is not None:
             self._started = listener.wall()
         listener.counters.add(REQUESTS)
@@ -97,6 +98,7 @@ class Connection(Answering):
             self._ask_sampled(framed)
         if self._state is ANSWERING:
             # Not from the store: how long that takes is worth a look at the clock.
+            self._straight = False
             self._asked_at = listener.timers.seconds()
 
     def _ask_sampled(self, framed: Framed) -> None:
@@ -181,15 +183,10 @@ class Connection(Answering):
 
     def _end_exchange(self, *, complete: bool) -> None:
         framed, self._framed = self._framed, None
+        self._straight = False
         self._pace = None
         if framed is not None:
-            listener = self._listener
-            if listener.on_done is not None:
-                listener.on_done(framed.request, self._head, self._octets, complete, self._started, self.peer)
-            if listener.downloads is not None:
-                # What a lost connection was handed went nowhere.
-                sent = complete and not self._transport.is_closing()
-                listener.downloads.done(framed.request, self._head, self._octets, sent, self._client)
+            self._tell(framed.request, self._head, self._octets, complete=complete)
         self._octets = 0
         if self._pump is not None:
             self._pump.stop()
@@ -202,6 +199,15 @@ class Connection(Answering):
             self.gone = True
             if reader is not None:
                 reader.wake()
+
+    def _tell(self, request: Request, head: bytes, octets: int, *, complete: bool) -> None:
+        listener = self._listener
+        if listener.on_done is not None:
+            listener.on_done(request, head, octets, complete, self._started, self.peer)
+        if listener.downloads is not None:
+            # What a lost connection was handed went nowhere.
+            sent = complete and not self._transport.is_closing()
+            listener.downloads.done(request, head, octets, sent, self._client)
 
     def _refuse(self, refused: RequestRefused) -> None:
         """Answer what is no request, or stopped being one, ourselves; a response under way is cut."""
@@ -245,7 +251,7 @@ class Connection(Answering):
 
     def shut(self) -> None:
         """For a drain: the next response is the last one; close if idle, and not only since a moment ago."""
-        self._last = True
+        self._last, self._straight = True, False
         if self._state is READING and not self._intake.pending and self._held is None:
             self.check(self._listener.now)
 

@@ -65,6 +65,8 @@ class Stored:
         record that is made from this one begins without.
     :ivar head_of_304: memo of :mod:`edgecache.rules.presenting`, like ``views``; and so is ...
     :ivar head_of_206: ... this one, without the lines that say which part it is.
+    :ivar reuse: memo of :mod:`edgecache.rules.reusing`: how it answers while it is fresh ...
+    :ivar reuse_until: ... and when a number in that changes.
     """
 
     site: int
@@ -89,6 +91,8 @@ class Stored:
     views: dict[Any, Any] = field(init=False, factory=dict)
     head_of_304: bytes = field(init=False, default=b"")
     head_of_206: bytes = field(init=False, default=b"")
+    reuse: Any = field(init=False, default=None)
+    reuse_until: float = field(init=False, default=0.0)
 
 
 @frozen

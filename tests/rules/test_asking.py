@@ -398,6 +398,15 @@ class SimpleTests(SynchronousTestCase):
         ):
             self.assertEqual(expected, asked(*lines).whole, lines)
 
+    def test_what_is_sent_as_it_is_stored(self) -> None:
+        for lines, target, method, expected in (
+            ((), "/a.whl", "GET", True),
+            ((), "/a.whl", "HEAD", False),
+            (("Range: bytes=0-1",), "/a.whl", "GET", False),
+            ((), "/simple/a/", "GET", False),
+        ):
+            self.assertEqual(expected, asked(*lines, of=INDEX, target=target, method=method).plain, (lines, target))
+
     def test_who_fills(self) -> None:
         for by, joinable, fills, unsafe in (
             (asked(), True, True, False),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.decisions import Forward, Refuse, Reuse
-from edgecache.rules.policy import on_failure
+from edgecache.rules.policy import at_once, on_failure
 from edgecache.words.errors import ConnectFailed
 from edgecache.words.reasons import ForwardReason, PurgeMode
 from tests.failures import PROXY_ERRORS, kinds
@@ -26,6 +27,18 @@ class StoredTests(SynchronousTestCase):
         found = consider(asked(), stored(FRESH), after=20.5)
         assert isinstance(found, Reuse)
         self.assertEqual((20, 39, False, None), (found.age, found.ttl, found.stale, found.behind))
+
+    @given(st.lists(st.integers(-80, 560), min_size=1, max_size=8), st.integers(0, 15))
+    @settings(max_examples=100)
+    def test_what_is_remembered_is_what_would_be_said_anew(self, eighths: list[int], aged: int) -> None:
+        """Whichever way the clock goes."""
+        one = stored(FRESH, at=NOW + aged / 8)
+        for moment in (NOW + each / 8 for each in eighths):
+            found, anew = at_once(asked(), one, moment), at_once(asked(), evolve(one), moment)
+            self.assertEqual(one.fresh_until > moment, found is not None)
+            if found is not None and anew is not None:
+                self.assertEqual((anew.age, anew.ttl, anew.lines), (found.age, found.ttl, found.lines))
+                self.assertEqual(int(one.fresh_until - moment), found.ttl)
 
     def test_a_miss_says_whether_other_variants_are_there(self) -> None:
         self.assertEqual(ForwardReason.URI_MISS, forwarded(consider(asked(), None)).reason)
