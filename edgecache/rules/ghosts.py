@@ -1,7 +1,7 @@
 """
 Keys that were evicted not long ago (S3-FIFO's ghost queue), in a buffer of fixed size.
 
-A key is found by a fingerprint in a bucket, beside the time at which it was evicted; time is octets evicted. So
+A key is found by a mark in a bucket, beside the time at which it was evicted; time is octets evicted. So
 nothing has to be queued, or deleted when it is too old, and a full bucket forgets its oldest. A buffer can be a mapped
 file that several processes use at once: whatever they do to each other, a key is known wrongly, or not known, and that
 is all.
@@ -15,15 +15,17 @@ from typing import Final
 from attrs import define, field
 
 _WAYS: Final = 8
-_BUCKET: Final = struct.Struct(f"<{2 * _WAYS}I")
-_ENTRY: Final = struct.Struct("<II")
+_ROW: Final = struct.Struct(f"<{_WAYS}I")
+_BUCKET_OCTETS: Final = 2 * _ROW.size
+_U32_AT: Final = struct.Struct("<I")
 _CLOCK: Final = struct.Struct("<Q")
-HEADER: Final = _BUCKET.size
+HEADER: Final = _BUCKET_OCTETS
 """Octets at the start of the buffer: the clock."""
 
 _TICK: Final = 12
 # Of the key: its low bits are the counter's slot (edgecache.store.popularity).
-_BUCKET_AT, _FINGERPRINT_AT = 8, 16
+_OF_KEY: Final = struct.Struct("<QI")
+_BUCKET_AT: Final = 8
 _U32: Final = 0xFFFFFFFF
 
 
@@ -32,7 +34,7 @@ def octets_for(entries: int) -> int:
     buckets = 1
     while buckets * _WAYS < entries:
         buckets *= 2
-    return HEADER + buckets * _BUCKET.size
+    return HEADER + buckets * _BUCKET_OCTETS
 
 
 @define(eq=False)
@@ -48,7 +50,7 @@ class Ghosts:
 
     @_buckets.default
     def _whole_ones(self) -> int:
-        return (len(self._buffer) - HEADER) // _BUCKET.size
+        return (len(self._buffer) - HEADER) // _BUCKET_OCTETS
 
     @property
     def clock(self) -> int:
@@ -65,14 +67,17 @@ class Ghosts:
         clock = self.clock + octets
         _CLOCK.pack_into(self._buffer, 0, clock)
         now = clock >> _TICK & _U32
-        at, fingerprint, entries = self._find(key)
-        oldest, place = -1, 0
-        for way in range(_WAYS):
-            mark, time = entries[2 * way], entries[2 * way + 1]
-            age = _U32 + 1 if mark in (0, fingerprint) else now - time & _U32
-            if age > oldest:
-                oldest, place = age, way
-        _ENTRY.pack_into(self._buffer, at + place * _ENTRY.size, fingerprint, now)
+        at, mark = self._find(key)
+        marks = _ROW.unpack_from(self._buffer, at)
+        if mark in marks:
+            way = marks.index(mark)
+        elif 0 in marks:
+            way = marks.index(0)
+        else:
+            times = _ROW.unpack_from(self._buffer, at + _ROW.size)
+            way = max(range(_WAYS), key=lambda each: now - times[each] & _U32)
+        _U32_AT.pack_into(self._buffer, at + way * _U32_AT.size, mark)
+        _U32_AT.pack_into(self._buffer, at + _ROW.size + way * _U32_AT.size, now)
 
     def take(self, key: bytes, within: int) -> bool:
         """
@@ -80,17 +85,17 @@ class Ghosts:
 
         :param within: octets that may have been added since it was.
         """
-        at, fingerprint, entries = self._find(key)
-        for way in range(_WAYS):
-            if entries[2 * way] == fingerprint:
-                _ENTRY.pack_into(self._buffer, at + way * _ENTRY.size, 0, 0)
-                age = (self.clock >> _TICK) - entries[2 * way + 1] & _U32
-                return age << _TICK < within
-        return False
+        at, mark = self._find(key)
+        marks = _ROW.unpack_from(self._buffer, at)
+        if mark not in marks:
+            return False
+        at += marks.index(mark) * _U32_AT.size
+        _U32_AT.pack_into(self._buffer, at, 0)
+        (time,) = _U32_AT.unpack_from(self._buffer, at + _ROW.size)
+        age: int = (self.clock >> _TICK) - time & _U32
+        return age << _TICK < within
 
-    def _find(self, key: bytes) -> tuple[int, int, tuple[int, ...]]:
-        """:return: where its bucket begins, its fingerprint, marks and times of the bucket."""
-        bucket = int.from_bytes(key[_BUCKET_AT : _BUCKET_AT + 8], "little") & self._buckets - 1
-        at = HEADER + bucket * _BUCKET.size
-        fingerprint = int.from_bytes(key[_FINGERPRINT_AT : _FINGERPRINT_AT + 4], "little") or 1
-        return at, fingerprint, _BUCKET.unpack_from(self._buffer, at)
+    def _find(self, key: bytes) -> tuple[int, int]:
+        """:return: where its bucket begins (a row of marks, then one of times), and its mark."""
+        number, mark = _OF_KEY.unpack_from(key, _BUCKET_AT)
+        return HEADER + (number & self._buckets - 1) * _BUCKET_OCTETS, mark or 1

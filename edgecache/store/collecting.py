@@ -33,7 +33,7 @@ from edgecache.rules.eviction import Step, plan
 from edgecache.store import layout
 from edgecache.store.environments import DAMAGE, Environment, Environments
 from edgecache.store.popularity import slot_of
-from edgecache.store.queues import Heads, Placed, Queues, read_standing, weights
+from edgecache.store.queues import Heads, Queued, Queues, read_standing, weights
 from edgecache.store.threads import InThread
 from edgecache.words.config import StoreSettings
 from edgecache.words.errors import StoreFull
@@ -45,7 +45,6 @@ BATCH = 64
 """Records that one transaction evicts or moves, contents that one turn frees."""
 
 _CHUNKS_PER_COMMIT = 256
-_TAKEN_OVER = 2_000
 _READER_CHECK_SECONDS = 60.0
 _IDLE_SECONDS = 0.2
 _AFTER_FAILURE_SECONDS = 5.0
@@ -115,8 +114,8 @@ class Collector:
     _in_thread: InThread
     collected: Collected = field(factory=Collected)
     _full: dict[str, bool] = field(factory=lambda: {"small": False, "blobs": False})
-    # Up to which sequence records have places; None once all have.
-    _taken_over: int | None = 0
+    # From which sequence on records on probation are looked for, those with chunks in blobs and all (Heads.reached).
+    _reached: dict[bool, int] = field(factory=lambda: {True: 0, False: 0})
     _checked_readers: float = 0.0
     _timer: Timer | None = None
     _turning: bool = False
@@ -157,14 +156,13 @@ class Collector:
             if now - self._checked_readers >= _READER_CHECK_SECONDS:
                 self._checked_readers = now
                 self._environments.reader_check()
-            taken_over = self._take_over()
             freed, held = self._free()
             evicted = self._evict(held)
         except (lmdb.Error, struct.error) as error:
             self.collected.failures += 1
             self._mark(True, True)
             raise StoreFull("collector", str(error)) from error
-        return freed or evicted or taken_over
+        return freed or evicted
 
     def _again(self) -> None:
         self._timer = None
@@ -283,7 +281,7 @@ class Collector:
             standing = read_standing(txn, small.databases)[only_blobs]
             # What we weigh is not quite what LMDB uses: of that, as much fits as is there when the mark is reached.
             capacity = standing.octets * (used - needed) // used
-            heads = Heads(txn, small.databases, environments.popularity, only_blobs)
+            heads = Heads(txn, small.databases, environments.popularity, only_blobs, self._reached[only_blobs])
             steps = plan(heads, standing, capacity, needed, BATCH)
         if not steps:
             return False
@@ -296,9 +294,11 @@ class Collector:
             if any(step.to is None for step in steps):
                 queues.standing[only_blobs].evicting = True
             queues.finish()
+        # Only now: what is not committed is still there.
+        self._reached[only_blobs] = heads.reached
         return True
 
-    def _take(self, txn: lmdb.Transaction, queues: Queues, step: Step[Placed]) -> None:
+    def _take(self, txn: lmdb.Transaction, queues: Queues, step: Step[Queued]) -> None:
         entry, popularity = step.entry, self._environments.popularity
         popularity.hits[slot_of(entry.key_hash)] = step.hits
         if step.to is not None:
@@ -311,7 +311,7 @@ class Collector:
             ghosts = popularity.blobs if entry.in_blobs else popularity.small
             ghosts.add(entry.key_hash, weights(entry.size, layout.ROW_IN_BLOBS)[entry.in_blobs])
 
-    def _evict_one(self, txn: lmdb.Transaction, entry: Placed) -> None:
+    def _evict_one(self, txn: lmdb.Transaction, entry: Queued) -> None:
         """The record goes, and with it its pieces, or, of content in blobs, an orphan row comes."""
         databases = self._environments.small.databases
         record = txn.get(entry.key_hash, db=databases[layout.RECORDS])
@@ -325,24 +325,6 @@ class Collector:
             self._delete_all(txn, self._environments.small, layout.CONTENTS, entry.content_id)
         self.collected.evicted_records += 1
         self.collected.evicted_octets += entry.size
-
-    def _take_over(self) -> bool:
-        """Records of a release that had a single queue get their places. :return: there are more."""
-        if self._taken_over is None:
-            return False
-        small = self._environments.small
-        meta = small.databases[layout.META]
-        with small.env.begin() as txn:
-            if txn.get(layout.META_PLACED, db=meta) is not None:
-                self._taken_over = None
-                return False
-        with _writing(small) as txn:
-            queues = Queues(txn, small.databases, None)
-            self._taken_over = queues.take_over(self._taken_over, _TAKEN_OVER)
-            queues.finish()
-            if self._taken_over is None:
-                txn.put(layout.META_PLACED, b"", db=meta)
-        return self._taken_over is not None
 
 
 def _is_its(record: bytes | memoryview, sequence: int) -> bool:

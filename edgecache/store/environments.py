@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from edgecache.store import disk, layout
 from edgecache.store.disk import Disk
 from edgecache.store.popularity import Popularity
+from edgecache.store.queues import take_over
 from edgecache.words.config import MIB, StoreSettings
 from edgecache.words.errors import StartError
 
@@ -340,6 +341,8 @@ def _open_one(
             # A commit, so that this map size is in the file: workers open with what they find there.
             with env.begin(write=True) as txn:
                 txn.put(layout.META_LAYOUT, bytes((layout.LAYOUT,)), db=environment.databases[layout.META])
+                if name == "small":
+                    take_over(txn, environment.databases)
     except _UNUSABLE as error:
         env.close()
         raise _Unusable(str(error)) from error

@@ -8,15 +8,13 @@ small
   records   key hash (32) -> a record (:mod:`edgecache.store.record`); :data:`RECORD_PREFIX` is
             common to both kinds of record
   contents  content id (16) + piece index (u32) -> up to :data:`PIECE` octets + checksum
-  queue     sequence (u64) -> :data:`QUEUE_ROW` and the key of its row in ``places`` (of a record that an older release
-            stored: nothing, until the collector has given it one); each record has exactly one row, which carries the
-            same sequence as the record
-  places    :data:`PLACE_IN_QUEUE` -> sequence: where each record stands in the order of eviction
+  queue     sequence (u64) -> :data:`QUEUE_ROW`, and if it is not on probation the key of its row in ``places``; each
+            record has exactly one row, which carries the same sequence as the record. The lowest sequence is the oldest
+  places    :data:`PLACE_IN_QUEUE` -> sequence: where each record stands that is not on probation any more
   orphans   content id (16) -> :data:`ORPHAN_ROW`
   serials   :func:`serial_key` -> :data:`SERIAL_ROW`: the highest serial of any page of a project that was stored, and
             the floor of that page. Written with the page, outside eviction; it never goes back
-  meta      :data:`META_LAYOUT`, :data:`META_INCARNATION`, :data:`META_SEQUENCE`, :data:`META_STANDING`,
-            :data:`META_PLACED`
+  meta      :data:`META_LAYOUT`, :data:`META_INCARNATION`, :data:`META_SEQUENCE`, :data:`META_STANDING`
 blobs
   chunks    content id (16) + chunk index (u32) -> exactly :data:`CHUNK` octets + checksum
   meta      as in small
@@ -88,10 +86,7 @@ META_SEQUENCE: Final = b"sequence"
 """Of small: the sequence, or number in a queue, that is given next (:data:`U64_KEY`); absent means 1."""
 
 META_STANDING: Final = b"standing"
-"""Of small: :data:`STANDING_ROW`; absent means zeros."""
-
-META_PLACED: Final = b"placed"
-"""Of small: is there once every record has a place in ``places``."""
+"""Of small: :data:`STANDING_ROW`, the sums of all rows of ``queue``."""
 
 CONTENT_ID_OCTETS: Final = 16
 INCARNATION_OCTETS: Final = 16

@@ -1,9 +1,10 @@
 """
 The order of eviction on disk: which record stands where, and how much stands in each queue.
 
-Every record has a row in ``queue`` and a place in ``places`` (:mod:`edgecache.store.layout`); whoever stores, replaces,
-removes or moves a record does it through :class:`Queues`, in the same transaction, so that the sums are always right.
-What moves, and where to, is decided by :mod:`edgecache.rules.eviction`.
+Every record has a row in ``queue``. Records on probation have nothing else, for most never come further, and stand in
+the order of their sequences; the others have a place in ``places`` as well (:mod:`edgecache.store.layout`). Whoever
+stores, replaces, removes or moves a record does it through :class:`Queues`, in the same transaction, so that the sums
+are always right. What moves, and where to, is decided by :mod:`edgecache.rules.eviction`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import lmdb
 from attrs import define, field
 
-from edgecache.rules.eviction import GHOST_SHARE, Entry, Queue, Standing, queue_of_new
+from edgecache.rules.eviction import GHOST_SHARE, PROBATION, Entry, Queue, Standing, queue_of_new
 from edgecache.store import layout
 from edgecache.store.popularity import Popularity, slot_of
 
@@ -35,16 +36,17 @@ def weights(size: int, flags: int) -> tuple[int, int]:
 
 
 @define(eq=False)
-class Placed(Entry):
+class Queued(Entry):
     """
     A record in a queue.
 
-    :ivar place: key of its row in ``places``.
-    :ivar in_blobs: it has chunks there.
+    :ivar place: key of its row in ``places``, empty on probation.
+    :ivar row: of ``queue``, without the place.
     """
 
-    place: bytes
     sequence: int
+    place: bytes
+    row: bytes
     key_hash: bytes
     content_id: bytes
     size: int
@@ -66,6 +68,8 @@ class Queues:
     _places: Any = field(init=False)
     _next: int = 0
     _standing: tuple[Standing, Standing] | None = None
+    # How long what was evicted is known: octets evicted since, from small and from blobs.
+    _within: tuple[int, int] = (0, 0)
 
     def __attrs_post_init__(self) -> None:
         self._queue = self._databases[layout.QUEUE]
@@ -75,7 +79,8 @@ class Queues:
     def standing(self) -> tuple[Standing, Standing]:
         """Of small and of blobs; what is changed there is kept by :meth:`finish`."""
         if self._standing is None:
-            self._standing = read_standing(self._txn, self._databases)
+            small, blobs = self._standing = read_standing(self._txn, self._databases)
+            self._within = int(GHOST_SHARE * small.octets), int(GHOST_SHARE * blobs.octets)
         return self._standing
 
     def number(self) -> int:
@@ -89,66 +94,54 @@ class Queues:
     def add(self, sequence: int, key_hash: bytes, content_id: bytes, size: int, flags: int) -> None:
         """A new record; ``flags`` as in :data:`layout.QUEUE_ROW`."""
         in_blobs = flags & layout.ROW_IN_BLOBS
-        standing = self.standing[bool(in_blobs)]
-        known = False
-        if self._popularity is not None:
-            ghosts = self._popularity.blobs if in_blobs else self._popularity.small
-            known = ghosts.take(key_hash, int(GHOST_SHARE * standing.octets))
-        queue = queue_of_new(known, standing)
+        small, blobs = self._standing or self.standing
+        popularity = self._popularity
+        if popularity is None:
+            known = False
+        elif in_blobs:
+            known = popularity.blobs.take(key_hash, self._within[1])
+        else:
+            known = popularity.small.take(key_hash, self._within[0])
+        standing = blobs if in_blobs else small
         row = layout.QUEUE_ROW.pack(key_hash, content_id, size, flags)
-        self._stand(queue, sequence, sequence, row, weights(size, flags), in_blobs)
+        queue = queue_of_new(known, standing)
+        if queue is not PROBATION:
+            row += self._place(queue, in_blobs, sequence, sequence)
+        # dupdata, overwrite, append, database
+        self._txn.put(layout.U64_KEY.pack(sequence), row, True, True, False, self._queue)
+        in_small, octets = weights(size, flags)
+        small.add(queue, in_small)
+        if octets:
+            blobs.add(queue, octets)
 
     def drop(self, sequence: int) -> bool:
         """The record is replaced, removed or evicted. :return: was there one?"""
         key = layout.U64_KEY.pack(sequence)
-        value: Any = self._txn.get(key, None, self._queue)
-        if value is None:
+        row: Any = self._txn.get(key, None, self._queue)
+        if row is None:
             return False
         self._txn.delete(key, db=self._queue)
-        place = value[layout.QUEUE_ROW.size :]
+        place = row[layout.QUEUE_ROW.size :]
         if place:
             self._txn.delete(place, db=self._places)
-            _, _, size, flags = layout.QUEUE_ROW.unpack_from(value)
-            self._weigh(Queue(place[0]), weights(size, flags), -1)
+        _, _, size, flags = layout.QUEUE_ROW.unpack_from(row)
+        self._weigh(_queue_of(place), weights(size, flags), -1)
         return True
 
-    def move(self, entry: Placed, queue: Queue) -> None:
-        """To the end of ``queue``."""
-        key = layout.U64_KEY.pack(entry.sequence)
-        value: Any = self._txn.get(key, None, self._queue)
-        row = value[: layout.QUEUE_ROW.size]
-        weight = weights(entry.size, row[-1])
-        self._txn.delete(entry.place, db=self._places)
-        self._weigh(Queue(entry.place[0]), weight, -1)
-        self._stand(queue, entry.sequence, self.number(), row, weight, entry.in_blobs)
+    def move(self, entry: Queued, queue: Queue) -> None:
+        """To the end of ``queue``, which is not probation."""
+        weight = weights(entry.size, entry.row[-1])
+        self._weigh(_queue_of(entry.place), weight, -1)
+        if entry.place:
+            self._txn.delete(entry.place, db=self._places)
+        place = self._place(queue, entry.in_blobs, self.number(), entry.sequence)
+        self._txn.put(layout.U64_KEY.pack(entry.sequence), entry.row + place, True, True, False, self._queue)
+        self._weigh(queue, weight, 1)
 
-    def is_there(self, entry: Placed) -> bool:
+    def is_there(self, entry: Queued) -> bool:
         """Does it still stand where it was seen?"""
-        value: Any = self._txn.get(entry.place, None, self._places)
-        return value is not None and layout.U64_KEY.unpack(value)[0] == entry.sequence
-
-    def take_over(self, sequence: int, most: int) -> int | None:
-        """
-        Give places to records of a release that had a single queue, as if they were stored now.
-
-        :param sequence: where to go on.
-        :param most: rows to look at.
-        :return: where to go on next time; ``None`` at the end.
-        """
-        with self._txn.cursor(self._queue) as cursor:
-            found = cursor.set_range(layout.U64_KEY.pack(sequence))
-            rows: list[tuple[bytes, bytes]] = []
-            while found and len(rows) < most:
-                rows.append((bytes(cursor.key()), bytes(cursor.value())))
-                found = cursor.next()
-        for key, row in rows:
-            (sequence,) = layout.U64_KEY.unpack(key)
-            if len(row) == layout.QUEUE_ROW.size:
-                _, _, size, flags = layout.QUEUE_ROW.unpack(row)
-                in_blobs = flags & layout.ROW_IN_BLOBS
-                queue = queue_of_new(False, self.standing[bool(in_blobs)])
-                self._stand(queue, sequence, sequence, row, weights(size, flags), in_blobs)
-        return sequence + 1 if found else None
+        row: Any = self._txn.get(layout.U64_KEY.pack(entry.sequence), None, self._queue)
+        return row is not None and row[layout.QUEUE_ROW.size :] == entry.place
 
     def finish(self) -> None:
         """Keep the numbers and the sums."""
@@ -163,19 +156,19 @@ class Queues:
             )
             self._txn.put(layout.META_STANDING, row, db=meta)
 
-    def _stand(
-        self, queue: Queue, sequence: int, number: int, row: bytes, weight: tuple[int, int], in_blobs: int
-    ) -> None:
+    def _place(self, queue: Queue, in_blobs: int, number: int, sequence: int) -> bytes:
         place = layout.PLACE_IN_QUEUE.pack(queue, bool(in_blobs), number)
-        # dupdata, overwrite, append, database
-        self._txn.put(layout.U64_KEY.pack(sequence), row + place, True, True, False, self._queue)
         self._txn.put(place, layout.U64_KEY.pack(sequence), True, True, False, self._places)
-        self._weigh(queue, weight, 1)
+        return place
 
     def _weigh(self, queue: Queue, weight: tuple[int, int], times: int) -> None:
         small, blobs = self.standing
         small.add(queue, times * weight[0])
         blobs.add(queue, times * weight[1])
+
+
+def _queue_of(place: bytes) -> Queue:
+    return Queue(place[0]) if place else PROBATION
 
 
 def read_standing(txn: lmdb.Transaction, databases: dict[bytes, lmdb._Database]) -> tuple[Standing, Standing]:
@@ -187,51 +180,90 @@ def read_standing(txn: lmdb.Transaction, databases: dict[bytes, lmdb._Database])
     return Standing(*sums[:4]), Standing(*sums[4:])
 
 
+def take_over(txn: lmdb.Transaction, databases: dict[bytes, lmdb._Database]) -> None:
+    """
+    A store of a release that had one queue has all on probation, and no sums yet: add them up. Costs about a
+    second per million records, once.
+    """
+    if txn.get(layout.META_STANDING, db=databases[layout.META]) is not None:
+        return
+    queues = Queues(txn, databases, None)
+    small, blobs = queues.standing
+    with txn.cursor(databases[layout.QUEUE]) as cursor:
+        for row in cursor.iternext(keys=False, values=True):
+            _, _, size, flags = layout.QUEUE_ROW.unpack(row)
+            in_small, in_blobs = weights(size, flags)
+            small.probation += in_small
+            blobs.probation += in_blobs
+    # What is new must not pass all of that by.
+    small.evicting = blobs.evicting = small.octets > 0
+    queues.finish()
+
+
 @define(eq=False)
 class Heads:
     """
     The queues as one transaction sees them, for :func:`edgecache.rules.eviction.plan`.
 
     :ivar only_blobs: room is needed there: what has no chunks in blobs does not matter.
+    :ivar reached: the sequence from which on records on probation have to be looked for. Below it there are none
+        (that matter), once what was shown of them has been moved or evicted.
     """
 
     _txn: lmdb.Transaction
     _databases: dict[bytes, lmdb._Database]
     _popularity: Popularity
     only_blobs: bool
+    reached: int = 0
 
-    def oldest(self, queue: Queue) -> Iterator[Placed]:
+    def oldest(self, queue: Queue) -> Iterator[Queued]:
         """:return: records in ``queue`` that take room where it is needed, the oldest first."""
-        in_blobs = self._walk(queue, in_blobs=True)
+        if queue is PROBATION:
+            return self._on_probation()
+        in_blobs = self._placed(queue, in_blobs=True)
         if self.only_blobs:
             return in_blobs
-        return heapq.merge(self._walk(queue, in_blobs=False), in_blobs, key=_number)
+        return heapq.merge(self._placed(queue, in_blobs=False), in_blobs, key=_number)
 
-    def _walk(self, queue: Queue, *, in_blobs: bool) -> Iterator[Placed]:
+    def _on_probation(self) -> Iterator[Queued]:
+        cursor: Any = self._txn.cursor(self._databases[layout.QUEUE])
+        found = cursor.set_range(layout.U64_KEY.pack(self.reached))
+        while found:
+            key, row = cursor.item()
+            self.reached = layout.U64_KEY.unpack(key)[0] + 1
+            if len(row) == layout.QUEUE_ROW.size and (row[-1] & layout.ROW_IN_BLOBS or not self.only_blobs):
+                yield self._entry(self.reached - 1, row)
+            found = cursor.next()
+
+    def _placed(self, queue: Queue, *, in_blobs: bool) -> Iterator[Queued]:
         start = layout.PLACE_IN_QUEUE.pack(queue, in_blobs, 0)
-        rows, hits = self._databases[layout.QUEUE], self._popularity.hits
+        rows = self._databases[layout.QUEUE]
         cursor: Any = self._txn.cursor(self._databases[layout.PLACES])
         found = cursor.set_range(start)
         while found:
             place, sequence = cursor.item()
             if place[:2] != start[:2]:
                 return
-            value: Any = self._txn.get(sequence, None, rows)
-            if value is not None:
-                key_hash, content_id, size, flags = layout.QUEUE_ROW.unpack_from(value)
-                yield Placed(
-                    weights(size, flags)[self.only_blobs],
-                    hits[slot_of(key_hash)],
-                    bool(flags & layout.ROW_SHELTERED),
-                    place,
-                    layout.U64_KEY.unpack(sequence)[0],
-                    key_hash,
-                    content_id,
-                    size,
-                    in_blobs,
-                )
+            yield self._entry(layout.U64_KEY.unpack(sequence)[0], self._txn.get(sequence, None, rows))
             found = cursor.next()
 
+    def _entry(self, sequence: int, value: Any) -> Queued:
+        size_of_row = layout.QUEUE_ROW.size
+        row, place = value[:size_of_row], value[size_of_row:]
+        key_hash, content_id, size, flags = layout.QUEUE_ROW.unpack(row)
+        return Queued(
+            weights(size, flags)[self.only_blobs],
+            self._popularity.hits[slot_of(key_hash)],
+            bool(flags & layout.ROW_SHELTERED),
+            sequence,
+            place,
+            row,
+            key_hash,
+            content_id,
+            size,
+            bool(flags & layout.ROW_IN_BLOBS),
+        )
 
-def _number(entry: Placed) -> bytes:
+
+def _number(entry: Queued) -> bytes:
     return entry.place[2:]
