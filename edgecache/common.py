@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
+from edgecache.admin.history import History
 from edgecache.admin.parts import AdminParts, ReloadState, UpstreamState, WorkerState
 from edgecache.admin.publicbypass import PublicBypass
 from edgecache.admin.publicpurges import PublicPurges
@@ -28,6 +29,7 @@ from edgecache.admin.tokens import ADMIN_FILE, Tokens
 from edgecache.admin.uploads import Uploads
 from edgecache.fleet import Fleet, entry_octets
 from edgecache.following import Followers
+from edgecache.looking import Looking
 from edgecache.processes.background import background
 from edgecache.processes.channel import Channel, Payload
 from edgecache.processes.timers import boot_clock
@@ -100,8 +102,10 @@ class Common:
     _resolver: Resolver = field(init=False)
     _links: LinkHosts = field(init=False)
     _followers: Followers = field(init=False)
+    _looking: Looking = field(init=False)
     _parts: AdminParts = field(init=False)
     _ports: list[IListeningPort] = field(factory=list)
+    _history: History | None = None
     _unready: str | None = "The node is starting."
     _public_purges: PublicPurges | None = None
     _bypass: PublicBypass | None = None
@@ -187,6 +191,17 @@ class Common:
         linked = Resolver((), timers, upstream, look_up, common._named, LINK_SLOTS)
         common._links = LinkHosts(frozenset(origin.name for origin in origins), linked, roster, timers)
         common._followers = common._followers_of(config)
+        common._looking = Looking.of(
+            lambda: common.config,
+            environments,
+            control.read,
+            page.path,
+            reactor,
+            timers,
+            time.time,
+            boot_clock,
+            lambda: common._addresses()["origins"],
+        )
         return common
 
     async def start(self, sockets: list[socket.socket], siblings: list[socket.socket]) -> None:
@@ -230,7 +245,13 @@ class Common:
             groups=lambda: {outcome.value: count for outcome, count in self._groups.counts.items()},
             ready=lambda: self._unready,
             downloads=self._downloads,
+            scrubbing=self._looking.scrubbing,
+            explain=self._looking.explain,
+            objects=self._looking.objects,
         )
+        self._looking.start()
+        self._history = parts.history
+        self._history.start()
         self._groups.told = lambda answer, new: parts.audit.purged(
             answer, new, peer="", front="Cache-Group-Invalidation"
         )
@@ -251,6 +272,7 @@ class Common:
         channel.on("invalidate", self._invalidate)
         channel.on("share", self._share)
         channel.on("outcomes", self._watch.outcomes)
+        channel.on("popular", self._looking.objects.popular)
         channel.on("list", lambda site: self._followers.hurry(site))
         if self._fleet is not None:
             channel.on("behind", self._fleet.mesh.catch_up)
@@ -300,12 +322,15 @@ class Common:
 
     async def stop(self) -> None:
         """After the last worker: nobody may need anything of this any more."""
+        if self._history is not None:
+            self._history.stop()
         self._followers.stop()
         self._resolver.stop()
         self._links.stop()
         self._watch.stop()
         for port in self._ports:
             await maybeDeferred(port.stopListening)
+        self._looking.stop()
         if self._fleet is not None:
             await self._fleet.stop()
         await self.collector.stop()

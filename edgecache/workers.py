@@ -66,6 +66,7 @@ from edgecache.wire.gate import Gate
 from edgecache.wire.listener import Listener
 from edgecache.wire.listening import Server, start_server
 from edgecache.wire.purging import PublicPurging
+from edgecache.wire.sampling import Sampling
 from edgecache.wire.tls import tls_context
 from edgecache.words.config import Config
 from edgecache.words.counters import Counter
@@ -123,6 +124,7 @@ class Worker:
     _listeners: list[Listener]
     _access: AccessLog | None
     _downloads: _Downloads | None
+    _sampling: Sampling
     _servers: list[Server] = field(factory=list)
 
     async def drain(self, seconds: float, quiet_seconds: float, *, last: bool) -> int:
@@ -146,6 +148,7 @@ class Worker:
         for server in self._servers:
             server.stop()
         await gatherResults([listener.stop() for listener in self._listeners])
+        self._sampling.stop()
         self._client.stop()
         self._standing.close()
         self._keep.close()
@@ -361,11 +364,15 @@ async def start_worker(parts: WorkerParts) -> Worker:
         listeners.append(content)
     for each in listeners:
         each.start()
+    sampling = Sampling(
+        public, page, timers, lambda rows: parts.channel.notify("popular", index=parts.index, rows=rows)
+    )
+    sampling.start()
     # Everything made so far lives as long as the worker: the collector need not look at it again.
     gc.collect()
     gc.freeze()
     in_thread.start()
-    return Worker(writer, client, standing, keep, in_thread, pages, listeners, access, downloads, servers)
+    return Worker(writer, client, standing, keep, in_thread, pages, listeners, access, downloads, sampling, servers)
 
 
 def _follow_addresses(parts: WorkerParts) -> AddressBook:

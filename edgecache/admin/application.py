@@ -20,17 +20,24 @@ from edgecache.admin.access import peer_of, presented
 from edgecache.admin.answers import Answer, Problem, problem_of, refuse, respond, retry_after
 from edgecache.admin.documents import status_document
 from edgecache.admin.downloads import DownloadRoutes
+from edgecache.admin.explain import Explanations
 from edgecache.admin.fastly import Fastly
 from edgecache.admin.feeds import Feeds
 from edgecache.admin.metrics import exposition
+from edgecache.admin.objects import TOP
 from edgecache.admin.parts import AdminParts
 from edgecache.admin.purges import Purges, json_document
+from edgecache.admin.queries import arguments, number
 from edgecache.admin.requests import AdminRequest
 from edgecache.admin.tokens import ADMIN, NAME
+from edgecache.admin.verify import VerifyRoutes
 from edgecache.words.errors import EdgeError
 from edgecache.words.purging import Scope, Token
 
 _log = Logger()
+
+MOST_OBJECTS = 1000
+"""That one answer tells of."""
 
 Handler = Callable[..., Awaitable[Answer | None]]
 """``None``: it has answered already, bit by bit."""
@@ -55,6 +62,12 @@ class Admin:
         self._route(app, "/readyz", "GET", self.readyz, Scope.STATUS, open_here=True)
         self._route(app, "/metrics", "GET", self.metrics, Scope.STATUS, open_here=True)
         self._route(app, "/status", "GET", self.status, Scope.STATUS)
+        self._route(app, "/objects", "GET", self.objects, Scope.STATUS)
+        self._route(app, "/explain", "GET", Explanations(self._parts).get, Scope.STATUS)
+        verify = VerifyRoutes(self._parts)
+        self._route(app, "/verify", "GET", verify.get, Scope.STATUS)
+        self._route(app, "/verify", "POST", verify.post, Scope.VERIFY)
+        self._route(app, "/verify", "DELETE", verify.delete, Scope.VERIFY)
         purges = Purges(self._parts)
         self._route(app, "/purge", "POST", purges.post, Scope.PURGE)
         self._route(app, "/purge/<path:purge_id>", "GET", purges.state, Scope.PURGE)
@@ -96,7 +109,24 @@ class Admin:
 
     async def status(self, request: AdminRequest, token: Token) -> Answer:
         """Everything that the dashboard shows."""
+        # What it finds is in the next one.
+        _ = self._parts.objects.look()
         return Answer(status_document(self._parts))
+
+    async def objects(self, request: AdminRequest, token: Token) -> Answer:
+        """``GET /objects?by=hottest&limit=100``, or ``by=biggest``: more than fits into the status."""
+        asked = arguments(request, "by", "limit")
+        limit = number(asked, "limit", TOP, MOST_OBJECTS)
+        objects = self._parts.objects
+        match asked.get("by", ["hottest"])[-1]:
+            case "hottest":
+                return Answer({"by": "hottest", **objects.hottest(limit)})
+            case "biggest":
+                await objects.look()
+                found = objects.biggest(self._parts.config.sites, self._parts.wall(), limit)
+                return Answer({"by": "biggest", **found})
+            case by:
+                raise Problem(400, "invalid-query", f"by: {by!r} is none of hottest, biggest.")
 
     async def make_token(self, request: AdminRequest, token: Token) -> Answer:
         """``{"name": ..., "scopes": [...]}``: the answer is the only place where the token can be read."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from importlib import metadata
+from math import isinf
 from typing import Any
 
 from attrs import asdict
 
 import edgecache
 from edgecache.admin.parts import AdminParts
+from edgecache.admin.verified import verify_document
+from edgecache.admin.warnings import warnings
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import site_id
 from edgecache.siblings.purger import PurgeAnswer
 from edgecache.store.collecting import Collected
-from edgecache.words.config import SiteSettings
+from edgecache.words.config import Config, SiteSettings
 from edgecache.words.counters import Counter
 from edgecache.words.endpoints import origin_url
 from edgecache.words.voters import is_voter
@@ -59,7 +63,7 @@ def status_document(parts: AdminParts) -> dict[str, Any]:
     now = parts.wall()
     unready = parts.unready()
     node, reloaded = parts.config.node, parts.reloaded()
-    return {
+    document = {
         "node": {
             "id": node.id,
             "region": node.region,
@@ -71,6 +75,7 @@ def status_document(parts: AdminParts) -> dict[str, Any]:
             "draining": parts.page.draining,
             "tls": parts.config.tls is not None,
             "voter": is_voter(parts.config),
+            "configuration": configuration_hash(parts.config),
         },
         "now": now,
         "reload": None if reloaded is None else asdict(reloaded),
@@ -78,6 +83,8 @@ def status_document(parts: AdminParts) -> dict[str, Any]:
         "listen": asdict(parts.config.listen),
         "sites": [_site(site) for site in parts.config.sites],
         "counters": _counters(parts.page.totals()),
+        "history": parts.history.document(),
+        "latency": parts.history.latency(),
         "workers": _workers(parts),
         "store": _store(parts),
         "upstreams": [asdict(upstream) for upstream in parts.upstreams()],
@@ -94,6 +101,29 @@ def status_document(parts: AdminParts) -> dict[str, Any]:
             for token in parts.tokens.known
         ],
         "siblings": [asdict(sibling) for sibling in parts.siblings()],
+        "lease": _lease(parts),
+        "certificates": parts.certificates.document(parts.config, now),
+        "verify": verify_document(parts, most=SAMPLE),
+        "hottest": parts.objects.hottest(),
+        "biggest": parts.objects.biggest(parts.config.sites, now),
+    }
+    document["warnings"] = warnings(document)
+    return document
+
+
+def configuration_hash(config: Config) -> str:
+    """:return: the same as long as the settings are; of secrets it says only whether they are there."""
+    return hashlib.sha256(repr(config).encode()).hexdigest()[:16]
+
+
+def _lease(parts: AdminParts) -> dict[str, Any]:
+    """How long this node may still serve what is purgeable as fresh without having heard of its siblings."""
+    left = parts.lease()
+    return {
+        "fenced": left < 0,
+        # Without siblings it does not end.
+        "left_seconds": None if isinf(left) else left,
+        "of_seconds": 0.0 if parts.config.siblings is None else parts.config.siblings.lease_seconds,
     }
 
 

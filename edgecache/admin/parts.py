@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from math import inf
+from typing import Any
 
 from attrs import define, field, frozen
 
 from edgecache.admin.access import Access
 from edgecache.admin.audit import AUDIT_FILE, Audit
+from edgecache.admin.certificates import Certificates
+from edgecache.admin.history import History
+from edgecache.admin.objects import Objects
 from edgecache.admin.tokens import Tokens
 from edgecache.siblings.feed import Feed
 from edgecache.siblings.purger import Purger
@@ -17,7 +21,9 @@ from edgecache.store.collecting import Collector
 from edgecache.store.control import Control
 from edgecache.store.folding import Downloads
 from edgecache.store.page import PageWriter
+from edgecache.store.scrubbing import Scrubbing
 from edgecache.words.config import Config
+from edgecache.words.messages import Fields
 from edgecache.words.ports import Timers
 from edgecache.words.voters import is_voter
 
@@ -91,6 +97,7 @@ class SiblingView:
     :ivar public_url: where its clients reach it; ``""`` when this node is not told.
     :ivar heard_at: wall time of its last message; ``None`` before the first.
     :ivar lacking: purges that are here and, as far as known, not there.
+    :ivar positions: up to where it has said to have applied each node's log, by that node's id.
     :ivar problem: why it cannot be spoken to; ``""`` when all is well.
     """
 
@@ -103,6 +110,7 @@ class SiblingView:
     joining: bool
     lacking: int
     problem: str
+    positions: dict[str, int] = field(factory=dict)
 
 
 @frozen
@@ -144,6 +152,10 @@ class FollowerView:
     counts: FollowerCounts
 
 
+Explain = Callable[[bytes, bytes, bytes, Fields, bool], Awaitable[dict[str, Any]]]
+"""Method, authority, path with query, fields, TLS?; see :class:`edgecache.explaining.Explaining`."""
+
+
 @frozen
 class ReloadState:
     """
@@ -173,6 +185,9 @@ class AdminParts:
     :ivar ready: why the node does not serve now; ``None`` when it does.
     :ivar downloads: what is counted; ``None`` where nothing is.
     :ivar reloaded: how the last reload went; ``None`` before the first.
+    :ivar scrubbing: of the store; ``None`` without one.
+    :ivar explain: what would become of a request; ``None`` on a voter.
+    :ivar objects: what is asked for most, and what is biggest.
     :ivar wall: seconds since the epoch.
     :ivar timers: on monotonic time.
     """
@@ -195,7 +210,12 @@ class AdminParts:
     ready: Callable[[], str | None] = field(default=lambda: None)
     downloads: Downloads | None = None
     reloaded: Callable[[], ReloadState | None] = lambda: None
+    scrubbing: Scrubbing | None = None
+    explain: Explain | None = None
     started_at: float = field(init=False)
+    certificates: Certificates = field(init=False, factory=Certificates)
+    history: History = field(init=False)
+    objects: Objects = field()
     feed: Feed = field(init=False)
     audit: Audit = field(init=False)
     access: Access = field(init=False)
@@ -203,6 +223,14 @@ class AdminParts:
     @started_at.default
     def _now(self) -> float:
         return self.wall()
+
+    @history.default
+    def _last_hour(self) -> History:
+        return History(self.page.totals, self.timers, self.wall)
+
+    @objects.default
+    def _unsurveyed(self) -> Objects:
+        return Objects(None, None, self.timers)
 
     @feed.default
     def _changes(self) -> Feed:

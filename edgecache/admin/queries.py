@@ -21,3 +21,33 @@ def seconds_to_wait(request: AdminRequest, otherwise: float, longest: float) -> 
     if not timeout >= 0.0:
         raise Problem(400, "invalid-query", f"timeout: {text!r} is no number of seconds.")
     return min(timeout, longest)
+
+
+def arguments(request: AdminRequest, *known: str) -> dict[str, list[str]]:
+    """
+    :param known: names that the query may have.
+    :return: the values of each that it has.
+    :raises Problem: it has another one, or what is no UTF-8.
+    """
+    found: dict[str, list[str]] = {}
+    given: dict[bytes, list[bytes]] = request.args or {}
+    for name, values in given.items():
+        shown = name.decode("utf-8", "backslashreplace")
+        if shown not in known:
+            raise Problem(400, "invalid-query", f"{shown!r} is none of {', '.join(known)}.")
+        try:
+            found[shown] = [value.decode() for value in values]
+        except UnicodeDecodeError as error:
+            raise Problem(400, "invalid-query", f"{shown}: it is not UTF-8.") from error
+    return found
+
+
+def number(asked: dict[str, list[str]], name: str, otherwise: int, most: int) -> int:
+    """
+    :return: what ``name`` says, at most ``most``.
+    :raises Problem: that is no number.
+    """
+    text = asked.get(name, [str(otherwise)])[-1]
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise Problem(400, "invalid-query", f"{name}: {text!r} is no number.")
+    return min(int(text), most)

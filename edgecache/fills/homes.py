@@ -108,7 +108,7 @@ class SiblingsAsked:
         if positions is None:
             return None
         order = self._homes.order(asked.key_hash)
-        home = fills_at_home(asked) and self._home(order) is not None
+        home = fills_at_home(asked) and self.home_of(order) is not None
         return LookUp(look_up(asked, forward, positions), order, home, forward.stored is None)
 
     async def home(
@@ -120,7 +120,7 @@ class SiblingsAsked:
         :param until: monotonic seconds: when the asker's own time is over.
         :return: ``None``: the origin is to be asked.
         """
-        address = self._home(look_up.order)
+        address = self.home_of(look_up.order)
         seconds = until - self._outlet.timers.seconds()
         if address is None or address in avoid or seconds < LEAST_SECONDS:
             return None
@@ -140,7 +140,7 @@ class SiblingsAsked:
                 return response
         return None
 
-    def _home(self, order: list[str]) -> Address | None:
+    def home_of(self, order: list[str]) -> Address | None:
         """:return: of the first that is well; ``None`` if that is this node, or there is none."""
         for node_id in order:
             if node_id == self._own:

@@ -138,6 +138,8 @@ class Scope(enum.Enum):
     """Fetch past the store."""
     TOKENS = "tokens"
     """Make and revoke tokens."""
+    VERIFY = "verify"
+    """Look through the store, which drops what is damaged."""
 
 
 ALL_SCOPES = frozenset(Scope)

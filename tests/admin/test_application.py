@@ -430,7 +430,7 @@ class StatusTests(AdminCase):
                 for key in ("address", "healthy", "detail", "state", "reason", "since", "next_probe_at", "ejections")
             ),
         )
-        self.assertEqual([("admin", 4), ("ci", 1)], [(t["name"], len(t["scopes"])) for t in status["tokens"]])
+        self.assertEqual([("admin", 5), ("ci", 1)], [(t["name"], len(t["scopes"])) for t in status["tokens"]])
         self.assertTrue({"edgecache", "python", "twisted", "lmdb"} <= set(status["versions"]))
 
     def test_the_nodes_own_log_is_there_before_its_first_purge(self) -> None:

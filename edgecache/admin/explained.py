@@ -1,0 +1,88 @@
+"""The document of ``/explain`` in sentences, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+_WHY = {
+    "uri-miss": "nothing is stored for it",
+    "vary-miss": "something is stored for this URL, but not for fields like this request's (Vary)",
+    "stale": "what is stored may not be served without asking",
+    "request": "the request's own directives do not accept what is stored",
+    "method": "its method must be forwarded",
+    "bypass": "it goes past the store",
+    "partial": "only a part of it is stored",
+}
+
+
+def summary(found: dict[str, Any]) -> list[str]:
+    """:return: what would happen, then why, the most important first."""
+    return [*_outcome(found), *_stored(found), *_purged(found), *_asked(found)]
+
+
+def _outcome(found: dict[str, Any]) -> Iterator[str]:
+    if found["site"] is not None:
+        yield f"It is for site {found['site']}."
+    match found["outcome"]:
+        case "hit":
+            yield "It would be answered from the store at once."
+        case "stale-hit":
+            yield "It would be answered from the store at once, stale, and refreshed behind that."
+        case "forward":
+            yield f"It would be forwarded (fwd={found['reason']}): {_WHY.get(found['reason'], 'it must be')}."
+            if found["alone"]:
+                yield "Nobody else's request can share the answer."
+            if found["validates"]:
+                yield "What is stored would be validated; 304 makes it fresh again."
+            if found["validates"] and found["stale_allowed"]:
+                yield "If no upstream answers well, what is stored is served stale."
+        case _:
+            refused = found["refused"]
+            yield f"It would be refused with {refused['status']}: {refused['detail']}"
+
+
+def _stored(found: dict[str, Any]) -> Iterator[str]:
+    stored = found["stored"]
+    if stored is None:
+        if found["outcome"] == "forward":
+            yield "Nothing is stored that it could use."
+        return
+    fresh_for = stored["fresh_for"]
+    how = f"fresh for {fresh_for:.0f} s more" if fresh_for > 0 else f"stale for {-fresh_for:.0f} s"
+    yield (
+        f"Stored: status {stored['status']}, {stored['size']} octets in {stored['content']}, "
+        f"{stored['age']} s old, {how} (lifetime {stored['lifetime']:.0f} s)."
+    )
+    if "heuristic" in stored["flags"]:
+        yield "Its lifetime was guessed: the origin gave none."
+    if "always_validate" in stored["flags"]:
+        yield "It must be validated each time."
+    if found["fenced"]:
+        yield "This node is fenced: it validates whatever a purge that it may have missed could name."
+
+
+def _purged(found: dict[str, Any]) -> Iterator[str]:
+    purge = found["purge"]
+    if purge is None:
+        return
+    what = f"{purge['kind']} {purge['value']}".strip()
+    who = f"purge {purge['id']}" if purge["id"] else "an invalidation of this node's own, or an old purge"
+    yield f"It was purged since it was last known good: {who} ({purge['mode']}) of {what}, epoch {purge['epoch']}."
+
+
+def _asked(found: dict[str, Any]) -> Iterator[str]:
+    siblings = found["siblings"]
+    if found["page"] is not None and found["upstreams"]:
+        yield f"Where the file is, and its digest, is read from the page {found['page']}."
+    if siblings is not None:
+        if siblings["home_is_asked"]:
+            yield f"First its home among the siblings would be asked: {siblings['home']}."
+        else:
+            yield f"Its home ({siblings['home']}) is not asked first: {siblings['why_not']}."
+    for one in found["upstreams"]:
+        why = "" if one["share"] >= 1.0 else f", asked after others: {one['state']} ({one['reason'] or 'no failure'})"
+        yield f"{one['order']}. {one['origin']} at {one['address']}{why}."
+
+
+__all__ = ["summary"]

@@ -1,0 +1,441 @@
+"""
+What would become of a request, and why: ``/explain`` (DESIGN 11).
+
+The route itself answers: a :class:`~edgecache.node.Node` whose sender and fills note what they are given instead of
+doing it. So there is no second opinion about what is stored, fresh, purged or to be forwarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from attrs import define, field
+
+from edgecache.fills.homes import LookUp, SiblingsAsked
+from edgecache.fills.quest import Outlet
+from edgecache.fills.sending import ANSWERED
+from edgecache.node import Node
+from edgecache.rules import status_fields
+from edgecache.rules.asking import Asked, ask
+from edgecache.rules.decisions import Forward, Refuse
+from edgecache.rules.indexpaths import normalised_name, project_of_page, project_tag
+from edgecache.rules.purges import PurgeTable
+from edgecache.rules.routing import candidates
+from edgecache.rules.selectors import Selector, normal_target
+from edgecache.rules.siblinghood import fills_at_home, may_ask_siblings
+from edgecache.rules.sites import Site, Sites
+from edgecache.siblings.content import content_origins, homes_of
+from edgecache.store import layout
+from edgecache.store.controlreading import ControlReader
+from edgecache.store.environments import Environments
+from edgecache.store.epochs import WINDOW, Epochs
+from edgecache.store.page import Page
+from edgecache.store.reading import StoreReader
+from edgecache.upstream.addresses import Address, AddressBook, origins_of
+from edgecache.upstream.standing import Standing
+from edgecache.words.config import Config
+from edgecache.words.messages import Fields, Request
+from edgecache.words.ports import Timers
+from edgecache.words.reasons import PurgeMode
+from edgecache.words.stored import Flag, Stored
+
+_PREFIXES = 17
+
+
+@define(eq=False)
+class Noted:
+    """
+    What the route did with one request.
+
+    :ivar record_hash: where it looked, or would store.
+    :ivar stored: what was sent, or would be validated.
+    :ivar cache_status: of an answer from the store.
+    :ivar refresh: why it is asked for behind a stale answer.
+    """
+
+    asked: Asked | None = None
+    record_hash: bytes = b""
+    stored: Stored | None = None
+    age: int = 0
+    sent: bool = False
+    cache_status: bytes = b""
+    forward: Forward | None = None
+    refresh: Forward | None = None
+    refused: bytes = b""
+
+    # As the route's parts. A sender:
+
+    def send(
+        self, _downstream: Any, asked: Asked, stored: Stored, record_hash: bytes, age: int, status: bytes
+    ) -> object:
+        self.stored, self.record_hash, self.age, self.cache_status = stored, record_hash, age, status
+        self.sent = True
+        return ANSWERED
+
+    # Fills:
+
+    def join(self, asked: Asked, forward: Forward, record_hash: bytes, _downstream: Any) -> None:
+        self.stored, self.forward, self.record_hash = forward.stored, forward, record_hash
+
+    def refresh_behind(self, asked: Asked, forward: Forward, record_hash: bytes) -> None:
+        self.refresh = forward
+
+
+@define(eq=False)
+class _Fills:
+    """The route's fills."""
+
+    noted: Noted
+
+    def join(self, *answer: Any) -> None:
+        self.noted.join(*answer)
+
+    def refresh(self, *behind: Any) -> None:
+        self.noted.refresh_behind(*behind)
+
+
+class _Alone:
+    """Nobody else owns a key; nothing is written, counted or pinned."""
+
+    gone = False
+    peer = b""
+    full_small = full_blobs = True
+
+    def elsewhere(self, _key_hash: bytes) -> None:
+        return None
+
+    def raise_floor(self, *_: Any) -> None:
+        pass
+
+    def add(self, *_: Any) -> None:
+        pass
+
+    def pin(self, _content_id: bytes) -> None:
+        return None
+
+    def unpin(self, _slot: int) -> None:
+        pass
+
+    def close_after(self) -> None:
+        pass
+
+
+@define(eq=False)
+class _Page:
+    """The mapped page, to be read alone."""
+
+    _page: Page
+
+    def add(self, *_: Any) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._page, name)
+
+
+@define(eq=False)
+class Explaining:
+    """
+    Looks with a worker's eyes, from the node process.
+
+    :ivar config: as it is now.
+    :ivar path: of the mapped page.
+    :ivar known: what names resolve to: host, port, slot by the name of an origin.
+    :ivar wall: seconds since the epoch.
+    :ivar boot: CLOCK_BOOTTIME seconds.
+    """
+
+    _config: Callable[[], Config]
+    _environments: Environments
+    _control: ControlReader
+    _path: str
+    _timers: Timers
+    _known: Callable[[], Mapping[str, Any]]
+    _wall: Callable[[], float]
+    _boot: Callable[[], float]
+    _page: Page | None = None
+    _epochs: Epochs | None = field(default=None)
+
+    def look(self, method: bytes, authority: bytes, target: bytes, fields: Fields, secure: bool) -> dict[str, Any]:
+        """
+        To be called in a thread, one call after the other: it reads the store.
+
+        :param target: path and query.
+        :return: a document (docs/STATUS.md), without what only the loop knows.
+        """
+        page = self._page = self._page or Page.open(self._path, 0)
+        epochs = self._epochs = self._epochs or self._all_epochs(page)
+        sites = Sites(self._config())
+        request = Request(method, target, authority, fields, secure)
+        asked = request.asked = ask(request, sites, admitted=True)
+        noted = Noted()
+        now = self._wall()
+        if isinstance(asked, Asked):
+            noted.asked = asked
+            self._route(sites, page, epochs, noted).answer(request, cast(Any, _Downstream(noted)))
+        document: dict[str, Any] = {
+            "method": method.decode("latin-1"),
+            "host": authority.decode("latin-1"),
+            "url": target.decode("latin-1"),
+            "fenced": page.fresh_until <= self._boot(),
+            **_asked_document(asked),
+            **_outcome(noted, asked),
+            "stored": None,
+            "purge": None,
+            "siblings": None,
+            "upstreams": [],
+        }
+        if isinstance(asked, Refuse):
+            return document
+        # The route forgets what was deleted; an operator wants to see it.
+        stored = noted.stored or self._stored(noted, asked)
+        if stored is not None:
+            document["stored"] = self._stored_document(stored, noted.record_hash, asked, now)
+            document["purge"] = self._purge(stored, asked)
+        if noted.forward is not None or noted.refresh is not None:
+            forward = noted.forward or noted.refresh
+            assert forward is not None
+            document["siblings"] = self._siblings(asked, forward, page)
+            document["upstreams"] = self._upstreams(asked.site, page)
+        return document
+
+    def close(self) -> None:
+        """Nothing is asked any more."""
+        if self._page is not None:
+            self._page.close()
+            self._page = None
+
+    def _all_epochs(self, page: Page) -> Epochs:
+        purges = PurgeTable(max(page.trimmed, page.epoch - WINDOW), WINDOW)
+        purges.extend(self._control.rows_since(purges.epoch))
+        return Epochs(page, self._control, purges)
+
+    def _route(self, sites: Sites, page: Page, epochs: Epochs, noted: Noted) -> Node:
+        alone: Any = _Alone()
+        return Node(
+            sites,
+            StoreReader(self._environments, alone),
+            alone,
+            cast(Any, _Page(page)),
+            epochs,
+            cast(Any, noted),
+            cast(Any, _Fills(noted)),
+            alone,
+            self._config().node.id.encode(),
+            self._wall,
+            self._boot,
+            self._timers,
+            alone,
+            lambda _: None,
+            alone,
+        )
+
+    # What is stored
+
+    def _stored(self, noted: Noted, asked: Asked) -> Stored | None:
+        reader = StoreReader(self._environments, cast(Any, _Alone()))
+        try:
+            found = reader.look_up(noted.record_hash or asked.key_hash, asked.key)
+        finally:
+            reader.done()
+        return found if isinstance(found, Stored) else None
+
+    def _stored_document(self, stored: Stored, record_hash: bytes, asked: Asked, now: float) -> dict[str, Any]:
+        names = _names(asked, stored)
+        return {
+            "record": record_hash.hex(),
+            "status": stored.status,
+            "age": max(0, int(now - stored.generated_at)),
+            "lifetime": stored.fresh_until - stored.generated_at,
+            "fresh_for": stored.fresh_until - now,
+            "stale_while_revalidate_for": _left(stored.stale_while_revalidate_until, now),
+            "stale_if_error_for": _left(stored.stale_if_error_until, now),
+            "validated_at": stored.validated_at,
+            "floor": stored.floor,
+            "epoch": self._page.epoch if self._page is not None else 0,
+            "size": stored.size,
+            "content": self._where(stored, record_hash),
+            "content_id": stored.content_id.hex(),
+            "sha256": stored.digest.hex(),
+            "etag": stored.etag.decode("latin-1"),
+            "flags": [flag.name.lower() for flag in Flag if stored.flags & flag and flag.name],
+            "variant": stored.variant.decode("latin-1"),
+            "tags": [
+                {"kind": names[hashed][0], "value": names[hashed][1]}
+                if hashed in names
+                else {"kind": "tag", "hash": f"{hashed:016x}"}
+                for hashed in stored.selectors
+            ],
+            "head": stored.head.decode("latin-1").splitlines(),
+        }
+
+    def _where(self, stored: Stored, record_hash: bytes) -> str:
+        """:return: where its content lies: ``record``, ``small``, ``blobs``, or ``none``."""
+        if stored.flags & Flag.IN_BLOBS:
+            return "blobs"
+        if not stored.size:
+            return "none"
+        small = self._environments.small
+        with small.env.begin() as txn:
+            value: Any = txn.get(record_hash, db=small.databases[layout.RECORDS])
+        if value is None:
+            return "none"
+        octets = layout.RECORD_PREFIX.unpack_from(value)[2]
+        return "record" if len(value) > octets else "small"
+
+    def _purge(self, stored: Stored, asked: Asked) -> dict[str, Any] | None:
+        """:return: the strictest purge that counts against it, the latest of those."""
+        names = _names(asked, stored)
+        found = [
+            (mode, epoch, hashed)
+            for hashed in stored.selectors
+            for mode, epoch in self._control.last(hashed).items()
+            if epoch > stored.floor
+        ]
+        if not found:
+            return None
+        mode, epoch, hashed = max(found)
+        kind, value = names.get(hashed, ("tag", f"{hashed:016x}"))
+        return {"mode": PurgeMode(mode).name.lower(), "epoch": epoch, "kind": kind, "value": value}
+
+    # Who would be asked
+
+    def _upstreams(self, site: Site, page: Page) -> list[dict[str, Any]]:
+        """:return: every address of the site, as it would be asked at the first turn."""
+        config = self._config()
+        book, standing = self._book(config), self._standing(config, page)
+        known = [book.of(origin) for origin in origins_of(site.settings)]
+        ordered = candidates(known, site.settings.policy, 0, standing.share, standing.ejected)
+        return [_address_document(address, standing.share(address)) for address in ordered]
+
+    def _siblings(self, asked: Asked, forward: Forward, page: Page) -> dict[str, Any] | None:
+        config = self._config()
+        if config.siblings is None:
+            return None
+        standing = self._standing(config, page)
+        outlet = Outlet(cast(Any, None), standing, config.upstream, self._timers, cast(Any, _Alone()))
+        siblings = SiblingsAsked(
+            config.node.id,
+            homes_of(config),
+            {origin.sibling: origin for origin in content_origins(config)},
+            self._book(config),
+            outlet,
+            # What a look-up would say is of no interest here.
+            lambda: b"",
+            lambda: page.fresh_until <= self._boot(),
+        )
+        found: LookUp | None = siblings.look_up(asked, forward)
+        order = homes_of(config).order(asked.key_hash)
+        home = siblings.home_of(order)
+        return {
+            "order": order,
+            "home": home.origin.sibling if home is not None else config.node.id,
+            "home_is_asked": found is not None and found.home,
+            "why_not": _why_no_home(asked, forward, found, home, own=config.node.id),
+            "copies": found is not None,
+        }
+
+    def _standing(self, config: Config, page: Page) -> Standing:
+        return Standing(page.health, lambda *_, **__: None, self._timers, config.upstream)
+
+    def _book(self, config: Config) -> AddressBook:
+        book = AddressBook()
+        origins = [origin for site in config.sites for origin in origins_of(site)] + content_origins(config)
+        book.update({"origins": dict(self._known())}, origins)
+        return book
+
+
+@define(eq=False)
+class _Downstream(_Alone):
+    """The client: what it is sent is an error of ours."""
+
+    _noted: Noted
+
+    def send(self, head: bytes, content: bytes) -> None:
+        self._noted.refused = head
+
+
+def _asked_document(asked: Asked | Refuse) -> dict[str, Any]:
+    if isinstance(asked, Refuse):
+        return {"site": None, "target": None, "key_hash": None, "page": None}
+    page = None
+    if asked.artifact is not None:
+        page = f"{asked.site.path.decode('ascii')}/simple/{asked.artifact.project.decode('ascii')}/"
+    return {
+        "site": asked.site.settings.name,
+        "target": asked.target.decode("latin-1"),
+        "key_hash": asked.key_hash.hex(),
+        # Which names the file's place and digest.
+        "page": page,
+    }
+
+
+def _outcome(noted: Noted, asked: Asked | Refuse) -> dict[str, Any]:
+    refused = None
+    if isinstance(asked, Refuse):
+        outcome, status = "refuse", b""
+        refused = {"status": asked.status, "detail": asked.detail}
+    elif noted.sent:
+        stale = noted.refresh is not None or b"ttl=-" in noted.cache_status
+        outcome, status = "stale-hit" if stale else "hit", noted.cache_status
+    elif noted.forward is not None:
+        outcome, status = "forward", status_fields.forwarded(asked.site, noted.forward.reason)
+    else:
+        outcome, status = "refuse", b""
+        refused = {"status": int(noted.refused[9:12] or 0), "detail": "Nothing stored may answer it."}
+    return {
+        "outcome": outcome,
+        "cache_status": status.decode("latin-1"),
+        "reason": None if noted.forward is None else noted.forward.reason.value,
+        "alone": noted.forward is not None and noted.forward.alone,
+        "validates": noted.forward is not None and noted.forward.stored is not None,
+        "stale_allowed": noted.forward is not None and noted.forward.stale_allowed,
+        "refresh": noted.refresh is not None,
+        "refused": refused,
+    }
+
+
+def _names(asked: Asked, stored: Stored) -> dict[int, tuple[str, str]]:
+    """:return: what selectors of a record mean, as far as its URL tells; of other tags there are hashes alone."""
+    site, target = asked.site.id, asked.target
+    values: list[tuple[str, bytes]] = [("all", b""), ("url", normal_target(target))]
+    path = normal_target(target).partition(b"?")[0]
+    ends = [at + 1 for at, octet in enumerate(path) if octet == ord("/")][:_PREFIXES]
+    values += [("prefix", path[:end]) for end in ends]
+    project = project_of_page(target.partition(b"?")[0])
+    if asked.artifact is not None:
+        project = asked.artifact.project
+    if project is not None:
+        values.append(("tag", project_tag(normalised_name(project))))
+    found = [Selector(kind, site, value) for kind, value in values]
+    return {one.hash: (one.kind, one.value.decode("utf-8", "backslashreplace")) for one in found}
+
+
+def _address_document(address: Address, wanted: float) -> dict[str, Any]:
+    return {
+        "origin": address.origin.name,
+        "address": f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}",
+        "slot": address.slot,
+        "share": wanted,
+    }
+
+
+def _why_no_home(asked: Asked, forward: Forward, found: LookUp | None, home: Address | None, own: str) -> str:
+    if found is not None and found.home:
+        return ""
+    if not may_ask_siblings(asked, forward):
+        return "it is one client's alone, or was deleted or invalidated here: the origin knows best"
+    if found is None:
+        return "this node is fenced: it cannot tell what a sibling must have applied"
+    if not fills_at_home(asked):
+        return "the site fills from its origin (page_fill, fill)"
+    return f"{own} itself is the home" if home is None else ""
+
+
+def _left(until: float, now: float) -> float | None:
+    """:return: seconds; ``None`` for ever."""
+    return None if until == float("inf") else until - now
+
+
+__all__ = ["Explaining", "Noted"]

@@ -1,0 +1,71 @@
+"""Composition: what operators ask of the store, in a thread of its own, one question after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import define
+from twisted.internet.defer import Deferred
+
+from edgecache.admin.objects import Objects
+from edgecache.explaining import Explaining
+from edgecache.store.controlreading import ControlReader
+from edgecache.store.environments import Environments
+from edgecache.store.scrubbing import Scrubbing
+from edgecache.store.survey import Survey
+from edgecache.store.threads import OneThread
+from edgecache.words.config import Config
+from edgecache.words.messages import Fields
+from edgecache.words.ports import Timers
+
+
+@define(eq=False)
+class Looking:
+    """
+    :ivar scrubbing: looks through all of it for damage.
+    :ivar objects: what is biggest, and what is asked for most.
+    """
+
+    scrubbing: Scrubbing
+    objects: Objects
+    _explaining: Explaining
+    _thread: OneThread
+
+    @classmethod
+    def of(
+        cls,
+        config: Callable[[], Config],
+        environments: Environments,
+        control: ControlReader,
+        page: str,
+        reactor: Any,
+        timers: Timers,
+        wall: Callable[[], float],
+        boot: Callable[[], float],
+        known: Callable[[], Mapping[str, Any]],
+    ) -> Looking:
+        """See :class:`~edgecache.explaining.Explaining`. :param page: path of the mapped page."""
+        thread = OneThread.named(reactor, "looking")
+        return cls(
+            Scrubbing(environments, timers, wall, thread),
+            Objects(Survey(environments), thread, timers),
+            Explaining(config, environments, control, page, timers, known, wall, boot),
+            thread,
+        )
+
+    def explain(
+        self, method: bytes, authority: bytes, target: bytes, fields: Fields, secure: bool
+    ) -> Deferred[dict[str, Any]]:
+        """See :meth:`edgecache.explaining.Explaining.look`."""
+        return self._thread(self._explaining.look, method, authority, target, fields, secure)
+
+    def start(self) -> None:
+        """Questions may come."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Waits for what is being looked at; nothing may be asked any more."""
+        self.scrubbing.cancel()
+        self._thread.stop()
+        self._explaining.close()
