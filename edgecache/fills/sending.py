@@ -63,14 +63,8 @@ class Sender:
 
         :param lines: Age and Cache-Status (:func:`edgecache.rules.status_fields.lines_of`).
         """
-        size = stored.size
-        if asked.plain and size < CHUNK:
-            try:
-                content = self._reader.content(stored)
-            except ContentMissing:
-                return GONE
-            downstream.send(stored.head + lines, content)
-            return ANSWERED
+        if asked.plain:
+            return self._send(downstream, stored, record_hash, stored.head + lines, 0, stored.size)
         missing = GONE
         if stored.flags & PAGE and asked.representation is not SOURCE:
             missing = UNDERIVED
@@ -87,9 +81,8 @@ class Sender:
                 return UNDERIVED
         presentation = WHOLE if asked.whole else present(asked, stored, age)
         head = head_with(asked, stored, presentation, age, lines)
-        size = stored.size
         if type(presentation) is Whole:
-            start, stop = 0, size
+            start, stop = 0, stored.size
         elif type(presentation) is Part:
             start, stop = presentation.start, presentation.stop
         else:
@@ -98,27 +91,33 @@ class Sender:
         if asked.head or start == stop:
             downstream.send(head, b"")
             return ANSWERED
+        return self._send(downstream, stored, record_hash, head, start, stop) or missing
+
+    def _send(
+        self, downstream: Downstream, stored: Stored, record_hash: bytes, head: bytes, start: int, stop: int
+    ) -> Sent:
+        """:param start: first octet of the content to send, ``stop`` the one after the last."""
+        size, reader = stored.size, self._reader
         try:
             if size < CHUNK:
-                content = self._reader.content(stored)
+                content = reader.content(stored)
                 downstream.send(head, content if stop - start == size else content[start:stop])
                 return ANSWERED
             socket = downstream.straight_socket(stop - start)
             if socket >= 0:
                 # Most sockets take all in one go; only what is left over needs a pin, a pump and turns.
-                octets = self._reader.write_to(record_hash, stored.content_id, size, socket, head + CRLF, start, stop)
+                octets = reader.write_to(record_hash, stored.content_id, size, socket, head + CRLF, start, stop)
                 complete = octets == len(head) + len(CRLF) + stop - start
-                rest = None if complete else self._reader.source(record_hash, stored)
-                downstream.sent(head, octets, rest, start, stop)
+                downstream.sent(head, octets, None if complete else reader.source(record_hash, stored), start, stop)
                 return ANSWERED
             if stop - start == size <= AT_ONCE:
-                downstream.send_pieces(head, self._reader.whole(stored))
+                downstream.send_pieces(head, reader.whole(stored))
                 return ANSWERED
         except ContentMissing:
-            return missing
-        source = self._reader.open_source(record_hash, stored)
+            return GONE
+        source = reader.open_source(record_hash, stored)
         if source is None:
-            return missing
+            return GONE
         downstream.send_from(head, source, start, stop)
         return ANSWERED
 

@@ -73,8 +73,23 @@ class Pins(Protocol):
         """Count."""
 
 
-_Memo = tuple[bytes, Stored | Variants, int, int, int, int]
-"""Prefix, record, where inline content begins and ends (both 0 without any), its checksum; the slot of its counter."""
+@define(eq=False)
+class _Known:
+    """
+    One parsed record. See Note [memo of records].
+
+    :ivar prefix: the octets with which its value begins.
+    :ivar start: where inline content begins, ``stop``: where it ends; both 0 without any.
+    :ivar checksum: of the inline content.
+    :ivar slot: of its counter.
+    """
+
+    prefix: bytes
+    record: Stored | Variants
+    start: int
+    stop: int
+    checksum: int
+    slot: int
 
 
 T = TypeVar("T")
@@ -114,13 +129,11 @@ class StoreReader:
     _begin: Callable[..., lmdb.Transaction] = field(init=False)
     _txn: lmdb.Transaction | None = None
     # An ordered one: of a plain dict the oldest key is slow to find once others were deleted before it.
-    _memo: OrderedDict[bytes, _Memo] = field(factory=OrderedDict)
+    _memo: OrderedDict[bytes, _Known] = field(factory=OrderedDict)
     # Of the last look-up that found a response:
-    _found: Stored | None = None
+    _found: _Known | None = None
     _key_hash: bytes = b""
     _value: bytes = b""
-    _content: tuple[int, int, int] = (0, 0, 0)
-    _slot: int = 0
 
     def __attrs_post_init__(self) -> None:
         small = self._environments.small
@@ -148,28 +161,22 @@ class StoreReader:
             return None
         if value is None:
             return None
-        memo = self._memo.get(key_hash)
-        if memo is None or memo[0] != value[:_PREFIX]:
-            memo = self._parse(key_hash, value)
-            if memo is None:
+        known = self._memo.get(key_hash)
+        if known is None or not value.startswith(known.prefix):
+            known = self._parse(key_hash, value)
+            if known is None:
                 return None
-        record = memo[1]
-        if record.key != key:
-            return None
-        self._slot = memo[5]
-        if type(record) is Stored:
-            self._found = record
-            self._key_hash = key_hash
-            self._value = value
-            self._content = memo[2:5]
-        return record
+        self._found, self._key_hash, self._value = known, key_hash, value
+        record = known.record
+        return record if record.key == key else None
 
     def hit(self) -> None:
         """What the last look-up found answers a request: what is asked for often is kept."""
-        hits, slot = self._hits, self._slot
-        count = hits[slot]
-        if count < HITS:
-            hits[slot] = count + 1
+        found = self._found
+        if found is not None:
+            count = self._hits[found.slot]
+            if count < HITS:
+                self._hits[found.slot] = count + 1
 
     def content(self, stored: Stored) -> bytes:
         """
@@ -177,12 +184,13 @@ class StoreReader:
         :return: all of its content.
         :raises ContentMissing: it is gone or damaged (which is reported).
         """
-        if self._found is not stored:
-            self._same(stored)
-        start, stop, checksum = self._content
+        found = self._found
+        if found is None or found.record is not stored:
+            found = self._same(stored)
+        stop = found.stop
         if stop:
-            content = self._value[start:stop]
-            if xxh3_64_intdigest(content) == checksum:
+            content = self._value[found.start : stop]
+            if xxh3_64_intdigest(content) == found.checksum:
                 return content
             raise self.unreadable.chunk(self._key_hash, stored.content_id, 0, "checksum")
         return self.tail(self._key_hash, stored.content_id, stored.size)
@@ -206,8 +214,7 @@ class StoreReader:
         count = size // CHUNK
         if not count:
             return [self.content(stored)]
-        if self._found is not stored:
-            self._same(stored)
+        self._same(stored)
         pieces = self._from_blobs(self._key_hash, stored.content_id, 0, count, _copied)
         if size % CHUNK:
             pieces.append(self.tail(self._key_hash, stored.content_id, size))
@@ -302,7 +309,7 @@ class StoreReader:
 
     # Inside
 
-    def _parse(self, key_hash: bytes, value: bytes) -> _Memo | None:
+    def _parse(self, key_hash: bytes, value: bytes) -> _Known | None:
         """See Note [memo of records]."""
         try:
             record, _, octets, checksum = unpack(value)
@@ -311,37 +318,43 @@ class StoreReader:
             return None
         stop = len(value)
         inline = (octets, stop) if stop > octets else (0, 0)
-        memo = (value[:_PREFIX], record, *inline, checksum, slot_of(key_hash))
+        known = _Known(value[:_PREFIX], record, *inline, checksum, slot_of(key_hash))
         if octets <= MEMO_OCTETS:
             kept = self._memo
             if len(kept) >= MEMO_RECORDS and key_hash not in kept:
                 kept.popitem(last=False)
-            kept[key_hash] = memo
-        return memo
+            kept[key_hash] = known
+        return known
 
-    def _same(self, stored: Stored) -> None:
-        """Another head may have the same content: it is good if that is what was found just now."""
+    def _same(self, stored: Stored) -> _Known:
+        """:return: what was found just now. It is good for another head of the same content, too."""
         found = self._found
-        if found is None or found.content_id != stored.content_id or found.size != stored.size:
+        record = None if found is None else found.record
+        if found is None or type(record) is not Stored or record.content_id != stored.content_id:
             raise ContentMissing(stored.content_id, 0)
+        if record.size != stored.size:
+            raise ContentMissing(stored.content_id, 0)
+        return found
 
     def _tail(self, key_hash: bytes, content_id: bytes, size: int, start: int, stop: int) -> list[memoryview]:
         """:return: octets ``start`` to ``stop`` of the tail, of copies; for the rest see :meth:`tail`."""
         views: list[memoryview] = []
-        alone = self._txn is None
+        txn, alone = self._txn, self._txn is None
         try:
-            txn = self._txn
             if txn is None:
                 txn = self._txn = self._begin()
-            for index in range(start // PIECE, -(-stop // PIECE)):
-                begin = index * PIECE
-                value: Any = txn.get(layout.place(content_id, index), None, self._contents)
+            index = start // PIECE
+            begin = index * PIECE
+            while begin < stop:
+                value: Any = txn.get(layout.PLACE.pack(content_id, index), None, self._contents)
                 octets = min(size % CHUNK - begin, PIECE)
                 view = None if value is None else payload(memoryview(value), octets, layout.seed(content_id, index))
                 if view is None:
                     why = "missing" if value is None else "checksum"
                     raise self.unreadable.chunk(key_hash, content_id, size // CHUNK, why)
                 views.append(view[max(0, start - begin) : stop - begin])
+                index += 1
+                begin += PIECE
         except lmdb.Error as error:
             self.unreadable.environment(self._environments.small, error)
             raise ContentMissing(content_id, size // CHUNK) from error
