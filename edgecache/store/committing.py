@@ -25,6 +25,8 @@ _log = Logger()
 
 GROUP_OCTETS = 4 << 20
 """FIELD 7: a transaction's pages are held in memory until its commit."""
+LARGE_GROUP_OCTETS = 8 << 20
+"""Of blobs, where nothing but content waits for the disk: a sync costs about as much as writing two MiB does."""
 GROUP_OPERATIONS = 1024
 
 
@@ -62,6 +64,7 @@ class Committer(Generic[T]):
     _environment: Environment
     _wrap: Callable[[lmdb.Transaction, dict[bytes, lmdb._Database]], T]
     _call_from_thread: CallFromThread
+    _group_octets: int = GROUP_OCTETS
     _queue: SimpleQueue[_Operation[T] | None] = field(factory=SimpleQueue)
     _closing: bool = False
     _running: bool = False
@@ -106,7 +109,7 @@ class Committer(Generic[T]):
                 break
             group = [first]
             octets = first.octets
-            while octets < GROUP_OCTETS and len(group) < GROUP_OPERATIONS:
+            while octets < self._group_octets and len(group) < GROUP_OPERATIONS:
                 try:
                     following = self._queue.get_nowait()
                 except Empty:

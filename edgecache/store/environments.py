@@ -7,6 +7,11 @@ process. One :class:`Environments` per process: LMDB forbids opening a file twic
 Note [a pair]: small and blobs are one store. Each carries control's incarnation; where one is
 missing, damaged or of another incarnation, both go to ``DATA/aside`` (which holds the latest such
 pair only) and the store begins empty. So no record can meet chunks of another life.
+
+Note [who syncs what]: every commit syncs its pages before it writes LMDB's head, so that any head on disk is that of
+a whole state. The heads that workers write to blobs are themselves synced by the next commit: a power cut may take the
+last commit back. What is missing then is a chunk that a record speaks of, which reading finds. The node process,
+whose commits free chunks and must not be taken back once their rows in small are gone, syncs heads too.
 """
 
 from __future__ import annotations
@@ -208,7 +213,8 @@ def _open_made(data: str) -> Environments:
     opened: list[Environment] = []
     try:
         for name, names in _NAMES.items():
-            opened.append(_open_one(data, name, names, 0, readonly=name == "control"))
+            # See Note [who syncs what].
+            opened.append(_open_one(data, name, names, 0, readonly=name == "control", metasync=name != "blobs"))
         control, small, blobs = opened
         incarnation = _meta(control, layout.META_INCARNATION)
         for one in (small, blobs):
@@ -304,7 +310,14 @@ def _made(data: str, name: str, size: int, incarnation: bytes, expected: bytes |
 
 
 def _open_one(
-    data: str, name: str, names: Iterable[bytes], size: int, *, readonly: bool, incarnation: bytes | None = None
+    data: str,
+    name: str,
+    names: Iterable[bytes],
+    size: int,
+    *,
+    readonly: bool,
+    incarnation: bytes | None = None,
+    metasync: bool = True,
 ) -> Environment:
     """:return: the environment; without databases if it is empty and ``incarnation`` may be given to it."""
     path = os.path.join(data, name)
@@ -323,6 +336,7 @@ def _open_one(
             mode=0o600,
             create=may_create,
             readonly=readonly,
+            metasync=metasync,
             # A cold 64 KiB chunk is read in one go; records and small pages lie scattered.
             readahead=name == "blobs",
         )

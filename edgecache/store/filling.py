@@ -10,7 +10,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 
 from edgecache.store import layout
-from edgecache.store.committing import GROUP_OCTETS, Outcome
+from edgecache.store.committing import LARGE_GROUP_OCTETS, Outcome
 from edgecache.store.held import BlobsTransaction, Held, Shared
 from edgecache.store.layout import CHUNK
 from edgecache.store.small import Primary
@@ -30,7 +30,7 @@ from edgecache.words.stored import Flag, Serial, Stored
 #    of them is on its way to blobs any longer: one written after the collector was there would stay for ever.
 
 # One group is being committed while the next gathers.
-UNCOMMITTED = 2 * GROUP_OCTETS
+UNCOMMITTED = 2 * LARGE_GROUP_OCTETS
 """Octets of one fill that wait for blobs; above, its upstream should pause."""
 
 # IntFlag's operators cost a microsecond each.

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 
 from edgecache.store import layout
-from edgecache.store.committing import Committer, Outcome
+from edgecache.store.committing import LARGE_GROUP_OCTETS, Committer, Outcome
 from edgecache.store.environments import Environments
 from edgecache.store.filling import BlobsTransaction, ContentWriter, Shared
 from edgecache.store.reading import Pins, StoreReader
@@ -41,7 +41,9 @@ class StoreWriter:
         small: Committer[SmallTransaction] = Committer(
             self._environments.small, lambda txn, databases: SmallTransaction(txn, databases, popularity), call
         )
-        blobs: Committer[BlobsTransaction] = Committer(self._environments.blobs, BlobsTransaction, call)
+        blobs: Committer[BlobsTransaction] = Committer(
+            self._environments.blobs, BlobsTransaction, call, LARGE_GROUP_OCTETS
+        )
         # Its own reader: what a fill reads back must not disturb a look-up's transaction.
         reader = StoreReader(self._environments, self._pins, self.damaged)
         self._shared = Shared(reader, self._pins, self._spawn, small, blobs)

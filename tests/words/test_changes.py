@@ -80,7 +80,5 @@ class ChangesTests(SynchronousTestCase):
         read = evolve(CONFIG, sites=(evolve(SITE, profile=Profile.INDEX),))
         found = changes(CONFIG, read)
         self.assertFalse(found.config.counts_downloads)
-        self.assertEqual(
-            (("[[site]] default: profile",), ("[index] downloads",)), (found.taken, found.waiting)
-        )
+        self.assertEqual((("[[site]] default: profile",), ("[index] downloads",)), (found.taken, found.waiting))
         self.assertEqual(IndexSettings(), read.index)
