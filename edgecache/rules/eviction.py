@@ -29,6 +29,10 @@ GHOST_SHARE = 0.9
 SHELTER_SHARE = 0.02
 """Of all octets, for what is sheltered."""
 
+_SPARED = 8
+"""Steps in a row that find nothing to evict in main; then it is probation's turn. Where everything was hit, going round
+main first takes a transaction per :func:`plan`, thousands of them, and meanwhile nothing is stored."""
+
 _WORTH_KEEPING = 2
 _TENTH = 10
 
@@ -136,8 +140,9 @@ def plan(heads: Heads[E], standing: Standing, capacity: int, needed: int, most: 
     left = Standing(standing.probation, standing.main, standing.shelter)
     queues = {queue: heads.oldest(queue) for queue in Queue}
     steps: list[Step[E]] = []
+    spared = 0
     while needed > 0 and len(steps) < most:
-        queue = _overfull(left, capacity)
+        queue = PROBATION if spared == _SPARED else _overfull(left, capacity)
         entry = next(queues[queue], None)
         if entry is None:
             queue, entry = _any(queues)
@@ -145,6 +150,7 @@ def plan(heads: Heads[E], standing: Standing, capacity: int, needed: int, most: 
                 break
         step = _step(queue, entry, capacity)
         left.add(queue, -entry.octets)
+        spared = spared + 1 if queue is MAIN and step.to is MAIN else 0
         if step.to is None:
             needed -= entry.octets
         else:

@@ -140,6 +140,16 @@ class MainTests(SynchronousTestCase):
         # Three of the size of main, and what it waits for at first.
         self.assertLess(rounds, 3 * (HITS + 1))
 
+    def test_where_all_of_it_was_hit_there_is_room_all_the_same(self) -> None:
+        store = Store(100_000)
+        for name in range(1000):
+            store.put(name, 90, hits=3, queue=MAIN)
+        for name in range(1000, 1100):
+            store.put(name, 90, queue=PROBATION)
+        store.standing.main += 10_000
+        steps = store.room(900, most=64)
+        self.assertGreaterEqual(sum(step.to is None for step in steps), 64 // 9)
+
     def test_what_leaves_it_is_not_remembered(self) -> None:
         store = Store(10)
         store.put(1, 10, queue=MAIN)
@@ -250,7 +260,10 @@ class AnyPlanTests(SynchronousTestCase):
 
 @define
 class Published:
-    """S3-FIFO as its paper has it, for things of one octet, with ghosts that are never forgotten."""
+    """
+    S3-FIFO as its paper has it, for things of one octet, with ghosts that are never forgotten; but that no more than
+    eight in a row are spared in main.
+    """
 
     capacity: int
     small: list[int] = field(factory=list)
@@ -262,11 +275,14 @@ class Published:
         if name in self.counts:
             self.counts[name] = min(self.counts[name] + 1, 3)
             return True
+        spared = 0
         while len(self.counts) >= self.capacity:
-            if len(self.main) > 0.9 * self.capacity or not self.small:
-                self._evict_main()
-            else:
+            if self.small and (spared == 8 or len(self.main) <= 0.9 * self.capacity):
                 self._evict_small()
+                spared = 0
+            else:
+                self._evict_main()
+                spared += 1
         (self.main if name in self.ghosts else self.small).append(name)
         self.ghosts.discard(name)
         self.counts[name] = 0
