@@ -6,7 +6,7 @@ from typing import Protocol
 
 from attrs import define, field
 
-UNCOMMITTED_IN_ALL = 16 << 20
+UNCOMMITTED_IN_ALL = 24 << 20
 """Octets of all fills of a worker that may wait for blobs: its memory is flat however many there are."""
 
 

@@ -7,7 +7,7 @@ import socket
 import attrs
 
 from edgecache.store import layout
-from edgecache.store.filling import ContentWriter
+from edgecache.store.filling import UNCOMMITTED, ContentWriter
 from edgecache.store.layout import CHUNK, PIECE
 from edgecache.store.record import pack
 from edgecache.words.errors import StoreFull
@@ -421,8 +421,8 @@ class FillingTests(StoreTestCase):
         writer.attach(_Waker(lambda: woken.append(writer.congested)))
         while not writer.congested:
             writer.write(octets(CHUNK))
-        self.assertGreater(writer.written, 8 << 20)
-        self.assertLess(writer.written, (8 << 20) + 2 * CHUNK)
+        self.assertGreater(writer.written, UNCOMMITTED)
+        self.assertLess(writer.written, UNCOMMITTED + 2 * CHUNK)
         self.loop.until(lambda: woken)
         self.assertEqual([False], woken)
 
