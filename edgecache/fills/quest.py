@@ -21,13 +21,13 @@ from collections.abc import Callable
 from math import inf
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 
 from edgecache.rules.allowance import Ticket
 from edgecache.rules.hedging import Latencies
 from edgecache.upstream.addresses import Address
 from edgecache.upstream.client import Client
+from edgecache.upstream.exchange import Exchange
 from edgecache.upstream.responses import Response
 from edgecache.upstream.standing import Standing
 from edgecache.words.config import UpstreamSettings
@@ -58,13 +58,31 @@ class Phase(enum.Enum):
 
 @define(eq=False)
 class Attempt:
-    """One address, asked once."""
+    """
+    One address, asked once: an :class:`~edgecache.upstream.exchange.Asker`.
 
+    :ivar over: it was answered, has failed, or is of no interest any more.
+    """
+
+    _quest: Quest
     address: Address
     phase: Phase = Phase.CONNECTING
     asked_at: float = 0.0
-    answer: Deferred[Response] | None = None
+    exchange: Exchange | None = None
     timer: Timer | None = None
+    over: bool = False
+
+    def connected(self) -> None:
+        """See :meth:`edgecache.upstream.exchange.Asker.connected`."""
+        self._quest.connected(self)
+
+    def answered(self, response: Response) -> None:
+        """See :meth:`edgecache.upstream.exchange.Asker.answered`."""
+        self._quest.answered(response, self)
+
+    def failed(self, error: BaseException) -> None:
+        """See :meth:`edgecache.upstream.exchange.Asker.failed`."""
+        self._quest.failed(error, self)
 
     def rest(self) -> None:
         """No timer of it runs any longer."""
@@ -178,7 +196,7 @@ class Quest:
         outlet = self._outlet
         left = self._until - outlet.timers.seconds()
         hopeful = self._hopeful
-        attempt = Attempt(address)
+        attempt = Attempt(self, address)
         self._attempts.append(attempt)
         if self._outbound.content is not None:
             head_seconds = self._outbound.head_seconds or outlet.settings.first_byte_seconds
@@ -186,21 +204,25 @@ class Quest:
             head_seconds = min(left, outlet.settings.head_seconds)
         else:
             head_seconds = left  # nothing comes after the last one: it may take what is left
-        attempt.answer = outlet.client.ask(
-            address,
-            self._outbound,
-            interim=self._interim,
-            head_seconds=max(head_seconds, _SLACK),
-            fresh=fresh,
-            connected=lambda: self._connected(attempt),
-        )
-        if attempt.phase is Phase.CONNECTING and not attempt.answer.called:
+        try:
+            attempt.exchange = outlet.client.send(
+                address,
+                self._outbound,
+                attempt,
+                interim=self._interim,
+                head_seconds=max(head_seconds, _SLACK),
+                fresh=fresh,
+            )
+        except (UpstreamBusy, ValueError) as error:
+            self.failed(error, attempt)
+            return
+        if attempt.phase is Phase.CONNECTING and not attempt.over:
             attempt.timer = outlet.timers.callLater(outlet.settings.next_address_seconds, self._slow, attempt)
             # A kept-alive connection's head deadline is all there is; connecting takes its own time.
             self._limit()
-        _ = attempt.answer.addCallbacks(self._answered, self._failed, callbackArgs=(attempt,), errbackArgs=(attempt,))
 
-    def _connected(self, attempt: Attempt) -> None:
+    def connected(self, attempt: Attempt) -> None:
+        """``attempt`` has a connection."""
         outlet = self._outlet
         attempt.rest()
         if attempt.phase is Phase.OUTRUN:
@@ -255,10 +277,8 @@ class Quest:
 
     # Answers
 
-    def _answered(self, response: Response, attempt: Attempt) -> None:
-        if attempt not in self._attempts:
-            response.cancel()
-            return
+    def answered(self, response: Response, attempt: Attempt) -> None:
+        """``attempt`` has a head."""
         self._leave(attempt)
         outlet, outbound = self._outlet, self._outbound
         if outbound.hedgeable:
@@ -289,16 +309,12 @@ class Quest:
             spare.cancel()
         self._move()
 
-    def _failed(self, failure: Failure, attempt: Attempt) -> None:
-        if attempt not in self._attempts:
-            if not isinstance(failure.value, CancelledError):
-                failure.raiseException()
-            return
+    def failed(self, error: BaseException, attempt: Attempt) -> None:
+        """``attempt`` has come to nothing."""
         outrun = attempt.phase is Phase.OUTRUN
         self._leave(attempt)
-        error = failure.value
         if not isinstance(error, UpstreamFailed):
-            self._lose(failure)
+            self._lose(error)
             return
         outlet, outbound = self._outlet, self._outbound
         idled = isinstance(error, ConnectionLost) and error.reused
@@ -310,7 +326,7 @@ class Quest:
         outlet.counts.add(Counter.UPSTREAM_FAILURES)
         self._failure = error
         if error.sent and not outbound.idempotent:
-            self._lose(failure)
+            self._lose(error)
         elif isinstance(error, UpstreamBusy) and self._left and not self._hopeful and not self._choice:
             # It owes us as many heads as it may; who is ejected is no better choice than a moment's patience.
             self._left.appendleft(attempt.address)
@@ -376,7 +392,7 @@ class Quest:
         self._end()
         self.result.callback(response)
 
-    def _lose(self, failure: Failure | UpstreamFailed) -> None:
+    def _lose(self, failure: BaseException) -> None:
         if not self._over:
             self._end()
             self.result.errback(failure)
@@ -404,11 +420,12 @@ class Quest:
 
     def _drop(self, attempt: Attempt) -> None:
         self._leave(attempt)
-        if attempt.answer is not None:
-            attempt.answer.cancel()
+        if attempt.exchange is not None:
+            attempt.exchange.cancel()
 
     def _leave(self, attempt: Attempt) -> None:
         attempt.rest()
+        attempt.over = True
         self._attempts.remove(attempt)
 
     def _since(self, attempt: Attempt) -> float:

@@ -6,14 +6,14 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
-from attrs import evolve
+from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.python.failure import Failure
 
 from edgecache.upstream.addresses import Address, Origin
 from edgecache.upstream.connection import Connection
 from edgecache.upstream.dialing import Dialer
-from edgecache.upstream.exchange import Exchange
+from edgecache.upstream.exchange import Asker, Exchange
 from edgecache.upstream.pool import Pool
 from edgecache.upstream.proxying import ProxyRefused, tunnel
 from edgecache.upstream.requests import serialise
@@ -78,6 +78,54 @@ class Client:
         self._running: set[Exchange] = set()
         self._closed = False
 
+    def send(
+        self,
+        address: Address,
+        outbound: Outbound,
+        asker: Asker,
+        *,
+        interim: Callable[[Head], None] | None = None,
+        head_seconds: float | None = None,
+        fresh: bool = False,
+    ) -> Exchange:
+        """
+        Send ``outbound`` to ``address``, once.
+
+        :param asker: told when ``address`` has taken the connection: the end of what ``next_address_seconds`` is
+            about, before a proxy is asked for a tunnel, before TLS, and before the request is sent; with an idle
+            connection before this returns. It may cancel this exchange, or any other. Then told the answer, which
+            is a subclass of :class:`~edgecache.words.errors.UpstreamFailed`, one for each phase, if there is none, or
+            what the request's content failed with (the client's failure, not the upstream's).
+
+        :param interim: told of every 1xx but 101, which is a failure; before this fires.
+        :param head_seconds: instead of the setting of that name; runs from the moment that
+            the request was sent, and interim responses don't prolong it.
+        :param fresh: on a new connection, whatever is idle.
+        :return: the exchange; cancelling it closes the connection, and nobody is told.
+        :raises UpstreamBusy: ``address`` owes us as many heads as it may.
+        :raises ValueError: ``outbound`` is not one request.
+        """
+        head = serialise(outbound, address.origin)
+        pool = self._pool(address)
+        # Not towards the owner of a key: any number of clients may wait for its one fill.
+        if pool.awaited >= self._settings.awaited_heads and address.path is None:
+            raise UpstreamBusy(address.name, 0.0)
+        pool.awaited += 1
+        settings = self._of(address)
+        exchange = Exchange(self, address, outbound, asker, settings, self._timers.seconds, interim, head_seconds)
+        self._running.add(exchange)
+        connection = None if fresh else pool.take(exchange.requested_at)
+        if connection is not None:
+            exchange.begin(connection, head, exchange.requested_at)
+            asker.connected()
+        else:
+            work = Deferred.fromCoroutine(self._dial(exchange, head))
+            if not work.called:
+                self._dialing[exchange] = work
+            # Its failures end in the exchange's answer.
+            _ = work.addErrback(self._broken, exchange)
+        return exchange
+
     def ask(
         self,
         address: Address,
@@ -89,45 +137,19 @@ class Client:
         connected: Callable[[], None] | None = None,
     ) -> Deferred[Response]:
         """
-        Send ``outbound`` to ``address``, once.
+        :meth:`send` for who awaits the answer.
 
-        :param interim: told of every 1xx but 101, which is a failure; before this fires.
-        :param head_seconds: instead of the setting of that name; runs from the moment that
-            the request was sent, and interim responses don't prolong it.
-        :param fresh: on a new connection, whatever is idle.
-        :param connected: called at most once, when ``address`` has taken the connection: the end of what
-            ``next_address_seconds`` is about, before a proxy is asked for a tunnel, before TLS, and before
-            the request is sent. With an idle connection that is before this returns. It may cancel this
-            exchange, or any other.
-        :return: fires with the head of the final response. Cancelling closes the connection.
-            Fails with a subclass of :class:`~edgecache.words.errors.UpstreamFailed`, one for each
-            phase, or with what the request's content failed with (the client's failure, not the upstream's),
-            or with ``ValueError`` for an ``outbound`` that is not one request.
+        :param connected: see :meth:`edgecache.upstream.exchange.Asker.connected`.
+        :return: fires with the response, or fails; cancelling closes the connection.
         """
+        asking = _Asking(connected)
         try:
-            head = serialise(outbound, address.origin)
-        except ValueError:
+            asking.exchange = self.send(
+                address, outbound, asking, interim=interim, head_seconds=head_seconds, fresh=fresh
+            )
+        except (UpstreamBusy, ValueError):
             return fail()
-        pool = self._pool(address)
-        # Not towards the owner of a key: any number of clients may wait for its one fill.
-        if pool.awaited >= self._settings.awaited_heads and address.path is None:
-            return fail(UpstreamBusy(address.name, 0.0))
-        pool.awaited += 1
-        settings = self._of(address)
-        exchange = Exchange(self, address, outbound, settings, self._timers.seconds, interim, head_seconds)
-        self._running.add(exchange)
-        connection = None if fresh else pool.take(exchange.requested_at)
-        if connection is not None:
-            exchange.begin(connection, head, exchange.requested_at)
-            if connected is not None:
-                connected()
-        else:
-            work = Deferred.fromCoroutine(self._dial(exchange, head, connected))
-            if not work.called:
-                self._dialing[exchange] = work
-            # Its failures end in the exchange's answer.
-            _ = work.addErrback(self._broken, exchange)
-        return exchange.answer
+        return asking.answer
 
     def awaited(self, address: Address) -> int:
         """:return: heads that ``address`` owes us."""
@@ -149,7 +171,7 @@ class Client:
         """Like :meth:`close`, and running exchanges are cancelled: nobody will hear of their contents any more."""
         self.close()
         for exchange in list(self._running):
-            exchange.answer.cancel()
+            exchange.broken(CancelledError())
             exchange.cancel()
 
     # exchange.Keeper
@@ -201,18 +223,17 @@ class Client:
 
     # connecting
 
-    async def _dial(self, exchange: Exchange, head: bytes, connected: Callable[[], None] | None) -> None:
+    async def _dial(self, exchange: Exchange, head: bytes) -> None:
         """Connect, by the proxy if there is one, with TLS where the origin has it, and begin."""
         address, name = exchange.address, exchange.address.name
         connection = Connection(address, self._timers, self._discard)
         try:
             await self._connect(connection, exchange)
-            if connected is not None:
-                connected()
-                if exchange.answer.called:
-                    # It made its own asker leave.
-                    connection.close()
-                    return
+            exchange.asker.connected()
+            if exchange.over:
+                # It made its own asker leave.
+                connection.close()
+                return
             proxy = self._by_proxy(address)
             if proxy is not None:
                 await self._tunnel(connection, exchange, proxy)
@@ -321,3 +342,29 @@ class Client:
         error = failure.value
         if error is not None and not isinstance(error, CancelledError):
             exchange.broken(error)
+
+
+@define(eq=False)
+class _Asking:
+    """An :class:`~edgecache.upstream.exchange.Asker` with a Deferred."""
+
+    _connected: Callable[[], None] | None
+    exchange: Exchange | None = None
+    answer: Deferred[Response] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.answer = Deferred(self._cancelled)
+
+    def connected(self) -> None:
+        if self._connected is not None:
+            self._connected()
+
+    def answered(self, response: Response) -> None:
+        self.answer.callback(response)
+
+    def failed(self, error: BaseException) -> None:
+        self.answer.errback(error)
+
+    def _cancelled(self, _answer: Deferred[Response]) -> None:
+        if self.exchange is not None:
+            self.exchange.cancel()

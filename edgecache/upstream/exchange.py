@@ -1,9 +1,8 @@
 """
 One exchange with one address: a request, interim responses, a head, content.
 
-It goes through AWAITING, CONTENT and OVER. In AWAITING the asker's Deferred
-is open; it fires with the exchange itself, which is the
-:class:`~edgecache.upstream.responses.Response`.
+It goes through AWAITING, CONTENT and OVER. AWAITING ends with the asker being told: it is given the exchange
+itself, which is the :class:`~edgecache.upstream.responses.Response`.
 """
 
 from __future__ import annotations
@@ -12,8 +11,6 @@ import enum
 from collections.abc import Callable
 from math import inf
 from typing import Protocol
-
-from twisted.internet.defer import Deferred
 
 from edgecache.upstream.addresses import Address
 from edgecache.upstream.chunked import ChunkedDecoder
@@ -42,6 +39,23 @@ class Stage(enum.Enum):
 
 # Looking a member up in its class costs on every read.
 _AWAITING, _CONTENT, _OVER = Stage.AWAITING, Stage.CONTENT, Stage.OVER
+
+
+class Asker(Protocol):
+    """Who asked. At most one of ``answered`` and ``failed`` is called, once; none after :meth:`Exchange.cancel`."""
+
+    def connected(self) -> None:
+        """See :meth:`edgecache.upstream.client.Client.send`."""
+
+    def answered(self, response: Response) -> None:
+        """The head of the final response has come, and as much of its content as came with it."""
+
+    def failed(self, error: BaseException) -> None:
+        """
+        There is none.
+
+        :param error: an :class:`~edgecache.words.errors.UpstreamFailed`; or what kept the request from being sent.
+        """
 
 
 class Keeper(Protocol):
@@ -85,6 +99,7 @@ class Exchange(Delivery):
         keeper: Keeper,
         address: Address,
         outbound: Outbound,
+        asker: Asker,
         settings: UpstreamSettings,
         seconds: Callable[[], float],
         interim: Callable[[Head], None] | None,
@@ -92,7 +107,7 @@ class Exchange(Delivery):
     ) -> None:
         self.address = address
         self.outbound = outbound
-        self.answer: Deferred[Response] = Deferred(self._cancelled)
+        self.asker = asker
         self.requested_at = seconds()
         self._keeper = keeper
         self._settings = settings
@@ -126,7 +141,7 @@ class Exchange(Delivery):
             return
         self._over(reusable=False)
         if stage is _AWAITING:
-            self.answer.errback(failure)
+            self.asker.failed(failure)
         else:
             self.finish(failure)
 
@@ -134,7 +149,12 @@ class Exchange(Delivery):
         """No head will come, and not by the upstream's fault: the asker sees ``error`` itself."""
         if self._stage is _AWAITING:
             self._over(reusable=False)
-            self.answer.errback(error)
+            self.asker.failed(error)
+
+    @property
+    def over(self) -> bool:
+        """Nothing more comes of it."""
+        return self._stage is _OVER
 
     def since(self) -> float:
         """:return: seconds since it was asked for."""
@@ -306,7 +326,7 @@ class Exchange(Delivery):
                 self._first_content(rest)
             if self._connection is not None:
                 self._connection.expect(inf)
-        self.answer.callback(self)
+        self.asker.answered(self)
         if self._stage is _CONTENT and not self.flowing:
             self.reading(False)
 
@@ -385,9 +405,6 @@ class Exchange(Delivery):
         if self._stage is _CONTENT:
             self._over(reusable=reusable)
             self.finish(True)
-
-    def _cancelled(self, _answer: Deferred[Response]) -> None:
-        self.cancel()
 
     def _refuse(self, error: FramingError) -> None:
         self.failed(BadResponse(self.address.name, self.since(), str(error)))
