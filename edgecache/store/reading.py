@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import lmdb
@@ -18,7 +17,7 @@ from xxhash import xxh3_64_intdigest
 
 from edgecache.rules.eviction import HITS
 from edgecache.store import layout
-from edgecache.store.checks import payload
+from edgecache.store.checks import payload, verify
 from edgecache.store.environments import Environments
 from edgecache.store.layout import CHUNK, PIECE
 from edgecache.store.popularity import slot_of
@@ -48,8 +47,6 @@ MEMO_OCTETS = 4096
 """A record larger than this is parsed each time, so that the memo stays below 16 MiB."""
 
 _PREFIX = layout.RECORD_PREFIX.size
-_U64 = 0xFFFFFFFFFFFFFFFF
-_CHECKSUM = layout.CHECKSUM_FIELD
 
 
 class Pins(Protocol):
@@ -211,14 +208,18 @@ class StoreReader:
         :return: the content in pieces.
         """
         size = stored.size
-        count = size // CHUNK
-        if not count:
+        if size < CHUNK:
             return [self.content(stored)]
         self._same(stored)
-        pieces = self._from_blobs(self._key_hash, stored.content_id, 0, count, _copied)
-        if size % CHUNK:
-            pieces.append(self.tail(self._key_hash, stored.content_id, size))
-        return pieces
+        return self._within(self._key_hash, stored.content_id, size, 0, size, _copied)
+
+    def part(self, key_hash: bytes, content_id: bytes, size: int, start: int, stop: int) -> bytes:
+        """
+        :param size: octets of the whole content.
+        :return: those from ``start`` up to ``stop``.
+        :raises ContentMissing: some of it is gone or damaged.
+        """
+        return self._within(key_hash, content_id, size, start, stop, b"".join)
 
     def chunks(self, key_hash: bytes, content_id: bytes, index: int, count: int) -> bytes:
         """
@@ -227,7 +228,8 @@ class StoreReader:
         :param key_hash: where the record is, for the report; ``b""`` if there is none yet.
         :raises ContentMissing: one of them is gone or damaged.
         """
-        return self._from_blobs(key_hash, content_id, index, count, b"".join)
+        stop = (index + count) * CHUNK
+        return self._within(key_hash, content_id, stop, index * CHUNK, stop, b"".join)
 
     def write_to(
         self, key_hash: bytes, content_id: bytes, size: int, descriptor: int, before: bytes, start: int, stop: int
@@ -243,33 +245,9 @@ class StoreReader:
             which its transport will find out.
         :raises ContentMissing: some of it is gone or damaged.
         """
-        in_blobs = size - size % CHUNK
-        after: list[memoryview] = []
-        if stop > in_blobs:
-            after = self._tail(key_hash, content_id, size, max(0, start - in_blobs), stop - in_blobs)
-            stop = in_blobs
-        if start >= in_blobs:
-            return _written(descriptor, [before, *after])
-        first, skip = divmod(start, CHUNK)
-        last, cut = divmod(stop, CHUNK)
-        views: list[memoryview] = []
-        try:
-            # db, parent, write, buffers
-            txn = self._environments.blobs.env.begin(None, None, False, True)
-            try:
-                self._verify(txn, key_hash, content_id, first, last - first + (cut > 0), views)
-                if cut:
-                    views[-1] = views[-1][:cut]
-                if skip:
-                    views[0] = views[0][skip:]
-                return _written(descriptor, [before, *views, *after])
-            finally:
-                # See Note [views].
-                views.clear()
-                txn.abort()
-        except lmdb.Error as error:
-            self.unreadable.environment(self._environments.blobs, error)
-            raise ContentMissing(content_id, first) from error
+        return self._within(
+            key_hash, content_id, size, start, stop, lambda views: _written(descriptor, [before, *views])
+        )
 
     def tail(self, key_hash: bytes, content_id: bytes, size: int) -> bytes:
         """
@@ -337,13 +315,13 @@ class StoreReader:
         return found
 
     def _tail(self, key_hash: bytes, content_id: bytes, size: int, start: int, stop: int) -> list[memoryview]:
-        """:return: octets ``start`` to ``stop`` of the tail, of copies; for the rest see :meth:`tail`."""
+        """:return: octets ``start`` (or 0) to ``stop`` of the tail, of copies; for the rest see :meth:`tail`."""
         views: list[memoryview] = []
         txn, alone = self._txn, self._txn is None
         try:
             if txn is None:
                 txn = self._txn = self._begin()
-            index = start // PIECE
+            index = start // PIECE if start > 0 else 0
             begin = index * PIECE
             while begin < stop:
                 value: Any = txn.get(layout.PLACE.pack(content_id, index), None, self._contents)
@@ -352,7 +330,7 @@ class StoreReader:
                 if view is None:
                     why = "missing" if value is None else "checksum"
                     raise self.unreadable.chunk(key_hash, content_id, size // CHUNK, why)
-                views.append(view[max(0, start - begin) : stop - begin])
+                views.append(view[start - begin if start > begin else 0 : stop - begin])
                 index += 1
                 begin += PIECE
         except lmdb.Error as error:
@@ -363,52 +341,36 @@ class StoreReader:
                 self.done()
         return views
 
-    def _from_blobs(
-        self, key_hash: bytes, content_id: bytes, index: int, count: int, use: Callable[[list[memoryview]], T]
+    def _within(
+        self,
+        key_hash: bytes,
+        content_id: bytes,
+        size: int,
+        start: int,
+        stop: int,
+        use: Callable[[list[memoryview]], T],
     ) -> T:
-        """:return: what ``use`` makes of the verified chunks while they can be looked at."""
+        """:return: what ``use`` makes of the verified octets ``start`` to ``stop`` while they can be looked at."""
+        in_blobs = size - size % CHUNK
+        tail = self._tail(key_hash, content_id, size, start - in_blobs, stop - in_blobs) if stop > in_blobs else []
+        if start >= in_blobs:
+            return use(tail)
+        first, last = start // CHUNK, (min(stop, in_blobs) - 1) // CHUNK
         views: list[memoryview] = []
         try:
             # db, parent, write, buffers
             txn = self._environments.blobs.env.begin(None, None, False, True)
             try:
-                self._verify(txn, key_hash, content_id, index, count, views)
-                return use(views)
+                wrong = verify(txn, self._chunks, content_id, first, last + 1 - first, views)
+                if wrong:
+                    raise self.unreadable.chunk(key_hash, content_id, first + len(views), wrong)
+                views[-1] = views[-1][: stop - last * CHUNK]
+                views[0] = views[0][start - first * CHUNK :]
+                return use(views + tail)
             finally:
                 # See Note [views].
                 views.clear()
                 txn.abort()
         except lmdb.Error as error:
             self.unreadable.environment(self._environments.blobs, error)
-            raise ContentMissing(content_id, index) from error
-
-    def _verify(
-        self, txn: lmdb.Transaction, key_hash: bytes, content_id: bytes, index: int, count: int, views: list[memoryview]
-    ) -> None:
-        """
-        Append the chunks to ``views``.
-
-        Like :func:`payload` for each, written out: those calls would cost a tenth of the copy.
-        """
-        place = layout.PLACE.pack(content_id, index)
-        seed = layout.seed(content_id, index)
-        values: Iterable[Any]
-        if count == 1:
-            found: Any = txn.get(place, None, self._chunks)
-            values = () if found is None else (found,)
-        else:
-            cursor: Any = txn.cursor(self._chunks)
-            # Chunks of one content are neighbours. Where one is missing the next key's is another's, and
-            # fails its checksum, which is bound to the place.
-            cursor.set_range(place)
-            values = islice(cursor.iternext(False, True), count)
-        for value in values:
-            view = value[:CHUNK]
-            if len(value) != layout.CHUNK_VALUE:
-                raise self.unreadable.chunk(key_hash, content_id, index + len(views), "length")
-            if xxh3_64_intdigest(view, seed) != _CHECKSUM.unpack_from(value, CHUNK)[0]:
-                raise self.unreadable.chunk(key_hash, content_id, index + len(views), "checksum")
-            views.append(view)
-            seed = seed + 1 & _U64
-        if len(views) < count:
-            raise self.unreadable.chunk(key_hash, content_id, index + len(views), "missing")
+            raise ContentMissing(content_id, first) from error
