@@ -142,6 +142,7 @@ class NodeMetrics(Collector):
         yield from (used, size, full, entries)
         collected = collector.collected
         yield _counter("evicted_records", "Records evicted to make room", collected.evicted_records)
+        yield _counter("moved_records", "Records moved on in the order of eviction", collected.moved_records)
         yield _counter("evicted_bytes", "Octets of content of evicted records", collected.evicted_octets)
         yield _counter("freed_contents", "Contents freed that nobody had any more", collected.freed_contents)
         yield _counter("freed_bytes", "Octets in blobs freed", collected.freed_octets)

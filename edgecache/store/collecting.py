@@ -82,7 +82,11 @@ class Fill:
 
 @define(eq=False)
 class Collected:
-    """What was done since the start; only grows."""
+    """
+    What was done since the start; only grows.
+
+    :ivar moved_records: looked at because there was no room, and kept.
+    """
 
     evicted_records: int = 0
     moved_records: int = 0
@@ -247,11 +251,11 @@ class Collector:
             self._is_full(small, too_much_small > 0),
             self._is_full(blobs, too_much_blobs > 0),
         )
-        if too_much_small > 0:
-            return self._make_room(small, too_much_small, small.used, only_blobs=False)
-        if too_much_blobs > 0:
-            return self._make_room(blobs, too_much_blobs, blobs.used - held, only_blobs=True)
-        return False
+        # Each turn for both: neither has to wait until the other has caught up.
+        evicted = too_much_small > 0 and self._make_room(small.used, too_much_small, only_blobs=False)
+        if too_much_blobs > 0 and self._make_room(blobs.used - held, too_much_blobs, only_blobs=True):
+            evicted = True
+        return evicted
 
     def _is_full(self, fill: Fill, behind: bool) -> bool:
         """Full from ``full_share`` on, until eviction has caught up."""
@@ -269,10 +273,10 @@ class Collector:
                     _log.info("store: {name} has room again", name=name)
         self._page.set_full(small, blobs)
 
-    def _make_room(self, fill: Fill, needed: int, used: int, *, only_blobs: bool) -> bool:
+    def _make_room(self, used: int, needed: int, *, only_blobs: bool) -> bool:
         """
-        :param needed: how much to evict, about.
-        :param used: octets of ``fill`` that what is left by then is part of.
+        :param used: octets that everything in the queues takes, in small or in blobs.
+        :param needed: how many of them to evict, about.
         :return: was anything done?
         """
         environments = self._environments

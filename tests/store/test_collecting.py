@@ -391,6 +391,16 @@ class EvictionTests(CollectorCase):
         self.assertIn(key, self.contents.stored())
         self.assertEqual(len(self.contents.stored()), len(self.contents.keys("small", layout.QUEUE)))
 
+    def test_one_turn_makes_room_in_both(self) -> None:
+        for _ in range(285):
+            self.contents.store(60_000)
+        for _ in range(10):
+            self.contents.store(5 * MIB)
+        self.assertTrue(all(share > 0.85 for share in self.shares().values()))
+        self.collector.turn(0.0)
+        self.assertEqual(1, len(self.contents.keys("small", layout.ORPHANS)))
+        self.assertGreater(self.collector.collected.evicted_records, 2)
+
     def test_no_transaction_evicts_more_than_a_batch(self) -> None:
         for _ in range(280):
             self.contents.store(60_000)
