@@ -10,12 +10,14 @@ from twisted.internet.defer import Deferred
 from twisted.python import usage
 
 from edgecache import __version__
-from edgecache.admin import client
 from edgecache.admin.client import AdminAddress, AdminFailed, find_token
 from edgecache.cli_certs import CertsOptions
 from edgecache.cli_demo import DemoOptions
 from edgecache.cli_downloads import DownloadsOptions
 from edgecache.cli_purge import AuditOptions, PurgeOptions, say
+from edgecache.cli_status import ExplainOptions, StatusOptions
+from edgecache.cli_verify import VerifyOptions
+from edgecache.cli_warm import WarmOptions
 from edgecache.processes.loop import install_reactor
 from edgecache.processes.settings import load, local_facts, read_secret
 from edgecache.siblings.certificates import CertificatesFailed
@@ -25,17 +27,7 @@ from edgecache.words.endpoints import Endpoint, endpoint
 from edgecache.words.errors import ConfigError, EdgeError
 from edgecache.words.reading import build
 
-
-class StatusOptions(usage.Options):
-    """Flags of ``edgecache status``."""
-
-    synopsis = "Usage: edgecache [options] status [options]"
-    longdesc = "Shows how the node is. Exit status 0: it is ready for traffic."
-    optFlags = [["json", "j", "Show everything, as JSON."]]
-
-    async def run(self, reactor: Any, where: AdminAddress) -> int:
-        """:return: exit status."""
-        return await client.status(reactor, where, say, as_json=bool(self["json"]))
+_COMMANDS = ("status", "explain", "purge", "downloads", "audit", "warm", "verify", "certs", "demo")
 
 
 class Options(usage.Options):
@@ -48,10 +40,13 @@ class Options(usage.Options):
         ["data", None, None, "Data directory of the node, for its token. EDGECACHE_TOKEN goes before that."],
     ]
     subCommands = [
-        ["status", None, StatusOptions, "Show how the node is."],
+        ["status", None, StatusOptions, "Show how nodes are."],
+        ["explain", None, ExplainOptions, "Show what would become of a request, and why."],
         ["purge", None, PurgeOptions, "Invalidate what is stored."],
         ["downloads", None, DownloadsOptions, "Show what was downloaded."],
         ["audit", None, AuditOptions, "Ask nodes whether they serve anything older than its purge."],
+        ["warm", None, WarmOptions, "Have the node fetch what its clients are going to ask for."],
+        ["verify", None, VerifyOptions, "Look through the store for damage."],
         ["certs", None, CertsOptions, "Make certificates of siblings."],
         ["demo", None, DemoOptions, "Show what a fleet of three does, on this machine alone."],
     ]
@@ -64,7 +59,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """:raises usage.UsageError: there is no command."""
         if self.subCommand is None:
-            raise usage.UsageError("say what to do: status, purge, downloads, audit, certs or demo")
+            raise usage.UsageError("say what to do: " + ", ".join(_COMMANDS))
 
     def where(self) -> AdminAddress:
         """

@@ -47,11 +47,15 @@ class DownloadsOptions(usage.Options):
     async def run(self, reactor: Any, where: AdminAddress) -> int:
         """:return: exit status."""
         query = {name: self[name] for name in ("from", "to", "by", "project", "site") if self[name] is not None}
-        nodes = [_address(node, where) for node in self["nodes"]] or [where]
+        nodes = [address_of(node, where) for node in self["nodes"]] or [where]
         return await downloads(reactor, nodes, query, say, as_json=bool(self["json"]))
 
 
-def _address(node: str, where: AdminAddress) -> AdminAddress:
+def address_of(node: str, where: AdminAddress) -> AdminAddress:
+    """
+    :param node: URL of an admin listener; after a comma the file of its token, which is that of ``where`` otherwise.
+    :raises AdminFailed: the file cannot be read.
+    """
     url, _, path = node.partition(",")
     url = url if "://" in url else f"http://{url}"
     if not path:

@@ -1,5 +1,5 @@
 """
-The operator's side of the admin listener: asking it, and what ``edgecache status`` does.
+The operator's side of the admin listener: asking it.
 
 Each command gets the reactor, writes lines for people (or JSON) and returns its exit status.
 """
@@ -127,65 +127,6 @@ async def call(
     return status, found
 
 
-async def status(reactor: Any, where: AdminAddress, out: Out, *, as_json: bool = False) -> int:
-    """
-    Show how the node is.
-
-    :return: 0 when it is ready for traffic, 1 when it is not.
-    :raises AdminFailed: it could not be asked.
-    """
-    _, found = await call(reactor, where, "GET", "/status")
-    if as_json:
-        out(as_lines(found))
-    else:
-        for line in _status_lines(found):
-            out(line)
-    return 0 if found["node"]["ready"] else 1
-
-
-def _status_lines(found: dict[str, Any]) -> list[str]:
-    node, counters, purges = found["node"], found["counters"], found["purges"]
-    where = f" in {node['region']}" if node["region"] else ""
-    state = "ready" if node["ready"] else f"not ready: {node['detail']}"
-    state += " (a voter: it serves nobody)" if node["voter"] else ""
-    asked = counters["requests"]
-    lines = [
-        f"node {node['id']}{where}: {state}",
-        f"  edgecache {found['versions']['edgecache']}, up {_duration(node['uptime_seconds'])}",
-        f"  {asked} requests, {_percent(counters['hits'], asked)} hits, "
-        f"{_size(counters['bytes_sent'])} sent, {_size(counters['bytes_fetched'])} fetched",
-        f"  purges: epoch {purges['epoch']}, {sum(purges['accepted'].values())} accepted since the start",
-    ]
-    for worker in found["workers"]:
-        running = f"pid {worker['pid']}" if worker["running"] else "not running"
-        counts = worker["counters"]
-        lines.append(
-            f"  worker {worker['index']}: {running}, {counts['connections_open']} connections, "
-            f"{counts['requests']} requests, {worker['restarts']} restarts"
-        )
-    for name, fill in found["store"]["environments"].items():
-        full = ", full" if fill["full"] else ""
-        used = f"{_size(fill['used_bytes'])} of {_size(fill['size_bytes'])}"
-        lines.append(f"  {name}: {used} ({fill['share']:.0%}){full}")
-    now = found["now"]
-    for upstream in found["upstreams"]:
-        lines.append(f"  {upstream['origin']} at {upstream['address'] or 'no address'}: {_health(upstream, now)}")
-    return lines
-
-
-def _health(upstream: dict[str, Any], now: float) -> str:
-    state = "up" if upstream["healthy"] else "down"
-    if upstream["state"] != "healthy":
-        state += f", {upstream['state']}"
-    if upstream["since"] is not None and upstream["detail"]:
-        state += f" for {_duration(max(0.0, now - upstream['since']))}"
-    if upstream["detail"]:
-        state += f" ({upstream['detail']})"
-    if not upstream["healthy"] and upstream["next_probe_at"] is not None:
-        state += f", probed in {_duration(max(0.0, upstream['next_probe_at'] - now))}"
-    return state
-
-
 def _reason(error: BaseException) -> str:
     """:return: the innermost cause, which says most."""
     reasons = getattr(error, "reasons", None)
@@ -206,18 +147,8 @@ def as_lines(document: Any) -> str:
     return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
 
 
-def _percent(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else "no"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h" if days else f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def _size(octets: float) -> str:
+def shown_size(octets: float) -> str:
+    """:return: octets as people read them."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if octets < 1024:
             return f"{octets:.0f} {unit}" if unit == "B" else f"{octets:.1f} {unit}"

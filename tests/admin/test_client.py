@@ -10,9 +10,10 @@ from twisted.internet import reactor  # noqa: TID251  # the one that conftest in
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
-from edgecache.admin.client import AdminAddress, AdminFailed, call, find_token, status
+from edgecache.admin.client import AdminAddress, AdminFailed, call, find_token
 from edgecache.admin.purgeclient import purge, purge_state
 from edgecache.admin.site import admin_site
+from edgecache.admin.statusclient import status
 from tests.admin.harness import AdminCase
 
 
@@ -47,12 +48,12 @@ class ClientTests(TestCase, AdminCase):
         self.assertIn("nowhere", refused)
         self.assertIn("400", refused)
         stranger = AdminAddress(self.where.url, "wrong")
-        self.assertIn("token-unknown (401)", await self.failed(status(reactor, stranger, self.lines.append)))
+        self.assertIn("token-unknown (401)", await self.failed(status(reactor, [stranger], self.lines.append)))
         self.assertIn("404", await self.failed(purge_state(reactor, self.where, "never", self.lines.append)))
         self.assertEqual([], self.lines)
 
     async def test_status_is_told_for_people_and_as_json(self) -> None:
-        self.assertEqual(0, await status(reactor, self.where, self.lines.append))
+        self.assertEqual(0, await status(reactor, [self.where], self.lines.append))
         text = "\n".join(self.lines)
         for said in (
             "node eu-1 in eu: ready",
@@ -63,12 +64,12 @@ class ClientTests(TestCase, AdminCase):
         ):
             self.assertIn(said, text)
         self.lines.clear()
-        await status(reactor, self.where, self.lines.append, as_json=True)
+        await status(reactor, [self.where], self.lines.append, as_json=True)
         self.assertEqual("eu-1", orjson.loads(self.lines[0])["node"]["id"])
 
     async def test_a_node_that_is_not_ready_is_exit_status_1(self) -> None:
         self.page.set_draining(True)
-        self.assertEqual(1, await status(reactor, self.where, self.lines.append))
+        self.assertEqual(1, await status(reactor, [self.where], self.lines.append))
         self.assertIn("not ready: The node is going down.", self.lines[0])
 
     async def test_nobody_there_and_somebody_else_there_are_told_apart(self) -> None:
