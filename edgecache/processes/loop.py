@@ -43,6 +43,14 @@ class Loop(uvloop.Loop):
         self._readers[fd] = run
         self._watch(super().add_reader, fd, run)
 
+    def add_careful_reader(self, fd: Any, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None:
+        """
+        For who finds out by itself that a descriptor was dropped: by writing, and by a deadline.
+
+        It costs less per octet than :meth:`add_reader`.
+        """
+        self._watch(super().add_reader, fd, callback, *args)
+
     def remove_reader(self, fd: Any) -> Any:
         self._readers.pop(fd, None)
         return super().remove_reader(fd)

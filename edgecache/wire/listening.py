@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from edgecache.wire.connection import Connection
 from edgecache.wire.listener import Listener
-from edgecache.wire.states import LINGER_SECONDS
+from edgecache.wire.securing import Buffers, SecureTransport
 
 _log = Logger()
 
@@ -61,6 +61,8 @@ class Server:
     _tls: ssl.SSLContext | None
     _open: bool = True
     _opening: set[asyncio.Future[Any]] = field(factory=set)
+    _shaking: set[SecureTransport] = field(factory=set)
+    _buffers: Buffers = field(factory=Buffers)
 
     def start(self) -> None:
         """Begin to accept."""
@@ -85,6 +87,8 @@ class Server:
         self.close()
         for opening in list(self._opening):
             opening.cancel()
+        for transport in list(self._shaking):
+            transport.abort()
 
     def _accept(self) -> None:
         for _ in range(BATCH):
@@ -116,18 +120,25 @@ class Server:
         listener = self._listener
         make = listener.make or Connection
         connection = make(listener, peer, lambda: listener.release(client))
-        deadlines: dict[str, float] = {}
         if self._tls is not None:
-            deadlines["ssl_handshake_timeout"] = listener.limits.tls_handshake_seconds
-            deadlines["ssl_shutdown_timeout"] = LINGER_SECONDS
-        opening = asyncio.ensure_future(
-            self._loop.connect_accepted_socket(lambda: connection, sock, ssl=self._tls, **deadlines), loop=self._loop
-        )
+            self._secure(sock, self._tls, connection)
+            return
+        opening = asyncio.ensure_future(self._loop.connect_accepted_socket(lambda: connection, sock), loop=self._loop)
         self._opening.add(opening)
         opening.add_done_callback(lambda done: self._made(done, connection))
 
+    def _secure(self, sock: socket.socket, tls: ssl.SSLContext, connection: Connection) -> None:
+        seconds = self._listener.limits.tls_handshake_seconds
+
+        def over(transport: SecureTransport, made: bool) -> None:
+            self._shaking.discard(transport)
+            if not made:
+                connection.never_made()
+
+        self._shaking.add(SecureTransport(self._loop, sock, tls, self._buffers, connection, seconds, over))
+
     def _made(self, opening: asyncio.Future[Any], connection: Connection) -> None:
-        """A client that fails its handshake, or leaves in it, is its own affair: counted, not logged."""
+        """A client that leaves at once is its own affair: counted, not logged."""
         self._opening.discard(opening)
         if opening.cancelled() or opening.exception() is not None:
             connection.never_made()

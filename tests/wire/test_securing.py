@@ -1,0 +1,244 @@
+"""TLS whose buffers are shared by all connections: what one leaves in them must be nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+from twisted.trial.unittest import SynchronousTestCase
+
+from edgecache.wire.securing import Buffers, SecureTransport
+from edgecache.wire.tls import tls_context
+from tests.wire.test_listening import certificate
+
+
+@define(eq=False)
+class Turns:
+    """The part of an event loop that a transport needs, turned by the test."""
+
+    readers: dict[int, Callable[[], None]] = field(factory=dict)
+    writers: dict[int, Callable[[], None]] = field(factory=dict)
+    soon: list[tuple[Callable[..., None], tuple[Any, ...]]] = field(factory=list)
+
+    def add_reader(self, descriptor: int, call: Callable[[], None]) -> None:
+        self.readers[descriptor] = call
+
+    def add_writer(self, descriptor: int, call: Callable[[], None]) -> None:
+        self.writers[descriptor] = call
+
+    def remove_reader(self, descriptor: int) -> None:
+        self.readers.pop(descriptor, None)
+
+    def remove_writer(self, descriptor: int) -> None:
+        self.writers.pop(descriptor, None)
+
+    def call_soon(self, call: Callable[..., None], *args: Any) -> None:
+        self.soon.append((call, args))
+
+    def call_later(self, seconds: float, call: Callable[..., None]) -> asyncio.TimerHandle:
+        return asyncio.TimerHandle(0.0, call, (), asyncio.new_event_loop())
+
+    def turn(self) -> None:
+        """Until nothing is left to do."""
+        while True:
+            soon, self.soon = self.soon, []
+            for call, args in soon:
+                call(*args)
+            readable, writable, _ = select.select(list(self.readers), list(self.writers), [], 0)
+            for descriptor in readable:
+                if descriptor in self.readers:
+                    self.readers[descriptor]()
+            for descriptor in writable:
+                if descriptor in self.writers:
+                    self.writers[descriptor]()
+            if not (self.soon or readable or writable):
+                return
+
+
+@define(eq=False)
+class Keeper(asyncio.Protocol):
+    """Keeps what it is told; ``on_data`` is what it does then."""
+
+    on_data: Callable[[], None] = lambda: None
+    received: list[bytes] = field(factory=list)
+    transport: Any = None
+    lost: bool = False
+    paused: bool = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.received.append(data)
+        self.on_data()
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        self.paused = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+
+
+@define(eq=False)
+class Client:
+    """The other end, which the test moves; what it has sent is there as one piece."""
+
+    sock: socket.socket
+    tls: ssl.SSLObject
+    incoming: ssl.MemoryBIO
+    outgoing: ssl.MemoryBIO
+
+    def flush(self) -> None:
+        self.sock.sendall(self.outgoing.read())
+
+    def shake(self) -> bool:
+        self._fill()
+        try:
+            self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self.flush()
+            return False
+        self.flush()
+        return True
+
+    def read(self) -> bytes:
+        """What is there by now."""
+        self._fill()
+        content = b""
+        while True:
+            try:
+                piece = self.tls.read(1 << 16)
+            except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+                return content
+            if not piece:
+                return content
+            content += piece
+
+    def _fill(self) -> None:
+        try:
+            while data := self.sock.recv(1 << 16):
+                self.incoming.write(data)
+        except BlockingIOError:
+            return
+
+
+class SecuringTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        directory = self.mktemp()
+        os.makedirs(directory)
+        settings = certificate(directory)
+        self.context = tls_context(settings)
+        self.trusting = ssl.create_default_context(cafile=settings.certificate)
+        self.loop, self.buffers = Turns(), Buffers()
+        self.shaken: list[bool] = []
+
+    def connect(self, protocol: Keeper) -> Client:
+        ours, theirs = socket.socketpair()
+        for sock in (ours, theirs):
+            sock.setblocking(False)
+            self.addCleanup(sock.close)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = Client(
+            theirs, self.trusting.wrap_bio(incoming, outgoing, server_hostname="localhost"), incoming, outgoing
+        )
+        loop: Any = self.loop
+        SecureTransport(
+            loop, ours, self.context, self.buffers, protocol, 10.0, lambda transport, made: self.shaken.append(made)
+        )
+        while not client.shake():
+            self.loop.turn()
+        self.loop.turn()
+        self.empty()
+        return client
+
+    def empty(self) -> None:
+        self.assertEqual((0, 0), (self.buffers.incoming.pending, self.buffers.outgoing.pending))
+
+    def test_nothing_stays_in_the_buffers(self) -> None:
+        keeper = Keeper()
+        client = self.connect(keeper)
+        client.tls.write(b"one")
+        half = client.outgoing.read()
+        client.sock.sendall(half[:7])
+        self.loop.turn()
+        self.empty()
+        self.assertEqual([], keeper.received)
+        client.sock.sendall(half[7:])
+        self.loop.turn()
+        keeper.transport.writelines([b"the ", b"answer"])
+        self.empty()
+        self.assertEqual(([b"one"], b"the answer", [True]), (keeper.received, client.read(), self.shaken))
+
+    def test_who_stops_reading_keeps_the_rest_for_itself(self) -> None:
+        pausing, other = Keeper(), Keeper()
+        first, second = self.connect(pausing), self.connect(other)
+        pausing.on_data = lambda: pausing.transport.pause_reading()
+        for content in (b"one", b"two", b"three"):
+            first.tls.write(content)
+        first.flush()
+        self.loop.turn()
+        self.empty()
+        second.tls.write(b"else")
+        second.flush()
+        self.loop.turn()
+        self.assertEqual(([b"one"], [b"else"]), (pausing.received, other.received))
+        pausing.on_data = lambda: None
+        pausing.transport.resume_reading()
+        self.loop.turn()
+        self.assertEqual([b"one", b"two", b"three"], pausing.received)
+
+    def test_one_that_is_closed_while_another_reads_takes_nothing_of_it(self) -> None:
+        """A shutdown looks for the peer's in the same buffer."""
+        reading, closed = Keeper(), Keeper()
+        first, second = self.connect(reading), self.connect(closed)
+        reading.on_data = lambda: closed.transport.close()
+        for content in (b"one", b"two"):
+            first.tls.write(content)
+        first.flush()
+        self.loop.turn()
+        self.assertEqual([b"one", b"two"], reading.received)
+        self.assertEqual(b"", second.read())
+        second.sock.close()
+        self.loop.turn()
+        self.assertEqual((True, False), (closed.lost, reading.lost))
+
+    def test_what_the_socket_does_not_take_waits_and_is_right(self) -> None:
+        keeper = Keeper()
+        client = self.connect(keeper)
+        keeper.transport.set_write_buffer_limits(32 << 10, 0)
+        sent = b""
+        while not keeper.paused:
+            piece = os.urandom(48 << 10)
+            keeper.transport.write(piece)
+            sent += piece
+        self.empty()
+        self.assertGreater(keeper.transport.get_write_buffer_size(), 0)
+        keeper.transport.close()
+        got = b""
+        while not keeper.lost:
+            got += client.read()
+            if len(got) == len(sent):
+                client.sock.close()
+            self.loop.turn()
+        self.assertEqual(sent, got)
+
+    def test_octets_that_are_no_tls_end_it_and_nobody_else(self) -> None:
+        keeper, other = Keeper(), Keeper()
+        client, second = self.connect(keeper), self.connect(other)
+        client.sock.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+        self.loop.turn()
+        self.empty()
+        self.assertTrue(keeper.lost)
+        second.tls.write(b"still")
+        second.flush()
+        self.loop.turn()
+        self.assertEqual([b"still"], other.received)
