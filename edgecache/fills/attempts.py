@@ -109,7 +109,7 @@ class Attempts:
     _outlet: Outlet
     _allowance: Allowance
     _latencies: dict[int | str, Latencies] = field(factory=dict)
-    _origins: dict[int, tuple[Origin, ...]] = field(factory=dict)
+    _ways: dict[int, Way] = field(factory=dict)
     _turn: int = 0
     _siblings: SiblingsAsked | None = None
 
@@ -399,6 +399,8 @@ class Attempts:
         self._turn += 1
         standing = self._outlet.standing
         known = [self._book.of(origin) for origin in way.origins]
+        if len(known) == 1 and len(known[0]) == 1:
+            return [*known[0]]  # whatever its health, there is no choice
         found = candidates(known, way.policy, self._turn, standing.share, standing.ejected)
         if which is _Which.ALL:
             return found
@@ -412,17 +414,20 @@ class Attempts:
         return any(other != address and share(other) >= 1.0 for origin in origins for other in self._book.of(origin))
 
     def _way_of(self, site: Site, outbound: Outbound) -> Way:
-        origins, policy = self._origins_of(site), site.settings.policy
-        if policy is Policy.FALLBACK and outbound.method not in SAFE:
+        way = self._own_way(site)
+        if way.policy is Policy.FALLBACK and outbound.method not in SAFE:
             # What is changed at one that only stands in is lost, and it need not know the client's credentials.
-            origins = origins[:1]
-        return Way(origins, policy, site.id)
+            way = evolve(way, origins=way.origins[:1])
+        return way
 
     def _origins_of(self, site: Site) -> tuple[Origin, ...]:
-        origins = self._origins.get(site.id)
-        if origins is None:
-            origins = self._origins[site.id] = origins_of(site.settings)
-        return origins
+        return self._own_way(site).origins
+
+    def _own_way(self, site: Site) -> Way:
+        way = self._ways.get(site.id)
+        if way is None:
+            way = self._ways[site.id] = Way(origins_of(site.settings), site.settings.policy, site.id)
+        return way
 
     def _ejected(self, slot: int) -> None:
         for quest in list(self._outlet.quests):

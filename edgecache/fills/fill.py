@@ -17,6 +17,7 @@ from edgecache.fills.keeping import Kept
 from edgecache.fills.storing import Storing, store
 from edgecache.fills.uploading import Form
 from edgecache.fills.waiting import Waiters
+from edgecache.processes.background import background
 from edgecache.rules.access import unlent
 from edgecache.rules.artifacts import is_named
 from edgecache.rules.asking import Asked
@@ -85,7 +86,8 @@ class Fill:
     kept: Kept | None = None
     storing: Storing | None = None
     lasting: bool = False
-    _asking: Deferred[Response] | None = None
+    _running: Deferred[None] | None = None
+    _asking: bool = False
     _look_up: LookUp | None = None
     # Of a file that a page of an index names.
     _sought: Sought | None = None
@@ -131,8 +133,12 @@ class Fill:
 
     # The exchange
 
-    async def run(self) -> None:
+    def start(self) -> None:
         """Ask, decide, deliver. Whatever happens, every waiter is answered."""
+        self._running = Deferred.fromCoroutine(self._run())
+        background(self._running, f"answer {self.leader.request.target.decode('latin-1')}")
+
+    async def _run(self) -> None:
         counts = self.fills.counts
         counts.add(Counter.FILLS)
         counts.add(Counter.FILLS_RUNNING)
@@ -171,8 +177,12 @@ class Fill:
         look_up = self.fills.siblings(self.leader, self.forward) if self.registered is not None else None
         self._look_up = look_up
         doubt = self.fills.doubts.of(self.leader.key_hash)
-        self._asking = Deferred.fromCoroutine(
-            self.fills.attempts.ask(
+        if self.registered is None and first is not None and self._form is None:
+            # An upload that is sent counts, whoever waits for its answer.
+            first.downstream.on_gone(self)
+        self._asking = True
+        try:
+            response = await self.fills.attempts.ask(
                 self.leader.site,
                 asking,
                 self._interim,
@@ -183,12 +193,6 @@ class Fill:
                 self._sought,
                 resumable=doubt is None or not doubt.mixed,
             )
-        )
-        if self.registered is None and first is not None and self._form is None:
-            # An upload that is sent counts, whoever waits for its answer.
-            first.downstream.on_gone(self)
-        try:
-            response = await self._asking
         except UpstreamFailed as failure:
             if self._form is not None and failure.sent:
                 # It may have been taken, whatever became of the answer.
@@ -198,6 +202,8 @@ class Fill:
         except (CancelledError, ClientGone):
             self.leave()
             return  # nobody waits for an answer any longer
+        finally:
+            self._asking = False
         if self.kept is not None and response.begun:
             # The safe side: a purge since then may have meant the first octets.
             self.floor = self.kept.plan.stored.floor
@@ -292,8 +298,8 @@ class Fill:
 
     def wake(self) -> None:
         """The only client of a request that nobody can join has left before its answer: give it up."""
-        if self._asking is not None:
-            self._asking.cancel()
+        if self._asking and self._running is not None:
+            self._running.cancel()
 
     def _interim(self, head: Head) -> None:
         # Installers take any interim response for the final one (FIELD 3).

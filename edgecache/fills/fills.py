@@ -29,7 +29,6 @@ from edgecache.fills.sending import UNDERIVED, Sender
 from edgecache.fills.serials import Serials
 from edgecache.fills.unshareable import Unshareable
 from edgecache.fills.waiting import Waiter, Waiters
-from edgecache.processes.background import background
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Ahead, Forward, Part, Refuse, Reuse
@@ -320,4 +319,4 @@ class Fills:
         if registered is not None:
             # A fill from before a purge goes on for those who wait for it; nobody new finds it.
             self._running[registered] = fill
-        background(fill.run(), f"answer {asked.request.target.decode('latin-1')}")
+        fill.start()

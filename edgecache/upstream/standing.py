@@ -50,7 +50,7 @@ class _Run:
 class _Report:
     """What is to be told of one address."""
 
-    name: str
+    address: Address
     runs: list[_Run] = field(factory=list)
 
     def good(self) -> None:
@@ -138,7 +138,7 @@ class Standing:
             return
         if self._benched.get(slot, (0.0, True))[1] is False:
             del self._benched[slot]
-        self._report(slot, address.name).good()
+        self._report(slot, address).good()
         self._later()
 
     def failed(self, address: Address, outcome: Outcome | None, target: bytes | None = None) -> None:
@@ -157,7 +157,7 @@ class Standing:
             target = address.origin.prefix + target
             if len(target) > _TARGET_OCTETS:
                 target = None
-        row = self._report(slot, address.name).failed(outcome, target)
+        row = self._report(slot, address).failed(outcome, target)
         if outcome.hang:
             self._benched[slot] = (self._timers.seconds() + BENCH_SECONDS, True)
             self._at_once(slot, "hang")
@@ -173,7 +173,7 @@ class Standing:
             return
         if self._bench(slot, self._timers.seconds()) is None:
             self._benched[slot] = (self._timers.seconds() + BENCH_SECONDS, False)
-        self._report(slot, address.name).slow()
+        self._report(slot, address).slow()
         self._at_once(slot, "slow")
 
     def on_ejected(self, callback: Callable[[int], None]) -> Callable[[], None]:
@@ -212,11 +212,11 @@ class Standing:
         del self._benched[slot]
         return None
 
-    def _report(self, slot: int, name: str) -> _Report:
+    def _report(self, slot: int, address: Address) -> _Report:
         report = self._reports.get(slot)
-        # Another name: the slot has a new tenant. Nobody waits for news of the old one.
-        if report is None or report.name != name:
-            report = self._reports[slot] = _Report(name)
+        # The slot may have a new tenant. Nobody waits for news of the old one.
+        if report is None or (report.address is not address and report.address.name != address.name):
+            report = self._reports[slot] = _Report(address)
         return report
 
     def _at_once(self, slot: int, what: str) -> None:
@@ -243,7 +243,7 @@ class Standing:
             outcomes=[
                 [
                     slot,
-                    report.name,
+                    report.address.name,
                     run.goods,
                     run.kind and run.kind.value,
                     run.times,
