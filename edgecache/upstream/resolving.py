@@ -44,6 +44,9 @@ def thread_look_up(reactor: IReactorFromThreads, pool: ThreadPool) -> LookUp:
     return lambda host, port: deferToThreadPool(reactor, pool, resolve, host, port)
 
 
+_SOON_SECONDS = 1.0
+"""The first pause after a name without any address was looked up; each is twice the one before."""
+
 _NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 
 
@@ -80,6 +83,9 @@ class Resolver:
         self._running: set[str] = set()
         self._awaited: dict[str, list[Deferred[None]]] = {}
         self._timer: Timer | None = None
+        # Of names that have no address yet: for how long the last pause was, and the next look.
+        self._pauses: dict[str, float] = {}
+        self._soon: dict[str, Timer] = {}
         self._started: Deferred[None] | None = None
 
     @property
@@ -109,6 +115,8 @@ class Resolver:
             self._timer.cancel()
             self._timer = None
         self._origins = {}
+        for name in list(self._soon):
+            self._known(name)
         for name in list(self._awaited):
             self._looked(name)
         self._tried()
@@ -147,6 +155,7 @@ class Resolver:
         """Nobody asks for it any more."""
         if self._origins.pop(name, None) is not None:
             self._failing.discard(name)
+            self._known(name)
             self._set(name, ())
 
     def _look(self, name: str, host: str, port: int) -> None:
@@ -171,6 +180,7 @@ class Resolver:
         self._running.discard(name)
         if name in self._origins and hosts:
             self._failing.discard(name)
+            self._known(name)
             self._set(name, tuple(hosts))
         self._looked(name)
 
@@ -187,7 +197,28 @@ class Resolver:
                 error=str(failure.value),
                 known=known,
             )
+        if name in self._origins and name not in self._found:
+            self._look_soon(name)
         self._looked(name)
+
+    def _look_soon(self, name: str) -> None:
+        """What has no address may only just be starting, as a container does: it is not left for a whole round."""
+        pause = 2.0 * self._pauses.get(name, _SOON_SECONDS / 2.0)
+
+        def look() -> None:
+            del self._soon[name]
+            if name not in self._running:
+                self._look(name, *self._where(self._origins[name]))
+
+        if name not in self._soon and pause < self._settings.resolve_seconds:
+            self._pauses[name] = pause
+            self._soon[name] = self._timers.callLater(pause, look)
+
+    def _known(self, name: str) -> None:
+        self._pauses.pop(name, None)
+        timer = self._soon.pop(name, None)
+        if timer is not None:
+            timer.cancel()
 
     def _looked(self, name: str) -> None:
         for tried in self._awaited.pop(name, ()):

@@ -88,6 +88,13 @@ class OriginTests(SynchronousTestCase):
             self.assertNotRegex(origin.authority + origin.prefix, rb"[\x00-\x20\x7f-\xff]")
 
 
+class Unknown(dict[str, Deferred[list[str]]]):
+    """No name is known."""
+
+    def __missing__(self, host: str) -> Deferred[list[str]]:
+        return fail(socket.gaierror(-2, "unknown"))
+
+
 class ResolverTests(SynchronousTestCase):
     """The last good set of addresses stays; workers are told what changes."""
 
@@ -156,6 +163,26 @@ class ResolverTests(SynchronousTestCase):
             self.clock.advance(30)
         self.assertEqual([["192.0.2.1", 443, 0]], resolver.document["origins"]["https://origin.example"])
         self.assertEqual(1, len(logged))
+
+    def test_a_name_without_any_address_is_looked_up_again_soon_and_less_and_less_often(self) -> None:
+        self.answers = Unknown()
+        self.resolver(ORIGIN).start()
+        at = []
+        for second in range(1, 61):
+            before = len(self.asked)
+            self.clock.advance(1)
+            at += [second] * (len(self.asked) - before)
+        # With every round, too.
+        self.assertEqual([1, 3, 7, 15, 30, 31, 60], at)
+
+    def test_once_it_has_one_it_is_left_to_the_rounds(self) -> None:
+        self.answers = {"origin.example": fail(socket.gaierror(-2, "unknown"))}
+        self.resolver(ORIGIN).start()
+        self.answers = {"origin.example": succeed(["192.0.2.1"])}
+        self.clock.advance(1)
+        self.assertEqual((1, 2), (len(self.published), len(self.asked)))
+        self.clock.advance(28)
+        self.assertEqual(2, len(self.asked))
 
     def test_an_empty_answer_is_no_answer(self) -> None:
         self.answers = {"origin.example": succeed(["192.0.2.1"])}
