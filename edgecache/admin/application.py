@@ -1,7 +1,7 @@
 """
 The admin listener's routes (DESIGN 11).
 
-Every answer but the metrics is JSON; every refusal names what is wrong.
+Every answer but the dashboard and the metrics is JSON; every refusal names what is wrong.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from werkzeug.exceptions import HTTPException
 
 from edgecache.admin.access import peer_of, presented
 from edgecache.admin.answers import Answer, Problem, problem_of, refuse, respond, retry_after
+from edgecache.admin.dashboard import Dashboard
 from edgecache.admin.documents import status_document
 from edgecache.admin.downloads import DownloadRoutes
 from edgecache.admin.explain import Explanations
@@ -58,6 +59,7 @@ class Admin:
         app = Klein()
         # Two slashes are not one: they can be in a key, or in the id of a purge.
         app.url_map.merge_slashes = False
+        Dashboard().route(app)
         self._route(app, "/healthz", "GET", self.healthz, Scope.STATUS, open_here=True)
         self._route(app, "/readyz", "GET", self.readyz, Scope.STATUS, open_here=True)
         self._route(app, "/metrics", "GET", self.metrics, Scope.STATUS, open_here=True)

@@ -1,0 +1,182 @@
+"""The dashboard in a browser: what an operator sees and does, and what a URL or an origin cannot do there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import unittest
+from pathlib import Path
+
+from selenium.webdriver import Chrome
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.system.harness import Node
+from tests.system.origins import Origin, text
+from tests.system.processes import until
+
+_FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,1000")
+
+# What would run, or break out of where it is shown, if it were markup.
+HOSTILE = "/a/%22%3E%3Cscript%3Edocument.title='taken'%3C/script%3E<img%20src=x%20onerror=document.title='taken'>'"
+
+
+def browser(profile: str) -> Chrome:
+    """:raises unittest.SkipTest: there is none here."""
+    driver, program = shutil.which("chromedriver"), shutil.which("chromium")
+    if driver is None or program is None:
+        raise unittest.SkipTest("chromium and chromium-driver are not installed here")
+    options = Options()
+    options.binary_location = program
+    for flag in (*_FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return Chrome(options=options, service=Service(driver, env={**os.environ, "HOME": profile}))
+
+
+class DashboardTests(SynchronousTestCase):
+    """One node, one origin, one tab; each test signs in anew."""
+
+    browser: Chrome
+    node: Node
+    origin: Origin
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        directory = tempfile.TemporaryDirectory(prefix="edgecache-dashboard-", ignore_cleanup_errors=True)
+        cls.addClassCleanup(directory.cleanup)
+        cls.browser = browser(directory.name)
+        cls.addClassCleanup(cls.browser.quit)
+        cls.origin = Origin().start()
+        cls.addClassCleanup(cls.origin.stop)
+        cls.node = Node(Path(directory.name) / "node", cls.origin.url, workers=1)
+        cls.addClassCleanup(cls.node.end)
+        cls.node.start()
+
+    def setUp(self) -> None:
+        self.browser.get(f"{self.node.admin_url}/")
+        self.browser.execute_script("sessionStorage.clear()")  # type: ignore[no-untyped-call]
+        self.browser.get_log("browser")  # type: ignore[no-untyped-call]
+        self.browser.get(f"{self.node.admin_url}/")
+
+    def sign_in(self, token: str | None = None) -> None:
+        self.type("token", token or self.node.token)
+
+    def type(self, field: str, words: str) -> None:
+        """Into a field that is shown, and Enter."""
+        element = self.browser.find_element(By.ID, field)
+        until(element.is_displayed, f"the field {field}")
+        element.clear()
+        element.send_keys(words, Keys.ENTER)
+
+    def shown(self, where: str, words: str) -> str:
+        """The text of an element, once it has ``words``."""
+
+        def look() -> str:
+            found: str = self.browser.execute_script("return document.querySelector(arguments[0]).innerText", where)  # type: ignore[no-untyped-call]
+            return found if words in found else ""
+
+        return until(look, f"{words!r} in {where}")
+
+    def problems(self) -> list[str]:
+        """What the browser complains of: scripts that fail, what a policy stopped, files that are not there."""
+        entries = self.browser.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
+
+    def test_it_shows_how_the_node_is(self) -> None:
+        self.origin.serve("/a", text("content"))
+        self.node.ask("/a")
+        self.node.ask("/a")
+        self.sign_in()
+        self.shown("#node-line", "ready")
+        self.assertIn(self.origin.url, self.shown("#upstreams", "healthy"))
+        self.shown("#workers", "runs")
+        self.assertIn("blobs", self.shown("#store", "small"))
+        self.shown("#hottest", "/a")
+        loaded = self.browser.execute_script("return performance.getEntriesByType('resource').map(one => one.name)")  # type: ignore[no-untyped-call]
+        self.assertGreater(len(loaded), 5)
+        self.assertEqual([], [name for name in loaded if not name.startswith(self.node.admin_url)])
+        self.assertEqual([], self.problems())
+
+    def test_a_url_is_looked_up_and_purged(self) -> None:
+        target = "/looked-up"
+        self.origin.serve(target, text("old", etag='"1"'))
+        until(lambda: self.node.ask(target).hit, "stored")
+        self.sign_in()
+        self.shown("#node-line", "ready")
+        self.type("url", target)
+        self.shown("#found", "answered from the store")
+        self.origin.serve(target, text("new", etag='"2"'))
+        self.browser.find_element(By.CSS_SELECTOR, "#purge button").click()
+        self.shown("#purge-progress", "complete")
+        self.shown("#purges", target)
+        self.assertEqual(b"new", self.node.ask(target).content)
+        self.assertEqual([], self.problems())
+
+    def test_what_a_url_says_is_never_run(self) -> None:
+        self.origin.serve(HOSTILE, text("content"))
+        self.node.ask(HOSTILE)
+        self.node.ask(HOSTILE)
+        self.sign_in()
+        self.shown("#node-line", "ready")
+        self.type("url", HOSTILE)
+        self.shown("#found", "It is for site")
+        self.browser.find_element(By.CSS_SELECTOR, "#purge button").click()
+        self.shown("#purge-progress", "complete")
+        self.shown("#purges", "onerror")
+        self.assertNotIn("taken", self.browser.title)
+        self.assertEqual([], self.browser.find_elements(By.CSS_SELECTOR, "main script, main img"))
+        self.assertEqual([], self.problems())
+
+    def test_without_a_good_token_nothing_is_shown(self) -> None:
+        self.sign_in("wrong")
+        self.shown("#sign-in-problem", "not known here")
+        self.assertFalse(self.browser.find_element(By.ID, "board").is_displayed())
+        self.assertEqual([], self.browser.find_elements(By.CSS_SELECTOR, "#upstreams tbody tr"))
+
+    def test_the_token_is_forgotten_when_asked_to_be(self) -> None:
+        self.sign_in()
+        self.shown("#node-line", "ready")
+        self.browser.find_element(By.ID, "sign-out").click()
+        until(self.browser.find_element(By.ID, "sign-in").is_displayed, "the form")
+        self.assertEqual({}, json.loads(self.browser.execute_script("return JSON.stringify(sessionStorage)")))  # type: ignore[no-untyped-call]
+        self.assertFalse(self.browser.find_element(By.ID, "board").is_displayed())
+
+    def test_every_field_and_button_is_reached_by_tab_and_has_a_name(self) -> None:
+        self.sign_in()
+        self.shown("#node-line", "ready")
+        self.browser.execute_script("document.body.focus()")  # type: ignore[no-untyped-call]
+        seen = []
+        for _ in range(5):
+            self.browser.switch_to.active_element.send_keys(Keys.TAB)
+            focused = self.browser.switch_to.active_element
+            seen.append((focused.tag_name, focused.accessible_name))
+        wanted = {("a", "Skip to the content"), ("input", "URL or path"), ("button", "Look up")}
+        self.assertEqual(wanted, wanted & set(seen), seen)
+        shown = "return [...document.querySelectorAll('svg, meter, progress, table')]"
+        unnamed = f"{shown}.filter(one => !one.ariaLabel && !one.caption).length"
+        self.assertEqual(0, self.browser.execute_script(unnamed))  # type: ignore[no-untyped-call]
+
+
+class OpenFilesTests(SynchronousTestCase):
+    """What needs no token holds nothing, and lets nobody in (DESIGN 12)."""
+
+    def test_the_page_can_be_framed_and_scripted_by_nobody(self) -> None:
+        directory = tempfile.TemporaryDirectory(prefix="edgecache-dashboard-")
+        self.addCleanup(directory.cleanup)
+        node = Node(Path(directory.name) / "node", "http://127.0.0.1:1", workers=0)
+        self.addCleanup(node.end)
+        node.start()
+        page = node.admin("GET", "/", token=False)
+        policy = page.fields["content-security-policy"]
+        self.assertEqual((200, "DENY"), (page.status, page.fields["x-frame-options"]))
+        for rule in ("default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"):
+            self.assertIn(rule, policy)
+        self.assertNotIn("unsafe", policy)
+        self.assertEqual(404, node.admin("GET", "/dashboard/..%2Fdashboard.py", token=False).status)
+        self.assertEqual(401, node.admin("GET", "/status", token=False).status)
