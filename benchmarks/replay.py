@@ -2,12 +2,16 @@
 What would have been missed: requests of a trace, answered from caches of several sizes with several policies.
 
     python benchmarks/replay.py [TRACE --format oracle|csv|plain] [--sizes 5GB 20GB | --shares 0.01 0.1] [--requests N]
+    python benchmarks/replay.py --through small --requests 60000
 
 Without a trace, one is made that is like a package index (``--write FILE`` keeps it). "ours" is the collector's code
 (:mod:`edgecache.rules.eviction`, counters that collide, ghosts in a table of fixed size) on queues in memory. Beside it
 FIFO, LRU and S3-FIFO of libCacheSim, the oracle, which has to be installed for that (``pip install libcachesim``; it is
 GPL: it serves this tool and nothing else). The oracle stores nothing that is larger than its small queue; "as the
 oracle" is ours with that rule, which the node does not have.
+
+The second form answers the requests from the store itself, with things made so small that it need not be large: what
+its collector evicts must be what was planned in memory. It takes longer.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from typing import Any
 
 from attrs import define, field
 from tables import table
+from throughstore import ENVIRONMENTS, fitted, through, weighed
 from traces import FORMATS, Trace, artifacts, read
 
 from edgecache.rules.eviction import GHOST_SHARE, HITS, PROBATION_SHARE, Entry, Queue, Standing, plan, queue_of_new
@@ -181,6 +186,7 @@ def main() -> None:
     parser.add_argument("--shares", nargs="+", type=float, default=[0.01, 0.03, 0.1, 0.3], help="of the footprint")
     parser.add_argument("--requests", type=int, default=400_000, help="at most")
     parser.add_argument("--seed", type=int, default=1, help="of the trace that is made")
+    parser.add_argument("--through", choices=ENVIRONMENTS, help="through the store, all of it in one environment")
     parser.add_argument("--write", metavar="FILE", help="keep the trace, as lines of time, key, size")
     options = parser.parse_args()
     if options.trace is None:
@@ -191,13 +197,18 @@ def main() -> None:
         with open(options.write, "w") as file:
             requests = enumerate(zip(trace.keys, trace.sizes, strict=True))
             file.writelines(f"{number} {key} {size}\n" for number, (key, size) in requests)
+    if options.through is not None:
+        trace = fitted(trace, options.through)
     footprint = trace.footprint
     print(
         f"{trace.name}: {len(trace.keys):,} requests for {sum(trace.sizes) / 1e9:.1f} GB, "
         f"{len(set(trace.keys)):,} things of {footprint / 1e9:.1f} GB together"
     )
     for size in options.sizes or [int(footprint * share) for share in options.shares]:
-        _compare(trace, size)
+        if options.through is not None:
+            _compare_store(trace, options.through, size)
+        else:
+            _compare(trace, size)
     if oracle("LRU", 1) is None:
         print("\nlibcachesim is not installed: nothing was compared with the oracle")
 
@@ -234,6 +245,28 @@ def _compare(trace: Trace, size: int) -> None:
             f"as the oracle / oracle's S3-FIFO: requests {ours.requests / reference.requests:.4f}, "
             f"octets {ours.octets / reference.octets:.4f}"
         )
+
+
+def _compare_store(trace: Trace, environment: str, size: int) -> None:
+    with through(environment, size) as store:
+        found = {"the store": Missed.of(trace, store)}
+        capacity, peak = store.capacity, store.peak
+    counted = weighed(trace, environment)
+    caches: dict[str, Cache | None] = {
+        "in memory": Ours(capacity),
+        "FIFO": Lru(capacity, moves=False),
+        "LRU": Lru(capacity),
+        "oracle's S3-FIFO": oracle("S3FIFO", capacity),
+    }
+    found |= {name: Missed.of(counted, cache) for name, cache in caches.items() if cache is not None}
+    rows = [["", "requests", "the store / this", "octets", "us each"]]
+    for name, missed in found.items():
+        ratio = found["the store"].requests / missed.requests
+        rows.append(
+            [name, f"{missed.requests:.4f}", f"{ratio:.4f}", f"{missed.octets:.4f}", f"{missed.microseconds:.1f}"]
+        )
+    print(f"\nmissed with {capacity / 1e6:.0f} MB in {environment}, never more than {peak:.1%} of its map used")
+    print(table(rows))
 
 
 def _octets(text: str) -> int:
