@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import http_sf
@@ -10,7 +12,7 @@ from attrs import define
 
 from edgecache.rules.dates import MOST_SECONDS, parse_seconds
 from edgecache.rules.fields import members, unquoted
-from edgecache.words.messages import Fields, field_values
+from edgecache.words.messages import Fields, Head, field_values
 
 
 @define(eq=False)
@@ -60,7 +62,7 @@ class ResponseDirectives:
 _Directives = dict[bytes, bytes | None]
 
 
-def _parse(values: list[bytes]) -> _Directives:
+def _parse(values: Iterable[bytes]) -> _Directives:
     """:return: each directive's first occurrence (RFC 9111 §4.2.1)."""
     found: _Directives = {}
     for value in values:
@@ -108,12 +110,25 @@ def _seconds(found: _Directives, name: bytes) -> int | None:
     return None if argument is None else parse_seconds(argument)
 
 
-def response_directives(fields: Fields) -> ResponseDirectives:
+def response_directives(head: Head) -> ResponseDirectives:
     """The targeted field if it is there and valid, else Cache-Control (RFC 9213 §2.2)."""
-    targeted = _targeted(field_values(fields, b"cdn-cache-control"))
+    targeted, general = tuple(head.values(b"cdn-cache-control")), tuple(head.values(b"cache-control"))
+    if sum(map(len, targeted)) + sum(map(len, general)) > _LONGEST:
+        return _of_fields.__wrapped__(targeted, general)
+    return _of_fields(targeted, general)
+
+
+_LONGEST = 512
+"""Octets; what is longer is not worth its memory."""
+
+
+# An origin says the same of most of what it has.
+@functools.lru_cache(256)
+def _of_fields(cdn_cache_control: tuple[bytes, ...], cache_control: tuple[bytes, ...]) -> ResponseDirectives:
+    targeted = _targeted(cdn_cache_control)
     if targeted is not None:
         return _understood(targeted, targeted=True)
-    return _understood(_parse(field_values(fields, b"cache-control")), targeted=False)
+    return _understood(_parse(cache_control), targeted=False)
 
 
 def _understood(found: _Directives, *, targeted: bool) -> ResponseDirectives:
@@ -148,7 +163,7 @@ def _understood(found: _Directives, *, targeted: bool) -> ResponseDirectives:
 _NUMBERS = frozenset((b"max-age", b"s-maxage", b"stale-while-revalidate", b"stale-if-error"))
 
 
-def _targeted(values: list[bytes]) -> _Directives | None:
+def _targeted(values: tuple[bytes, ...]) -> _Directives | None:
     """
     :return: the directives of CDN-Cache-Control, a structured dictionary; ``None`` if the field is absent,
         empty, or not valid: a directive of the wrong type makes it invalid as well (RFC 9213 §2.1).

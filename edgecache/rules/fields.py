@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from edgecache.words.messages import HOP_BY_HOP, Fields
+from edgecache.words.messages import HOP_BY_HOP, Fields, Head
 
 TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
@@ -62,6 +62,11 @@ def named_by_connection(fields: Fields) -> frozenset[bytes]:
         if name == b"connection":
             named.update(option.lower() for option in members(value))
     return HOP_BY_HOP | named if named else HOP_BY_HOP
+
+
+def hop_by_hop(head: Head) -> frozenset[bytes]:
+    """:return: :func:`named_by_connection` of a response's head. (What comes from upstream has no Connection left.)"""
+    return named_by_connection(head.fields) if b"connection" in head.by_name else HOP_BY_HOP
 
 
 def serialised(fields: Fields) -> bytes:

@@ -10,7 +10,7 @@ from edgecache.rules.dates import parse_date, parse_seconds
 from edgecache.rules.directives import ResponseDirectives
 from edgecache.rules.fields import members
 from edgecache.rules.sites import Site
-from edgecache.words.messages import Head, field_values
+from edgecache.words.messages import Head
 from edgecache.words.stored import Flag
 
 HEURISTICALLY_CACHEABLE = frozenset((200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501))
@@ -92,13 +92,13 @@ def date_of(head: Head, responded_at: float) -> float:
 
 
 def _date(head: Head, name: bytes, now: float) -> float | None:
-    values = field_values(head.fields, name)
+    values = head.values(name)
     return parse_date(values[0], now) if len(values) == 1 else None
 
 
 def _initial_age(head: Head, date: float, requested_at: float, responded_at: float) -> float:
     """RFC 9111 §4.2.3; of several Age values the first counts, one that is no number counts nothing (§5.1)."""
-    ages = [member for value in field_values(head.fields, b"age") for member in members(value)]
+    ages = [member for value in head.values(b"age") for member in members(value)]
     age_value = parse_seconds(ages[0]) if ages else None
     apparent = max(0.0, responded_at - date)
     corrected = (age_value or 0) + max(0.0, responded_at - requested_at)
@@ -111,7 +111,7 @@ def _explicit_lifetime(head: Head, directives: ResponseDirectives, date: float, 
         return float(directives.lifetime)
     if directives.targeted:
         return None
-    values = field_values(head.fields, b"expires")
+    values = head.values(b"expires")
     if not values:
         return None
     expires = parse_date(values[0], responded_at) if len(values) == 1 else None

@@ -17,7 +17,7 @@ def relocated(site: Site, head: Head) -> Head:
     :return: the same with Location and Content-Location below the site's path where they are below an origin's
         prefix: there our clients find it. A plain site that is its origin's root, path for path, is left alone.
     """
-    if not any(name in _REFERENCES for name, _ in head.fields):
+    if _REFERENCES.isdisjoint(head.by_name):
         return head
     fields = [(name, _known(site, value) if name in _REFERENCES else value) for name, value in head.fields]
     return Head(head.status, head.reason, fields)

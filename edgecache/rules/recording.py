@@ -6,14 +6,14 @@ from attrs import evolve
 
 from edgecache.rules.asking import Asked
 from edgecache.rules.dates import format_date
-from edgecache.rules.fields import named_by_connection, serialised
+from edgecache.rules.fields import hop_by_hop, serialised
 from edgecache.rules.freshness import Freshness, date_of
 from edgecache.rules.lookups import Told
 from edgecache.rules.pages import ABOUT_THE_ORIGINS, PAGE, is_page
 from edgecache.rules.representations import Media
 from edgecache.rules.selectors import tag_selector
 from edgecache.rules.tags import TAG_FIELDS, tags_of, tags_of_path
-from edgecache.words.messages import Fields, Head, combined
+from edgecache.words.messages import HOP_BY_HOP, Fields, Head
 from edgecache.words.stored import Flag
 
 WITHOUT_CONTENT = frozenset((204, 304))
@@ -43,7 +43,7 @@ def record_selectors(asked: Asked, tags: list[bytes], told: Told | None) -> tupl
 def tags_of_response(asked: Asked, head: Head) -> list[bytes]:
     """:return: the tags that its path implies, and those that the origin gave."""
     implied = tags_of_path(asked.target.partition(b"?")[0]) if asked.site.index else []
-    return list(dict.fromkeys(implied + tags_of(head.fields)))
+    return list(dict.fromkeys(implied + tags_of(head)))
 
 
 def record_flags(freshness: Freshness, asked: Asked, head: Head, size: int) -> int:
@@ -69,19 +69,24 @@ def record_flags(freshness: Freshness, asked: Asked, head: Head, size: int) -> i
 _RECOMPUTED = TAG_FIELDS | {b"age", b"date", b"via", b"cache-status", b"content-length", b"accept-ranges"}
 NO_INDEX_PAGE = frozenset((b"cache-control", b"expires", b"pragma"))
 """What an index says about caching of its pages is replaced by what we say."""
+_DROPPED = HOP_BY_HOP | _RECOMPUTED
+_DROPPED_OF_FILE = _DROPPED | {b"set-cookie", b"set-cookie2"}
+_DROPPED_OF_INDEX = _DROPPED_OF_FILE | NO_INDEX_PAGE
+_DROPPED_OF_PAGE = _DROPPED_OF_INDEX | ABOUT_THE_ORIGINS
 
 
 def stored_head(asked: Asked, head: Head, size: int, responded_at: float, withheld: frozenset[bytes]) -> bytes:
     """See :class:`~edgecache.words.stored.Stored`; Content-Length, if the size is known, is the last line."""
     site = asked.site
-    dropped = named_by_connection(head.fields) | _RECOMPUTED | withheld
-    if site.index:
-        dropped |= {b"set-cookie", b"set-cookie2"}
-        if not asked.file:
-            dropped |= NO_INDEX_PAGE
     page = is_page(asked, head.status)
-    if page:
-        dropped |= ABOUT_THE_ORIGINS
+    if not site.index:
+        dropped = _DROPPED
+    elif asked.file:
+        dropped = _DROPPED_OF_FILE
+    else:
+        dropped = _DROPPED_OF_PAGE if page else _DROPPED_OF_INDEX
+    if withheld or b"connection" in head.by_name:
+        dropped |= withheld | hop_by_hop(head)
     fields: Fields = [line for line in head.fields if line[0] not in dropped]
     if page:
         fields.append((b"content-type", Media.SOURCE.value))
@@ -106,5 +111,5 @@ def length_line(status: int, size: int) -> bytes:
 
 def via_value(head: Head, ours: bytes) -> bytes:
     """:return: the value of Via with this node added (RFC 9110 §7.6.3)."""
-    before = combined(head.fields, b"via")
+    before = head.get(b"via")
     return ours if before is None else before + b", " + ours

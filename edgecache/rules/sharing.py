@@ -10,7 +10,7 @@ from edgecache.rules.selectors import Selector, normal_target
 from edgecache.rules.sites import without_default_port
 from edgecache.rules.tags import groups
 from edgecache.rules.varying import nominated, variant_of
-from edgecache.words.messages import Head, field_values
+from edgecache.words.messages import Head
 from edgecache.words.stored import Flag
 
 
@@ -47,11 +47,11 @@ def invalidated(asked: Asked, head: Head) -> tuple[Selector, ...]:
     target = normal_target(asked.target)
     found = {Selector("url", site, target): None}
     for name in (b"location", b"content-location"):
-        for reference in field_values(head.fields, name)[:1]:
+        for reference in head.values(name)[:1]:
             other = _same_origin(asked, reference)
             if other is not None:
                 found[Selector("url", site, normal_target(other))] = None
-    for group in groups(head.fields, b"cache-group-invalidation"):
+    for group in groups(head, b"cache-group-invalidation"):
         found[Selector("tag", site, group)] = None
     return tuple(found)
 

@@ -9,7 +9,7 @@ from edgecache.rules.asking import Asked
 from edgecache.rules.dates import format_date
 from edgecache.rules.decisions import Forward, OnResponse, Pass, ServeStale, Store
 from edgecache.rules.directives import ResponseDirectives, response_directives
-from edgecache.rules.fields import named_by_connection, parsed, serialised
+from edgecache.rules.fields import hop_by_hop, parsed, serialised
 from edgecache.rules.freshness import HEURISTICALLY_CACHEABLE, Freshness, freshness_of
 from edgecache.rules.lookups import Told
 from edgecache.rules.pages import is_list, is_page
@@ -28,7 +28,7 @@ from edgecache.rules.selectors import MAX_TAGS
 from edgecache.rules.tags import TAG_FIELDS
 from edgecache.rules.validating import freshened, updated_by_head
 from edgecache.rules.varying import nominated, variant_hash, variant_of
-from edgecache.words.messages import Head, field_values
+from edgecache.words.messages import Head
 from edgecache.words.stored import Flag, Stored
 
 SERVER_ERRORS = frozenset((500, 502, 503, 504))
@@ -93,7 +93,7 @@ def on_response(
         return _passed(asked, head, length, responded_at)
     if head.status == 304 and stored is not None:
         return freshened(asked, forward, stored, head, requested_at, responded_at, floor, fallback, told)
-    directives = response_directives(head.fields)
+    directives = response_directives(head)
     freshness = freshness_of(
         asked.site, asked.file, head, directives, requested_at, responded_at, listing=is_list(asked)
     )
@@ -199,9 +199,7 @@ def storable(asked: Asked, head: Head, directives: ResponseDirectives, freshness
     if asked.authorized and not (directives.public or directives.must_revalidate or directives.s_maxage):
         return False
     explicit = (
-        directives.public
-        or directives.lifetime is not None
-        or (not directives.targeted and bool(field_values(head.fields, b"expires")))
+        directives.public or directives.lifetime is not None or (not directives.targeted and b"expires" in head.by_name)
     )
     if not explicit and status not in HEURISTICALLY_CACHEABLE:
         return False
@@ -234,11 +232,11 @@ def _passed(
     remember: bool = False,
     update: Stored | None = None,
 ) -> Pass:
-    dropped = named_by_connection(head.fields) | TAG_FIELDS | {b"via", b"content-length"}
+    dropped = hop_by_hop(head) | TAG_FIELDS | {b"via", b"content-length"}
     if asked.site.index:
         dropped |= {b"set-cookie", b"set-cookie2"}
     fields = [line for line in head.fields if line[0] not in dropped]
-    if not any(name == b"date" for name, _ in fields):
+    if b"date" not in head.by_name:
         fields.append((b"date", format_date(responded_at)))
     fields.append((b"via", via_value(head, asked.site.via)))
     if asked.site.index and head.status == 504:

@@ -8,24 +8,26 @@ import http_sf
 
 from edgecache.rules.fields import members
 from edgecache.rules.indexpaths import project_of_page, project_tag
-from edgecache.words.messages import Fields, field_values
+from edgecache.words.messages import Head
 
 TAG_FIELDS = frozenset((b"surrogate-key", b"cache-tag", b"cache-groups"))
 
 
-def has_tags(fields: Fields) -> bool:
+def has_tags(head: Head) -> bool:
     """Does the origin say anything about tags?"""
-    return any(name in TAG_FIELDS for name, _ in fields)
+    return not TAG_FIELDS.isdisjoint(head.by_name)
 
 
-def tags_of(fields: Fields) -> list[bytes]:
+def tags_of(head: Head) -> list[bytes]:
     """:return: tags that the origin gave, without duplicates."""
+    if not has_tags(head):
+        return []
     found: dict[bytes, None] = {}
-    for value in field_values(fields, b"surrogate-key"):
+    for value in head.values(b"surrogate-key"):
         found.update(dict.fromkeys(value.split()))
-    for value in field_values(fields, b"cache-tag"):
+    for value in head.values(b"cache-tag"):
         found.update(dict.fromkeys(members(value)))
-    found.update(dict.fromkeys(groups(fields, b"cache-groups")))
+    found.update(dict.fromkeys(groups(head, b"cache-groups")))
     return list(found)
 
 
@@ -35,9 +37,9 @@ def tags_of_path(path: bytes) -> list[bytes]:
     return [] if project is None else [project_tag(project)]
 
 
-def groups(fields: Fields, name: bytes) -> list[bytes]:
+def groups(head: Head, name: bytes) -> list[bytes]:
     """:return: a structured list of strings (RFC 9875 §2); nothing if the field is invalid. Others are left out."""
-    values = field_values(fields, name)
+    values = head.values(name)
     if not values:
         return []
     try:

@@ -9,7 +9,7 @@ from edgecache.rules.asking import Asked
 from edgecache.rules.dates import format_date
 from edgecache.rules.decisions import Again, Forward, Freshen
 from edgecache.rules.directives import response_directives
-from edgecache.rules.fields import named_by_connection, opaque_tag, parsed
+from edgecache.rules.fields import hop_by_hop, opaque_tag, parsed
 from edgecache.rules.freshness import freshness_of
 from edgecache.rules.lookups import Told
 from edgecache.rules.pages import ABOUT_THE_ORIGINS, PAGE, is_list, serial_field, serial_of, with_serial
@@ -17,7 +17,7 @@ from edgecache.rules.recording import NO_INDEX_PAGE, as_told, record_selectors, 
 from edgecache.rules.selectors import MAX_TAGS, tag_selector
 from edgecache.rules.tags import has_tags
 from edgecache.rules.varying import nominated, variant_hash
-from edgecache.words.messages import Fields, Head, combined, field_values
+from edgecache.words.messages import Fields, Head, combined
 from edgecache.words.stored import Flag, Stored
 
 _NOT_UPDATED = frozenset(
@@ -63,11 +63,7 @@ def _is_about(stored: Stored, head: Head) -> bool:
     if not stored.etag and stored.last_modified is None:
         return False
     page = stored.flags & PAGE
-    if (
-        field_values(head.fields, b"vary")
-        and not page
-        and nominated(head) != nominated(Head(0, b"", parsed(stored.head)))
-    ):
+    if head.values(b"vary") and not page and nominated(head) != nominated(Head(0, b"", parsed(stored.head))):
         return False
     etag = head.get(b"etag")
     if etag is not None and stored.etag and opaque_tag(etag) != opaque_tag(stored.etag):
@@ -86,7 +82,7 @@ def updated(
 ) -> Stored:
     """:return: ``stored`` with the fields of a 304, or of a HEAD's 200, and fresh from now on (RFC 9111 §3.2)."""
     # What named_by_connection says of the stored fields was done when they were stored.
-    ignored = named_by_connection(head.fields) | _NOT_UPDATED
+    ignored = hop_by_hop(head) | _NOT_UPDATED
     if stored.flags & PAGE:
         ignored |= ABOUT_THE_ORIGINS
     fields: Fields = [line for line in head.fields if line[0] not in ignored]
@@ -95,15 +91,15 @@ def updated(
     if b"date" not in replaced:
         merged.append((b"date", format_date(responded_at)))
     site = asked.site
-    page, says = site.index and not asked.file, has_directives(head.fields)
+    page, says = site.index and not asked.file, has_directives(head)
     if page and not says:
         # The stored Cache-Control is ours, for clients: what the origin had said is in the flags.
         merged = [line for line in merged if line[0] not in NO_INDEX_PAGE]
     whole = Head(stored.status, _reason(stored.head), [line for line in merged if line[0] not in (b"via",)])
-    via = combined(head.fields, b"via")
+    via = head.get(b"via")
     if via is not None:
         whole.fields.append((b"via", via))
-    directives = response_directives(whole.fields)
+    directives = response_directives(whole)
     freshness = freshness_of(site, asked.file, whole, directives, requested_at, responded_at, listing=is_list(asked))
     if told is not None:
         freshness = as_told(freshness, told, responded_at)
@@ -112,7 +108,7 @@ def updated(
         # It is good for this request; but it must not be used again.
         flags |= Flag.ALWAYS_VALIDATE | Flag.NEVER_STALE
     selectors = stored.selectors
-    if has_tags(head.fields):
+    if has_tags(head):
         tags = tags_of_response(asked, head)[:MAX_TAGS]
         selectors = asked.selectors + tuple(tag_selector(site.id, tag) for tag in tags)
     if told is not None and told.selectors is not None:
@@ -141,9 +137,12 @@ def updated(
 _OF_FRESHNESS = Flag.ALWAYS_VALIDATE | Flag.NEVER_STALE | Flag.IMMUTABLE | Flag.HEURISTIC
 
 
-def has_directives(fields: Fields) -> bool:
+_ABOUT_CACHING = frozenset((b"cache-control", b"cdn-cache-control", b"expires"))
+
+
+def has_directives(head: Head) -> bool:
     """Does it say anything about caching?"""
-    return any(name in (b"cache-control", b"cdn-cache-control", b"expires") for name, _ in fields)
+    return not _ABOUT_CACHING.isdisjoint(head.by_name)
 
 
 def _reason(head: bytes) -> bytes:

@@ -7,7 +7,7 @@ import hashlib
 from edgecache.rules.asking import Asked
 from edgecache.rules.fields import members
 from edgecache.rules.negotiation import normal
-from edgecache.words.messages import Head, field_values
+from edgecache.words.messages import Head
 
 
 def nominated(head: Head) -> tuple[bytes, ...] | None:
@@ -16,7 +16,10 @@ def nominated(head: Head) -> tuple[bytes, ...] | None:
 
     :return: ``None`` if ``*`` is among them: the response selects nothing but itself.
     """
-    names = {name.lower() for value in field_values(head.fields, b"vary") for name in members(value)}
+    values = head.values(b"vary")
+    if not values:
+        return ()
+    names = {name.lower() for value in values for name in members(value)}
     return None if b"*" in names else tuple(sorted(names))
 
 

@@ -7,7 +7,7 @@ values once, at the rim, and no layer above parses again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from attrs import define, field, frozen
@@ -71,16 +71,36 @@ class Head:
     """
     Head of a response (RFC 9110 §15): of an upstream, or one that we make.
 
-    :ivar fields: without hop-by-hop fields and without framing once it left ``upstream``.
+    :ivar fields: without hop-by-hop fields and without framing once it left ``upstream``. Complete before anything is
+        looked up: what is found by name is put in order once.
     """
 
     status: int
     reason: bytes
     fields: Fields = field(factory=list)
+    _by_name: dict[bytes, list[bytes]] | None = field(init=False, default=None, repr=False)
+
+    @property
+    def by_name(self) -> dict[bytes, list[bytes]]:
+        """The value of every field line, in order, by its name."""
+        found = self._by_name
+        if found is None:
+            found = self._by_name = {}
+            for name, value in self.fields:
+                if name in found:
+                    found[name].append(value)
+                else:
+                    found[name] = [value]
+        return found
+
+    def values(self, name: bytes) -> Sequence[bytes]:
+        """:return: :func:`field_values` of this head's field ``name``."""
+        return self.by_name.get(name, ())
 
     def get(self, name: bytes) -> bytes | None:
         """:return: :func:`combined` of this head's field ``name``."""
-        return combined(self.fields, name)
+        values = self.by_name.get(name)
+        return None if values is None else values[0] if len(values) == 1 else b", ".join(values)
 
 
 @frozen(eq=False)

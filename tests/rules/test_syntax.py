@@ -16,7 +16,12 @@ import edgecache.rules
 from edgecache.rules.dates import MOST_SECONDS, format_date, parse_date, parse_seconds
 from edgecache.rules.directives import request_directives, response_directives
 from edgecache.rules.fields import members, unquoted
+from edgecache.words.messages import Head
 from tests.rules.build import NOW, fields_of
+
+
+def head_of(lines: tuple[str, ...]) -> Head:
+    return Head(200, b"OK", fields_of(lines))
 
 
 class ExamplesTests(SynchronousTestCase):
@@ -189,25 +194,25 @@ class ResponseDirectivesTests(SynchronousTestCase):
             ("max-age =3600", None),
             ("public", None),
         ):
-            self.assertEqual(lifetime, response_directives(fields_of((f"Cache-Control: {value}",))).lifetime, value)
+            self.assertEqual(lifetime, response_directives(head_of((f"Cache-Control: {value}",))).lifetime, value)
 
     def test_lines_are_one_list(self) -> None:
-        found = response_directives(fields_of(("Cache-Control: max-age=5", "Cache-Control: No-StOrE")))
+        found = response_directives(head_of(("Cache-Control: max-age=5", "Cache-Control: No-StOrE")))
         self.assertEqual((5, True), (found.lifetime, found.no_store))
 
     def test_the_qualified_forms_only_withhold_fields(self) -> None:
-        found = response_directives(fields_of(('Cache-Control: private="Set-Cookie, A", no-cache="b"',)))
+        found = response_directives(head_of(('Cache-Control: private="Set-Cookie, A", no-cache="b"',)))
         self.assertEqual((False, False), (found.private, found.no_cache))
         self.assertEqual({b"set-cookie", b"a", b"b"}, found.withheld)
 
     def test_an_empty_argument_does_not_weaken_private_and_no_cache(self) -> None:
-        found = response_directives(fields_of(('Cache-Control: private="", no-cache=',)))
+        found = response_directives(head_of(('Cache-Control: private="", no-cache=',)))
         self.assertEqual((True, True), (found.private, found.no_cache))
 
     def test_the_targeted_field_replaces_cache_control(self) -> None:
-        found = response_directives(fields_of(("Cache-Control: no-store", "CDN-Cache-Control: max-age=60")))
+        found = response_directives(head_of(("Cache-Control: no-store", "CDN-Cache-Control: max-age=60")))
         self.assertEqual((60, False, True), (found.lifetime, found.no_store, found.targeted))
-        found = response_directives(fields_of(("Cache-Control: max-age=60", "CDN-Cache-Control: private")))
+        found = response_directives(head_of(("Cache-Control: max-age=60", "CDN-Cache-Control: private")))
         self.assertEqual((None, True), (found.lifetime, found.private))
 
     def test_an_invalid_or_empty_targeted_field_is_as_if_absent(self) -> None:
@@ -220,11 +225,11 @@ class ResponseDirectivesTests(SynchronousTestCase):
             "max-age=1.5",
             "max-age",
         ):
-            found = response_directives(fields_of(("Cache-Control: max-age=5", f"CDN-Cache-Control: {value}")))
+            found = response_directives(head_of(("Cache-Control: max-age=5", f"CDN-Cache-Control: {value}")))
             self.assertEqual((5, False), (found.lifetime, found.targeted), value)
 
     def test_a_negative_targeted_lifetime_is_stale(self) -> None:
-        self.assertEqual(0, response_directives(fields_of(("CDN-Cache-Control: max-age=-5",))).lifetime)
+        self.assertEqual(0, response_directives(head_of(("CDN-Cache-Control: max-age=-5",))).lifetime)
 
     def test_false_switches_a_targeted_directive_off(self) -> None:
-        self.assertFalse(response_directives(fields_of(("CDN-Cache-Control: private=?0, max-age=5",))).private)
+        self.assertFalse(response_directives(head_of(("CDN-Cache-Control: private=?0, max-age=5",))).private)
