@@ -15,7 +15,8 @@ RUN python3 -m venv /opt/edgecache \
 
 FROM ${BASE_IMAGE}
 COPY --from=build /opt/edgecache /opt/edgecache
-RUN mkdir /data && chown 10001:10001 /data
+# The others are for compose.yml: a new volume takes over who owns the directory.
+RUN mkdir /data /certs /wheels && chown 10001:10001 /data /certs /wheels
 ENV PATH=/opt/edgecache/bin:$PATH HOME=/data PYTHONUNBUFFERED=1
 USER 10001:10001
 # The default data directory is ./edgecache-data.
