@@ -158,11 +158,14 @@ def _cpu(pids: list[int]) -> dict[int, float]:
     return found
 
 
-def get(url: str, target: str, fields: dict[str, str], due: Artifact | None = None) -> dict[str, str]:
+def get(
+    url: str, target: str, fields: dict[str, str], due: Artifact | None = None, status: int = 200, start: int = 0
+) -> dict[str, str]:
     """
     One request; its fields in lower case, and what TLS agreed on as ``tls``.
 
-    :raises BadRun: the content is not exactly ``due``.
+    :param start: octet of ``due`` with which the content begins; it ends with the last one.
+    :raises BadRun: another status, or the content is not exactly ``due``.
     """
     parts = urlsplit(url)
     connection: http.client.HTTPConnection
@@ -179,12 +182,12 @@ def get(url: str, target: str, fields: dict[str, str], due: Artifact | None = No
         got = {name.lower(): value for name, value in response.getheaders()}
         if isinstance(connection.sock, ssl.SSLSocket):
             got["tls"] = " ".join(str(word) for word in (connection.sock.cipher() or ())[:2])
-        position = 0
+        position = start
         while piece := response.read(1 << 18):
             if due is not None and first_difference(due, position, piece) is not None:
                 raise BadRun(f"{url}{target}: wrong octets after {position}")
             position += len(piece)
-        if response.status != 200 or (due is not None and position != due.size):
+        if response.status != status or (due is not None and position != due.size):
             raise BadRun(f"{url}{target}: {response.status}, {position} octets, {got}")
         return got
     finally:
