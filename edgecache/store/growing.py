@@ -8,7 +8,7 @@ from xxhash import xxh3_64_intdigest
 from edgecache.store import layout
 from edgecache.store.layout import CHUNK
 
-SPARE_CHUNKS = 256
+SPARE_CHUNKS = 384
 """Kept for the next ones: taking 64 KiB from the system anew costs more than filling it."""
 
 ROOM_CHUNKS = 16
