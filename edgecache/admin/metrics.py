@@ -2,63 +2,31 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter as Counts
 from collections.abc import Iterator
+from itertools import accumulate
 
 from attrs import define
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from edgecache.admin.documents import versions
-from edgecache.admin.parts import AdminParts
+from edgecache.admin.documents import configuration_hash, versions
+from edgecache.admin.metricnames import GAUGES, OF_WORKERS
+from edgecache.admin.parts import AdminParts, WorkerState
+from edgecache.admin.statemetrics import counter_of, family, fleet_metrics, gauge, operator_metrics
+from edgecache.upstream.addresses import origins_of, sibling_origin
+from edgecache.words.config import Config
 from edgecache.words.counters import Counter
+from edgecache.words.latency import HITS, MISSES, Histogram
 
-_GAUGES = frozenset((Counter.CONNECTIONS_OPEN, Counter.FILLS_RUNNING))
+LINKED = "linked"
+"""The label of all hosts that only pages of an index name."""
 
-# Name without the prefix and without "_total", and help. One that is missing goes by its enum name.
-_WORKER: dict[Counter, tuple[str, str]] = {
-    Counter.REQUESTS: ("requests", "Requests from clients"),
-    Counter.HITS: ("hits", "Requests answered from the store without asking anybody"),
-    Counter.STALE_HITS: ("stale_hits", "Requests answered stale on purpose"),
-    Counter.NOT_MODIFIED: ("not_modified", "304 answers made here"),
-    Counter.FORWARDED: ("forwarded", "Requests for which an upstream was asked"),
-    Counter.COLLAPSED: ("collapsed", "Requests that waited for another one's fill"),
-    Counter.REFUSED: ("refused", "Requests answered 4xx or 5xx without asking upstream"),
-    Counter.BYTES_SENT: ("sent_bytes", "Octets sent to clients"),
-    Counter.BYTES_FETCHED: ("fetched_bytes", "Octets of content fetched from upstreams"),
-    Counter.CONNECTIONS: ("connections", "Connections accepted"),
-    Counter.CONNECTIONS_OPEN: ("connections_open", "Connections open now"),
-    Counter.FILLS: ("fills", "Fills begun"),
-    Counter.FILLS_RUNNING: ("fills_running", "Fills in progress"),
-    Counter.STORED: ("stored", "Responses stored"),
-    Counter.FRESHENED: ("freshened", "Stored responses validated with 304"),
-    Counter.STORE_FAILURES: ("store_failures", "Responses served but not stored, for want of room or for damage"),
-    Counter.UPSTREAM_REQUESTS: ("upstream_requests", "Requests sent to upstreams"),
-    Counter.UPSTREAM_FAILURES: ("upstream_failures", "Exchanges with upstreams that failed"),
-    Counter.CUT: ("cut_responses", "Responses broken off so that the client can tell"),
-    Counter.SLOW_CLIENTS: ("slow_clients", "Clients cut at a deadline"),
-    Counter.BAD_REQUESTS: ("bad_requests", "Requests that could not be understood"),
-    Counter.DAMAGED: ("damaged", "Stored records or chunks with a wrong checksum"),
-    Counter.OWNER_HOPS: ("owner_hops", "Requests handed to the worker that owns the key"),
-    Counter.HEDGES: ("hedges", "Heads asked for elsewhere as well, because they took long"),
-    Counter.MOVES: ("moves", "Requests that went on to another address before anything was sent"),
-    Counter.RESUMES: ("resumes", "Contents whose rest was asked for, after they broke off"),
-    Counter.RESUMED: ("resumed_contents", "Contents that were complete after that"),
-    Counter.SIBLING_ASKS: ("sibling_asks", "Look-ups of content sent to siblings"),
-    Counter.SIBLING_ANSWERS: ("sibling_answers", "Look-ups that a sibling had an answer to"),
-    Counter.SIBLING_LOOK_UPS: ("sibling_look_ups", "Look-ups that siblings sent here"),
-    Counter.SIBLING_HITS: ("sibling_hits", "Siblings' look-ups answered from the store"),
-    Counter.DOWNLOADS_LOST: ("downloads_lost", "Events of downloads that could not be written"),
-    Counter.WRONG_CONTENTS: ("wrong_contents", "Contents that were not what their digest names"),
-    Counter.DENIED: ("denied", "Requests refused for want of a client's credentials"),
-    Counter.UNCACHED: ("uncached", "Requests that a token let past the store"),
-    Counter.UPLOADS: ("uploads", "Uploads that the origin took"),
-    Counter.DERIVED: ("derived_pages", "Forms of an index page that were derived from it"),
-    Counter.BAD_PAGES: ("bad_pages", "Pages of an index from upstreams that were none"),
-    Counter.OLD_PAGES: ("old_pages", "Pages of an index from upstreams with a lower serial than was known"),
-    Counter.LATE_PAGES: ("late_pages", "Pages of an index that came later than their clients wait"),
-}
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @define(eq=False, slots=False)
@@ -75,28 +43,28 @@ class NodeMetrics(Collector):
         yield from self._purges()
         yield from self._upstreams()
         yield from self._followers()
+        yield from fleet_metrics(self._parts)
+        yield from operator_metrics(self._parts)
         if self._parts.downloads is not None:
             folded = self._parts.downloads.folded
-            yield _counter("downloads", "Downloads counted since the start", folded.downloads)
-            yield _counter("download_log_lines_lost", "Lines that the log of downloads lacks", folded.log_lines_lost)
-            yield _counter("download_failures", "Attempts to count that failed; their events wait", folded.failures)
+            yield counter_of("downloads", "Downloads counted since the start", folded.downloads)
+            yield counter_of("download_log_lines_lost", "Lines that the log of downloads lacks", folded.log_lines_lost)
+            yield counter_of("download_failures", "Attempts to count that failed; their events wait", folded.failures)
 
     def _node(self) -> Iterator[Metric]:
         parts = self._parts
         node = parts.config.node
-        yield InfoMetricFamily(
-            "edgecache",
-            "This node and its releases",
-            {"node": node.id, "region": node.region, **versions()},
-        )
-        yield _gauge("start_time_seconds", "When the node started, seconds since the epoch", parts.started_at)
-        yield _gauge("ready", "Is the node ready for traffic?", parts.unready() is None)
-        yield _gauge("draining", "Is the node going down?", parts.page.draining)
+        yield InfoMetricFamily("edgecache_build", "Releases of the node and of what it stands on", versions())
+        told = {"node": node.id, "region": node.region, "configuration": configuration_hash(parts.config)}
+        yield InfoMetricFamily("edgecache_node", "Who this is, and a hash of its settings", told)
+        yield gauge("start_time_seconds", "When the node started, seconds since the epoch", parts.started_at)
+        yield gauge("ready", "Is the node ready for traffic?", parts.unready() is None)
+        yield gauge("draining", "Is the node going down?", parts.page.draining)
 
     def _followers(self) -> Iterator[Metric]:
-        up = _family(True, "follower_up", "Is the project list of the site's origin followed as promised?", "site")
-        polls = _family(False, "follower_polls", "Polls of the project list", "site", "outcome")
-        changes = _family(False, "follower_changes", "Projects invalidated because of the list", "site", "kind")
+        up = family(True, "follower_up", "Is the project list of the site's origin followed as promised?", "site")
+        polls = family(False, "follower_polls", "Polls of the project list", "site", "outcome")
+        changes = family(False, "follower_changes", "Projects invalidated because of the list", "site", "kind")
         for one in self._parts.followers():
             up.add_metric([one.site], one.followed_for > 0.0)
             counts = one.counts
@@ -111,28 +79,31 @@ class NodeMetrics(Collector):
         workers = self._parts.workers()
         counts = [(str(worker.index), self._parts.page.counters(worker.index)) for worker in workers]
         for counter in Counter:
-            name, text = _WORKER.get(counter, (counter.name.lower(), counter.name.lower().replace("_", " ")))
-            family = _family(counter in _GAUGES, name, text, "worker")
+            name, text = OF_WORKERS.get(counter, (counter.name.lower(), counter.name.lower().replace("_", " ")))
+            each = family(counter in GAUGES, name, text, "worker")
             for worker, values in counts:
-                family.add_metric([worker], values[counter])
-            yield family
-        up = _family(True, "worker_up", "Does the worker accept connections?", "worker")
-        restarts = _family(False, "worker_restarts", "Processes of the worker that died", "worker")
+                each.add_metric([worker], values[counter])
+            yield each
+        yield _histogram("hit_seconds", "Time to the heads of hits, of a sample: at most 20 a second", HITS, counts)
+        yield _histogram("miss_seconds", "Time to the heads of answers that had to be waited for", MISSES, counts)
+        up = family(True, "worker_up", "Does the worker accept connections?", "worker")
+        restarts = family(False, "worker_restarts", "Processes of the worker that died", "worker")
         for state in workers:
             up.add_metric([str(state.index)], state.running)
             restarts.add_metric([str(state.index)], state.restarts)
         yield up
         yield restarts
+        yield from _processes(workers)
 
     def _store(self) -> Iterator[Metric]:
         collector = self._parts.collector
         if collector is None:
             return
         fills = collector.fills()
-        used = _family(True, "store_used_bytes", "Octets of pages that hold something", "environment")
-        size = _family(True, "store_size_bytes", "Octets of the map", "environment")
-        full = _family(True, "store_full", "Is nothing new stored for want of room?", "environment")
-        entries = _family(True, "store_entries", "Rows of a database", "environment", "database")
+        used = family(True, "store_used_bytes", "Octets of pages that hold something", "environment")
+        size = family(True, "store_size_bytes", "Octets of the map", "environment")
+        full = family(True, "store_full", "Is nothing new stored for want of room?", "environment")
+        entries = family(True, "store_entries", "Rows of a database", "environment", "database")
         for fill in fills:
             used.add_metric([fill.name], fill.used)
             size.add_metric([fill.name], fill.size)
@@ -141,42 +112,43 @@ class NodeMetrics(Collector):
                 entries.add_metric([fill.name, database], count)
         yield from (used, size, full, entries)
         collected = collector.collected
-        yield _counter("evicted_records", "Records evicted to make room", collected.evicted_records)
-        yield _counter("moved_records", "Records moved on in the order of eviction", collected.moved_records)
-        yield _counter("evicted_bytes", "Octets of content of evicted records", collected.evicted_octets)
-        yield _counter("freed_contents", "Contents freed that nobody had any more", collected.freed_contents)
-        yield _counter("freed_bytes", "Octets in blobs freed", collected.freed_octets)
-        yield _counter("collector_failures", "Attempts to make room that failed", collected.failures)
+        yield counter_of("evicted_records", "Records evicted to make room", collected.evicted_records)
+        yield counter_of("moved_records", "Records moved on in the order of eviction", collected.moved_records)
+        yield counter_of("evicted_bytes", "Octets of content of evicted records", collected.evicted_octets)
+        yield counter_of("freed_contents", "Contents freed that nobody had any more", collected.freed_contents)
+        yield counter_of("freed_bytes", "Octets in blobs freed", collected.freed_octets)
+        yield counter_of("collector_failures", "Attempts to make room that failed", collected.failures)
 
     def _purges(self) -> Iterator[Metric]:
         parts = self._parts
-        accepted = _family(False, "purges", "Purges accepted by this node", "mode")
+        accepted = family(False, "purges", "Purges accepted by this node", "mode")
         for mode, count in parts.purger.accepted.items():
             accepted.add_metric([mode.name.lower()], count)
         yield accepted
-        groups = _family(
-            False, "group_invalidations", "Answers with groups to share, by what became of them", "outcome"
-        )
+        groups = family(False, "group_invalidations", "Answers with groups to share, by what became of them", "outcome")
         for outcome, count in parts.groups().items():
             groups.add_metric([outcome], count)
         yield groups
-        yield _gauge("feed_listeners", "Readers of the change feed, waiting or streaming", parts.feed.listeners)
-        given = _family(False, "feed_events", "Events given to readers of the change feed", "type")
+        yield gauge("feed_listeners", "Readers of the change feed, waiting or streaming", parts.feed.listeners)
+        given = family(False, "feed_events", "Events given to readers of the change feed", "type")
         given.add_metric(["change"], parts.feed.given)
         given.add_metric(["reset"], parts.feed.resets)
         yield given
         purges = parts.control.read.purges()
-        yield _gauge("purge_epoch", "Count of selectors ever invalidated on this node", purges.epoch)
-        yield _gauge("purge_trimmed_epoch", "Epochs up to this one are forgotten", purges.trimmed)
-        position = _family(True, "purge_log_position", "Entries of a node's purge log that are here", "node")
+        yield gauge("purge_epoch", "Count of selectors ever invalidated on this node", purges.epoch)
+        yield gauge("purge_trimmed_epoch", "Epochs up to this one are forgotten", purges.trimmed)
+        position = family(True, "purge_log_position", "Entries of a node's purge log that are here", "node")
         for head in parts.control.read.heads():
             position.add_metric([head.log.id], head.sequence)
         yield position
 
     def _upstreams(self) -> Iterator[Metric]:
-        up = _family(True, "upstream_up", "Is the address asked before all others are?", "origin", "address")
-        ejected = _family(True, "upstream_ejections_in_a_row", "Ejections in a row", "origin", "address")
+        up = family(True, "upstream_up", "Is the address asked before all others are?", "origin", "address")
+        ejected = family(True, "upstream_consecutive_ejections", "Ejections in a row", "origin", "address")
+        known = _configured(self._parts.config)
         for upstream in self._parts.upstreams():
+            if upstream.origin not in known:
+                continue
             up.add_metric([upstream.origin, upstream.address], upstream.healthy)
             ejected.add_metric([upstream.origin, upstream.address], upstream.ejections)
         yield from (up, ejected)
@@ -185,10 +157,14 @@ class NodeMetrics(Collector):
             ("upstream_outcomes", "Exchanges with upstreams by how they ended, probes included", counts.outcomes),
             ("upstream_ejections", "Ejections of addresses by the kind of failure", counts.ejections),
         ):
-            family = _family(False, name, text, "origin", "outcome")
-            for labels, count in found.items():
-                family.add_metric(labels, count)
-            yield family
+            each = family(False, name, text, "origin", "outcome")
+            # Pages of an index can name any number of hosts: those count as one.
+            folded: Counts[tuple[str, str]] = Counts()
+            for (origin, outcome), count in found.items():
+                folded[origin if origin in known else LINKED, outcome] += count
+            for labels, count in folded.items():
+                each.add_metric(labels, count)
+            yield each
 
 
 def exposition(parts: AdminParts, accept: str) -> tuple[bytes, str]:
@@ -199,18 +175,46 @@ def exposition(parts: AdminParts, accept: str) -> tuple[bytes, str]:
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(NodeMetrics(parts))
+    ProcessCollector(registry=registry)
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
 
 
-def _family(gauge: bool, name: str, text: str, *labels: str) -> CounterMetricFamily | GaugeMetricFamily:
-    kind = GaugeMetricFamily if gauge else CounterMetricFamily
-    return kind(f"edgecache_{name}", text, labels=labels)
+def _configured(config: Config) -> frozenset[str]:
+    """:return: names of origins that the settings name, the siblings included."""
+    origins = {origin.name for site in config.sites for origin in origins_of(site)}
+    return frozenset(
+        origins | {sibling_origin(one.id, one.content_url).name for one in config.others if one.content_url}
+    )
 
 
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"edgecache_{name}", text, value)
+def _processes(workers: list[WorkerState]) -> Iterator[Metric]:
+    """What the kernel says of workers; those of the node process are ``process_*``."""
+    cpu = family(False, "worker_cpu_seconds", "CPU time of the worker's present process", "worker")
+    memory = family(True, "worker_resident_memory_bytes", "Memory that the worker uses, shared included", "worker")
+    for worker in workers:
+        used = None if worker.pid is None else resources(worker.pid)
+        if used is not None:
+            cpu.add_metric([str(worker.index)], used[0])
+            memory.add_metric([str(worker.index)], used[1])
+    yield from (cpu, memory)
 
 
-def _counter(name: str, text: str, value: float) -> Metric:
-    return CounterMetricFamily(f"edgecache_{name}", text, value)
+def resources(pid: int) -> tuple[float, int] | None:
+    """:return: CPU seconds and resident octets of a process; ``None`` of one that is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name before these may have anything in it.
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / _TICKS, int(fields[21]) * _PAGE
+
+
+def _histogram(name: str, text: str, kind: Histogram, counts: list[tuple[str, list[int]]]) -> Metric:
+    found = HistogramMetricFamily(f"edgecache_{name}", text, labels=["worker"])
+    for worker, slots in counts:
+        buckets = accumulate(kind.buckets(slots))
+        bounds = [*(str(bound) for bound in kind.bounds), "+Inf"]
+        found.add_metric([worker], list(zip(bounds, buckets, strict=True)), kind.seconds(slots))
+    return found

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve
-from prometheus_client.parser import text_string_to_metric_families
 
-from edgecache.admin.metrics import _WORKER
 from edgecache.admin.purges import purged
 from edgecache.admin.site import CONNECTIONS, admin_site
 from edgecache.rules.sites import Sites
@@ -444,68 +442,6 @@ class StatusTests(AdminCase):
         for secret in (b"secret", b"user", self.token.encode(), self.tokens.known[0].digest.hex().encode()):
             self.assertNotIn(secret, content)
         self.assertIn(b"http://origin.example/pypi", content)
-
-
-class MetricsTests(AdminCase):
-    def metrics(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-        answer = self.ask("GET", "/metrics")
-        self.assertEqual(200, answer.status)
-        self.assertTrue(answer.headers["content-type"].startswith("text/plain"))
-        return {
-            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-            for family in text_string_to_metric_families(answer.content.decode())
-            for sample in family.samples
-        }
-
-    def test_every_counter_is_there_for_each_worker_with_a_name_of_its_own(self) -> None:
-        worker = Page.open(self.page.path, 1)
-        self.addCleanup(worker.close)
-        for counter in Counter:
-            worker.add(counter, 1000 + counter)
-        shown = [key for key, value in self.metrics().items() if key[1] == (("worker", "1"),) and value >= 1000]
-        self.assertEqual(len(Counter), len({name for name, _ in shown}))
-
-    def test_counters_end_in_total_and_gauges_do_not(self) -> None:
-        names = {name for name, _ in self.metrics()}
-        self.assertTrue(
-            {"edgecache_requests_total", "edgecache_sent_bytes_total", "edgecache_connections_open"} <= names
-        )
-        self.assertFalse([name for name in names if not name.startswith("edgecache_")])
-        self.assertEqual(len(_WORKER), len({name for name, _ in _WORKER.values()}))
-
-    def test_store_purges_upstreams_and_node_are_there(self) -> None:
-        self.ask("POST", "/purge", {"urls": ["/a"], "mode": "delete"})
-        metrics = self.metrics()
-        for name, labels, value in (
-            ("edgecache_purges_total", {"mode": "delete"}, 1),
-            ("edgecache_purge_epoch", {}, 2),
-            ("edgecache_purge_log_position", {"node": "eu-1"}, 1),
-            ("edgecache_upstream_up", {"origin": "http://origin.example", "address": "192.0.2.1:80"}, 0),
-            ("edgecache_upstream_up", {"origin": "http://origin.example", "address": "192.0.2.2:80"}, 1),
-            (
-                "edgecache_upstream_ejections_in_a_row",
-                {"origin": "http://origin.example", "address": "192.0.2.1:80"},
-                2,
-            ),
-            ("edgecache_upstream_outcomes_total", {"origin": "http://origin.example", "outcome": "good"}, 70),
-            ("edgecache_upstream_ejections_total", {"origin": "http://origin.example", "outcome": "no-head"}, 2),
-            ("edgecache_worker_up", {"worker": "0"}, 1),
-            ("edgecache_worker_up", {"worker": "1"}, 0),
-            ("edgecache_worker_restarts_total", {"worker": "0"}, 3),
-            ("edgecache_store_full", {"environment": "blobs"}, 0),
-            ("edgecache_store_entries", {"environment": "small", "database": "records"}, 0),
-            ("edgecache_ready", {}, 1),
-            ("edgecache_start_time_seconds", {}, NOW),
-            ("edgecache_evicted_records_total", {}, 0),
-        ):
-            self.assertEqual(value, metrics[name, tuple(sorted(labels.items()))], name)
-        self.assertTrue(metrics["edgecache_store_size_bytes", (("environment", "small"),)] > 1 << 24)
-        self.assertEqual(1, len([name for name, _ in metrics if name == "edgecache_info"]))
-
-    def test_openmetrics_is_spoken_to_who_asks_for_it(self) -> None:
-        answer = self.ask("GET", "/metrics", accept="application/openmetrics-text; version=1.0.0")
-        self.assertTrue(answer.headers["content-type"].startswith("application/openmetrics-text"))
-        self.assertTrue(answer.content.endswith(b"# EOF\n"))
 
 
 class VoterTests(AdminCase):

@@ -36,7 +36,7 @@ slow_start_seconds = 1.0
 def _stored(node: Node) -> int:
     """Responses that both workers have stored, as /metrics says."""
     lines = node.admin("GET", "/metrics", token=False).content.decode().splitlines()
-    return sum(int(float(line.split(" ")[-1])) for line in lines if line.startswith("edgecache_stored_total"))
+    return sum(int(float(line.split(" ")[-1])) for line in lines if line.startswith("edgecache_stored_responses_total"))
 
 
 class OriginProcess:
