@@ -145,6 +145,18 @@ class ConfigurationTests(SynchronousTestCase):
         bare = [row for row in settings if "  #" not in row and not re.search(r"\S # ", row)]
         self.assertEqual(plain, {row.split(" =")[0] for row in bare})
 
+    def test_the_page_of_settings_is_what_it_would_be_if_it_were_made_now(self) -> None:
+        # python docs/settings_page.py makes it.
+        done = subprocess.run(
+            [sys.executable, "-c", "import settings_page; print(settings_page.page(), end='')"],
+            cwd=ROOT / "docs",
+            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'docs'}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertEqual(("", (ROOT / "docs" / "SETTINGS.md").read_text()), (done.stderr, done.stdout))
+
 
 class ReadmeTests(SynchronousTestCase):
     """The commands in it are commands that there are."""
