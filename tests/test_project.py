@@ -212,6 +212,54 @@ class ReadmeTests(SynchronousTestCase):
             self.assertIn(words.replace(" --quiet", ""), README)
 
 
+class DocumentationTests(SynchronousTestCase):
+    """docs/ names what there is."""
+
+    PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+    def test_every_path_that_a_page_links_is_there(self) -> None:
+        links = [(page, link) for page in self.PAGES for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text())]
+        self.assertGreater(len(links), 10)
+        self.assertEqual([], [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()])
+
+    def test_the_tests_that_hold_a_promise_are_there(self) -> None:
+        named: list[str] = []
+        for row in (ROOT / "docs" / "PROMISES.md").read_text().replace(",\n", ", ").splitlines():
+            if row.startswith("**Tests.**"):
+                where = ""
+                for word in re.findall(r"[\w/]+\.py", row):
+                    where = f"{word.rpartition('/')[0]}/" if "/" in word else where
+                    named.append(word if "/" in word else where + word)
+        self.assertGreater(len(named), 12)
+        self.assertEqual([], [name for name in named if not (ROOT / name).exists()])
+
+    def test_the_runbook_has_every_warning(self) -> None:
+        source = (ROOT / "edgecache" / "admin" / "warnings.py").read_text()
+        codes = set(re.findall(r"_(?:critical|warning)\(\s*\"([a-z-]+)\"", source))
+        self.assertGreater(len(codes), 15)
+        headings = re.findall(r"^## (.*)$", (ROOT / "docs" / "RUNBOOK.md").read_text(), re.MULTILINE)
+        self.assertEqual(set(), codes - {code for heading in headings for code in heading.split(", ")})
+
+    def test_every_edgecache_command_in_it_is_understood(self) -> None:
+        blocks = [
+            block for page in self.PAGES for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
+        ]
+        rows = [
+            row[2:].partition(" #")[0]
+            for block in blocks
+            for row in block.replace("\\\n", " ").splitlines()
+            if row[:2] == "$ "
+        ]
+        commands = [
+            shlex.split(row.replace(".venv/bin/", ""))[1:] for row in rows if re.match(r"(\.venv/bin/)?edgecache ", row)
+        ]
+        self.assertGreater(len(commands), 8)
+        for words in commands:
+            options = cast(Any, cli.Options)()
+            options.parseOptions(words)
+            self.assertIsNotNone(options.subCommand)
+
+
 class PluginTests(SynchronousTestCase):
     def test_twistd_finds_it(self) -> None:
         found = {maker.tapname: maker for maker in getPlugins(IServiceMaker)}
