@@ -246,8 +246,13 @@ class Filling:
     def _finish(self) -> None:
         self._writer.detach(self)
         # Decide what becomes of it before the clients hear of the end: their next request may be a hit.
-        self._done()
+        done, self._done, self._shown = self._done, _nothing, _nothing
+        done()
         self._wake_views()
+
+
+def _nothing() -> None:
+    """It has ended, and lets go of those who wanted to know that."""
 
 
 @define(eq=False)

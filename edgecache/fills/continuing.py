@@ -149,9 +149,7 @@ class Continuing(Delivery):
         self._broken: set[Address] = set()
         self._gave_rest: set[Address] = set()
         self._resumes = 0
-        self._rate = RateWatch(
-            timers, settings, lambda: self._octets, lambda: self.flowing and self._response is not None, self._slow
-        )
+        self._rate: RateWatch | None = None
 
     # From one try to the next
 
@@ -186,11 +184,19 @@ class Continuing(Delivery):
         if self._response is not None:
             self._listen(self._response)
         if self._over is not None and self._known is not None:
+            self._rate = RateWatch(
+                self._timers,
+                self._settings,
+                lambda: self._octets,
+                lambda: self.flowing and self._response is not None,
+                self._slow,
+            )
             self._rate.start()
 
     def reading(self, may: bool) -> None:
         """The sink takes more, or has enough for now."""
-        self._rate.interrupted()
+        if self._rate is not None:
+            self._rate.interrupted()
         if self._response is not None:
             if may:
                 self._response.resume()
@@ -369,7 +375,8 @@ class Continuing(Delivery):
         self._octets = 0
         self._repeated = self.received - fitting.start
         self._praised = False
-        self._rate.interrupted()
+        if self._rate is not None:
+            self._rate.interrupted()
         self.resumed = True
         if self._complete is None:
             self._complete = fitting.length
@@ -398,7 +405,8 @@ class Continuing(Delivery):
     def _slow(self) -> None:
         response = self._response
         if response is not None and self._resumes < self._settings.resumes and self._others_healthy(response.address):
-            self._rate.interrupted()
+            if self._rate is not None:
+                self._rate.interrupted()
             response.cancel()
             self._break(ContentTooSlow(response.address.name, self._since(response)), blamed=True)
 
@@ -430,7 +438,9 @@ class Continuing(Delivery):
 
     def _settle(self) -> Callable[[], None]:
         """:return: what is to be called now that all is over; nothing the second time."""
-        self._rate.stop()
+        rate, self._rate = self._rate, None
+        if rate is not None:
+            rate.stop()
         over, self._over = self._over, None
         return over or _nothing
 

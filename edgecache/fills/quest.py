@@ -142,7 +142,7 @@ class Quest:
     _within: float | None = None
     _judge: Judge | None = None
     _until: float = field(init=False)
-    result: Deferred[Response] = field(init=False)
+    result: Deferred[Response] | None = field(init=False)
     _attempts: list[Attempt] = field(factory=list)
     _timer: Timer | None = None
     _spare: Response | None = None
@@ -161,8 +161,10 @@ class Quest:
     def start(self) -> Deferred[Response]:
         """Ask the first candidate; there must be one."""
         self._outlet.quests.add(self)
+        result = self.result
+        assert result is not None
         self._ask(self._left.popleft())
-        return self.result
+        return result
 
     def ejected(self, slot: int) -> None:
         """The address in ``slot`` is ejected: do not wait for its head any longer, if there is another choice."""
@@ -390,12 +392,16 @@ class Quest:
 
     def _win(self, response: Response) -> None:
         self._end()
-        self.result.callback(response)
+        result, self.result = self.result, None
+        if result is not None:
+            result.callback(response)
 
     def _lose(self, failure: BaseException) -> None:
         if not self._over:
             self._end()
-            self.result.errback(failure)
+            result, self.result = self.result, None
+            if result is not None:
+                result.errback(failure)
 
     def _end(self) -> None:
         self._outlet.quests.discard(self)
@@ -419,13 +425,14 @@ class Quest:
         attempt.phase = Phase.OUTRUN
 
     def _drop(self, attempt: Attempt) -> None:
+        exchange = attempt.exchange
         self._leave(attempt)
-        if attempt.exchange is not None:
-            attempt.exchange.cancel()
+        if exchange is not None:
+            exchange.cancel()
 
     def _leave(self, attempt: Attempt) -> None:
         attempt.rest()
-        attempt.over = True
+        attempt.over, attempt.exchange = True, None
         self._attempts.remove(attempt)
 
     def _since(self, attempt: Attempt) -> float:

@@ -122,6 +122,7 @@ class Storing:
     def _filled(self) -> None:
         """The content has come to its end, good or bad."""
         filling, fill = self.filling, self._fill
+        fill.storing = None
         failure = filling.failed
         if isinstance(failure, WrongDigest):
             fill.fills.doubts.add(fill.leader.key_hash, failure, filling.response.address)

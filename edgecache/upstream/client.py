@@ -229,7 +229,8 @@ class Client:
         connection = Connection(address, self._timers, self._discard)
         try:
             await self._connect(connection, exchange)
-            exchange.asker.connected()
+            if exchange.asker is not None:
+                exchange.asker.connected()
             if exchange.over:
                 # It made its own asker leave.
                 connection.close()

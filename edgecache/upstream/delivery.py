@@ -101,7 +101,7 @@ class Delivery:
 
     def drop(self) -> None:
         """Nobody wants the rest."""
-        self._sink = self._held = self._ending = None
+        self._sink = self._held = self._ending = self._when_broken = None
         # Also when a piece is being handed over at this moment.
         self._paused = True
 
@@ -123,7 +123,7 @@ class Delivery:
             if self._when_broken is not None and isinstance(ending, UpstreamFailed):
                 self._when_broken()
             return
-        self._sink = self._ending = None
+        self._sink = self._ending = self._when_broken = None
         if isinstance(ending, UpstreamFailed):
             sink.fail(ending)
         else:

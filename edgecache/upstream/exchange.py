@@ -107,7 +107,8 @@ class Exchange(Delivery):
     ) -> None:
         self.address = address
         self.outbound = outbound
-        self.asker = asker
+        # Let go once it is told: it knows us, too.
+        self.asker: Asker | None = asker
         self.requested_at = seconds()
         self._keeper = keeper
         self._settings = settings
@@ -141,7 +142,7 @@ class Exchange(Delivery):
             return
         self._over(reusable=False)
         if stage is _AWAITING:
-            self.asker.failed(failure)
+            self._tell(failure)
         else:
             self.finish(failure)
 
@@ -149,7 +150,12 @@ class Exchange(Delivery):
         """No head will come, and not by the upstream's fault: the asker sees ``error`` itself."""
         if self._stage is _AWAITING:
             self._over(reusable=False)
-            self.asker.failed(error)
+            self._tell(error)
+
+    def _tell(self, error: BaseException) -> None:
+        asker, self.asker = self.asker, None
+        if asker is not None:
+            asker.failed(error)
 
     @property
     def over(self) -> bool:
@@ -165,6 +171,7 @@ class Exchange(Delivery):
     def cancel(self) -> None:
         """See :meth:`edgecache.upstream.responses.Response.cancel`."""
         self.drop()
+        self.asker = None
         self._over(reusable=False)
 
     def reading(self, may: bool) -> None:
@@ -326,7 +333,9 @@ class Exchange(Delivery):
                 self._first_content(rest)
             if self._connection is not None:
                 self._connection.expect(inf)
-        self.asker.answered(self)
+        asker, self.asker = self.asker, None
+        if asker is not None:
+            asker.answered(self)
         if self._stage is _CONTENT and not self.flowing:
             self.reading(False)
 
