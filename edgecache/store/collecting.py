@@ -33,7 +33,7 @@ from edgecache.rules.eviction import Step, plan
 from edgecache.store import layout
 from edgecache.store.environments import DAMAGE, Environment, Environments
 from edgecache.store.popularity import slot_of
-from edgecache.store.queues import Heads, Queued, Queues, read_standing, weights
+from edgecache.store.queues import Heads, Queued, Queues, read_standing
 from edgecache.store.threads import InThread
 from edgecache.words.config import StoreSettings
 from edgecache.words.errors import StoreFull
@@ -287,14 +287,16 @@ class Collector:
             capacity = standing.octets * (used - needed) // used
             heads = Heads(txn, small.databases, environments.popularity, only_blobs, self._reached[only_blobs])
             steps = plan(heads, standing, capacity, needed, BATCH)
+            # Here and not below: what is cold is read from disk, and writers wait for no more than the commit.
+            owned = [step.to is None and self._is_current(txn, step.entry) for step in steps]
         if not steps:
             return False
         with _writing(small) as txn:
             queues = Queues(txn, small.databases, environments.popularity)
-            for step in steps:
-                # Replaced since we looked: then its content is another's business.
-                if queues.is_there(step.entry):
-                    self._take(txn, queues, step)
+            for step, owns in zip(steps, owned, strict=True):
+                # Otherwise it was replaced since we looked, and its content is another's business.
+                if queues.leave(step.entry, step.to):
+                    self._left(txn, step, owns)
             if any(step.to is None for step in steps):
                 queues.standing[only_blobs].evicting = True
             queues.finish()
@@ -302,29 +304,34 @@ class Collector:
         self._reached[only_blobs] = heads.reached
         return True
 
-    def _take(self, txn: lmdb.Transaction, queues: Queues, step: Step[Queued]) -> None:
+    def _is_current(self, txn: lmdb.Transaction, entry: Queued) -> bool:
+        """:return: is the record under its key the one of this row? See layout's Note [one row per record]."""
+        record = txn.get(entry.key_hash, db=self._environments.small.databases[layout.RECORDS])
+        return record is not None and _is_its(record, entry.sequence)
+
+    def _left(self, txn: lmdb.Transaction, step: Step[Queued], owns: bool) -> None:
+        """
+        A record has left its place in the queues.
+
+        :param owns: its row's record is there.
+        """
         entry, popularity = step.entry, self._environments.popularity
         popularity.hits[slot_of(entry.key_hash)] = step.hits
         if step.to is not None:
-            queues.move(entry, step.to)
             self.collected.moved_records += 1
             return
-        queues.drop(entry.sequence)
-        self._evict_one(txn, entry)
+        if owns:
+            txn.delete(entry.key_hash, db=self._environments.small.databases[layout.RECORDS])
+        self._free_one(txn, entry)
         if step.remembered:
             ghosts = popularity.blobs if entry.in_blobs else popularity.small
-            ghosts.add(entry.key_hash, weights(entry.size, layout.ROW_IN_BLOBS)[entry.in_blobs])
+            ghosts.add(entry.key_hash, entry.weight[entry.in_blobs])
 
-    def _evict_one(self, txn: lmdb.Transaction, entry: Queued) -> None:
-        """The record goes, and with it its pieces, or, of content in blobs, an orphan row comes."""
-        databases = self._environments.small.databases
-        record = txn.get(entry.key_hash, db=databases[layout.RECORDS])
-        # Otherwise see layout's Note [one row per record].
-        if record is not None and _is_its(record, entry.sequence):
-            txn.delete(entry.key_hash, db=databases[layout.RECORDS])
+    def _free_one(self, txn: lmdb.Transaction, entry: Queued) -> None:
+        """With an evicted record go its pieces, or, of content in blobs, an orphan row comes."""
         if entry.in_blobs:
             row = layout.ORPHAN_ROW.pack(layout.NOBODY, layout.chunks_of(entry.size) * layout.CHUNK)
-            txn.put(entry.content_id, row, db=databases[layout.ORPHANS])
+            txn.put(entry.content_id, row, db=self._environments.small.databases[layout.ORPHANS])
         elif entry.content_id != layout.NO_CONTENT:
             self._delete_all(txn, self._environments.small, layout.CONTENTS, entry.content_id)
         self.collected.evicted_records += 1

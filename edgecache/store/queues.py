@@ -42,6 +42,7 @@ class Queued(Entry):
 
     :ivar place: key of its row in ``places``, empty on probation.
     :ivar row: of ``queue``, without the place.
+    :ivar weight: octets in small, in blobs.
     """
 
     sequence: int
@@ -51,6 +52,7 @@ class Queued(Entry):
     content_id: bytes
     size: int
     in_blobs: bool
+    weight: tuple[int, int]
 
 
 @define(eq=False)
@@ -128,20 +130,25 @@ class Queues:
         self._weigh(_queue_of(place), weights(size, flags), -1)
         return True
 
-    def move(self, entry: Queued, queue: Queue) -> None:
-        """To the end of ``queue``, which is not probation."""
-        weight = weights(entry.size, entry.row[-1])
-        self._weigh(_queue_of(entry.place), weight, -1)
+    def leave(self, entry: Queued, to: Queue | None) -> bool:
+        """
+        :param to: the queue at whose end it goes on, which is not probation; ``None``: it is evicted.
+        :return: ``False``, and nothing is changed, if it does not stand where it was seen any more.
+        """
+        key = layout.U64_KEY.pack(entry.sequence)
+        row: Any = self._txn.get(key, None, self._queue)
+        if row is None or row[layout.QUEUE_ROW.size :] != entry.place:
+            return False
         if entry.place:
             self._txn.delete(entry.place, db=self._places)
-        place = self._place(queue, entry.in_blobs, self.number(), entry.sequence)
-        self._txn.put(layout.U64_KEY.pack(entry.sequence), entry.row + place, True, True, False, self._queue)
-        self._weigh(queue, weight, 1)
-
-    def is_there(self, entry: Queued) -> bool:
-        """Does it still stand where it was seen?"""
-        row: Any = self._txn.get(layout.U64_KEY.pack(entry.sequence), None, self._queue)
-        return row is not None and row[layout.QUEUE_ROW.size :] == entry.place
+        self._weigh(_queue_of(entry.place), entry.weight, -1)
+        if to is None:
+            self._txn.delete(key, db=self._queue)
+            return True
+        place = self._place(to, entry.in_blobs, self.number(), entry.sequence)
+        self._txn.put(key, entry.row + place, True, True, False, self._queue)
+        self._weigh(to, entry.weight, 1)
+        return True
 
     def finish(self) -> None:
         """Keep the numbers and the sums."""
@@ -248,21 +255,13 @@ class Heads:
             found = cursor.next()
 
     def _entry(self, sequence: int, value: Any) -> Queued:
-        size_of_row = layout.QUEUE_ROW.size
-        row, place = value[:size_of_row], value[size_of_row:]
+        row, place = value[: layout.QUEUE_ROW.size], value[layout.QUEUE_ROW.size :]
         key_hash, content_id, size, flags = layout.QUEUE_ROW.unpack(row)
-        return Queued(
-            weights(size, flags)[self.only_blobs],
-            self._popularity.hits[slot_of(key_hash)],
-            bool(flags & layout.ROW_SHELTERED),
-            sequence,
-            place,
-            row,
-            key_hash,
-            content_id,
-            size,
-            bool(flags & layout.ROW_IN_BLOBS),
-        )
+        weight = weights(size, flags)
+        hits = self._popularity.hits[slot_of(key_hash)]
+        sheltered, in_blobs = flags & layout.ROW_SHELTERED != 0, flags & layout.ROW_IN_BLOBS != 0
+        octets = weight[self.only_blobs]
+        return Queued(octets, hits, sheltered, sequence, place, row, key_hash, content_id, size, in_blobs, weight)
 
 
 def _number(entry: Queued) -> bytes:
