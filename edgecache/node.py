@@ -134,7 +134,9 @@ class Node:
         fresh_until, epoch = self._page.lease()
         reader = self._reader
         try:
-            stored = reader.look_up(asked.key_hash, asked.key)
+            stored, record_hash = reader.look_up(asked.key_hash, asked.key), asked.key_hash
+            if type(stored) is Variants:
+                stored, record_hash = self._variant(asked, stored)
             if (
                 type(stored) is not Stored
                 or stored.floor < epoch
@@ -145,7 +147,7 @@ class Node:
             if reuse is None:
                 return False
             reader.hit()
-            if self._sender.send(downstream, asked, stored, asked.key_hash, reuse.age, reuse.lines) is not ANSWERED:
+            if self._sender.send(downstream, asked, stored, record_hash, reuse.age, reuse.lines) is not ANSWERED:
                 return False
             self._page.add(HITS)
             return True
@@ -206,6 +208,11 @@ class Node:
         found = self._reader.look_up(asked.key_hash, asked.key)
         if not isinstance(found, Variants):
             return found, asked.key_hash, False
+        stored, record_hash = self._variant(asked, found)
+        return stored, record_hash, stored is None
+
+    def _variant(self, asked: Asked, found: Variants) -> tuple[Stored | None, bytes]:
+        """:return: the variant that the request selects, and where it lies, or would lie."""
         # Evicted before a variant, it would make that unreachable.
         self._reader.hit()
         missed = b""
@@ -214,9 +221,9 @@ class Node:
             record_hash = variant_hash(asked.key_hash, variant)
             stored = self._reader.look_up(record_hash, asked.key)
             if isinstance(stored, Stored) and stored.variant == variant:
-                return stored, record_hash, False
+                return stored, record_hash
             missed = missed or record_hash
-        return None, missed or asked.key_hash, True
+        return None, missed or asked.key_hash
 
     def _forward(self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream, owned: bool) -> None:
         """Of a request that the store might have answered."""

@@ -13,6 +13,8 @@ from edgecache.words.stored import Flag, Stored
 
 # Operations on IntFlag members take a microsecond each; the hit path has none.
 _ALWAYS_VALIDATE = int(Flag.ALWAYS_VALIDATE)
+_NOT_STALE = int(Flag.NEVER_STALE | Flag.ALWAYS_VALIDATE)
+_IMMUTABLE, _FALLBACK = int(Flag.IMMUTABLE), int(Flag.FALLBACK)
 
 RETRY_AFTER = (b"retry-after", b"5")
 """Installers sleep as long as this says (FIELD 3): short."""
@@ -74,7 +76,7 @@ def covered_until(asked: Asked, stored: Stored) -> float:
         as long as where purges are pushed. That is no property of the record: it ends when following does.
     """
     page = asked.page
-    if page is None or page.kind is PageKind.LIST or stored.status != 200 or stored.flags & Flag.FALLBACK:
+    if page is None or page.kind is PageKind.LIST or stored.status != 200 or stored.flags & _FALLBACK:
         return stored.fresh_until
     return max(stored.fresh_until, stored.validated_at + asked.site.settings.purged_page_seconds)
 
@@ -128,7 +130,7 @@ def _considered(
         stored,
         alone=asked.head_only,
         no_cache=suspect or asked.directives.no_cache or lacking,
-        stale_allowed=not (stored.flags & (Flag.NEVER_STALE | Flag.ALWAYS_VALIDATE) or lacking),
+        stale_allowed=not (stored.flags & _NOT_STALE or lacking),
     )
     if against is ForwardReason.STALE and not fenced and _is_within_window(asked, stored, purged, now):
         behind = Forward(against, stored, no_cache=forward.no_cache, stale_allowed=forward.stale_allowed)
@@ -142,7 +144,7 @@ def _against(
     asked: Asked, stored: Stored, purged: PurgeMode | None, fenced: bool, now: float, until: float
 ) -> ForwardReason | None:
     """:return: what keeps a response that is fresh ``until`` then from being reused, ``None`` if nothing does."""
-    if purged is not None or fenced or now >= until or stored.flags & Flag.ALWAYS_VALIDATE:
+    if purged is not None or fenced or now >= until or stored.flags & _ALWAYS_VALIDATE:
         return ForwardReason.STALE
     return None if satisfies(asked, stored, now, until) else ForwardReason.REQUEST
 
@@ -162,14 +164,14 @@ def satisfies(asked: Asked, stored: Stored, now: float, until: float = 0.0) -> b
     if asked.needed is not None and stored.validated_at < asked.needed.validated_since:
         return False
     site = asked.site
-    if site.index and asked.file and stored.flags & Flag.IMMUTABLE:
+    if site.index and asked.file and stored.flags & _IMMUTABLE:
         # It never changes under its name; installers reload it all the same (FIELD 3).
         return True
     if directives.no_cache:
         return False
     if directives.max_age is None or _age(stored, now) <= directives.max_age:
         return True
-    if stored.flags & Flag.IMMUTABLE:
+    if stored.flags & _IMMUTABLE:
         return True
     if not site.index or asked.file:
         return False
@@ -181,7 +183,7 @@ def satisfies(asked: Asked, stored: Stored, now: float, until: float = 0.0) -> b
 
 def _is_within_window(asked: Asked, stored: Stored, purged: PurgeMode | None, now: float) -> bool:
     """RFC 5861 §3; a soft purge makes stale what has such a window."""
-    if purged not in (None, PurgeMode.SOFT) or stored.flags & (Flag.NEVER_STALE | Flag.ALWAYS_VALIDATE):
+    if purged not in (None, PurgeMode.SOFT) or stored.flags & _NOT_STALE:
         return False
     if stored.stale_while_revalidate_until <= stored.fresh_until or now >= stored.stale_while_revalidate_until:
         return False
@@ -191,7 +193,7 @@ def _is_within_window(asked: Asked, stored: Stored, purged: PurgeMode | None, no
 def _is_accepted_stale(asked: Asked, stored: Stored, now: float) -> bool:
     """RFC 9111 §5.2.1.2"""
     accepted = asked.directives.max_stale
-    if accepted is None or stored.flags & (Flag.NEVER_STALE | Flag.ALWAYS_VALIDATE):
+    if accepted is None or stored.flags & _NOT_STALE:
         return False
     max_age = asked.directives.max_age
     return (
