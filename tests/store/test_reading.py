@@ -101,6 +101,14 @@ class LookingUpTests(StoreTestCase):
         self.assertRaises(ContentMissing, self.reader.chunks, b"", bytes(16), 0, 1)
         self.assertRaises(ContentMissing, self.reader.tail, b"", bytes(16), 5)
 
+    def test_any_part_can_be_read(self) -> None:
+        size = 3 * CHUNK + PIECE + 7
+        stored, content = self.store(octets(size)), octets(size)
+        edges = [edge + by for edge in (0, CHUNK, 3 * CHUNK, 3 * CHUNK + PIECE, size) for by in (-1, 0, 1)]
+        for start, stop in itertools.combinations([edge for edge in edges if 0 <= edge <= size], 2):
+            part = self.reader.part(hash_of(b"key"), stored.content_id, size, start, stop)
+            self.assertEqual(content[start:stop], part, (start, stop))
+
     def test_no_read_transaction_stays_open(self) -> None:
         """An open one keeps every page that is freed meanwhile (FIELD 7)."""
         self.store(octets(3 * CHUNK + 5))
