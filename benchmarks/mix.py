@@ -36,7 +36,7 @@ from attrs import Factory, define
 from benchmarks.corpus import PROJECTS, Corpus, CorpusOrigin, Project
 from benchmarks.indexes import PLAIN_FIELDS, SIDES, IndexSide, missing
 from benchmarks.load import PAGE_FIELDS, BadRun
-from benchmarks.mixload import THOUSANDS, Driver, MixLoad, Targets, content_of, order
+from benchmarks.mixload import THOUSANDS, Driver, MixLoad, Targets, content_of, order, pinned
 from benchmarks.peers import leave_at_termination
 from benchmarks.tables import table
 from tests.system import processes
@@ -151,17 +151,6 @@ def _figure(figure: str, load: MixLoad) -> float:
         case "generator":
             return load.generator_seconds / load.seconds * 100
     raise ValueError(figure)
-
-
-@contextmanager
-def pinned(cpus: set[int]) -> Iterator[None]:
-    """What is started here stays on these CPUs."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cpus)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 @define(eq=False)

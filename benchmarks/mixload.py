@@ -12,11 +12,13 @@ import gzip
 import hashlib
 import html
 import json
+import os
 import random
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -147,6 +149,17 @@ def order(corpus: Corpus) -> list[Wish | None]:
     return found
 
 
+@contextmanager
+def pinned(cpus: set[int]) -> Iterator[None]:
+    """What is started here stays on these CPUs."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 @frozen
 class MixLoad:
     """
@@ -156,6 +169,7 @@ class MixLoad:
     :ivar failed: answers with an error's status, and connections that broke.
     :ivar unmodified: 304s.
     :ivar p50_seconds: of small answers, ``large_p50_seconds`` of the others (:data:`benchmarks.mixclient.SMALL`).
+    :ivar used: cold ones that were asked for.
     :ivar generator_seconds: CPU of the client.
     """
 
@@ -168,6 +182,7 @@ class MixLoad:
     p99_seconds: float
     large_p50_seconds: float
     large_p99_seconds: float
+    used: int
     generator_seconds: float
     cpu_seconds: float
 
@@ -192,25 +207,6 @@ class Driver:
         :param start: where in the order it begins.
         :raises BadRun: the client failed, or a process of the side ended.
         """
-        self._prepare(start)
-        side = self.targets.side
-        pids = side.pids()
-        before = sum(processes.cpu_seconds(pid) for pid in pids)
-        port = str(urlsplit(side.url).port)
-        command = [sys.executable, str(_CLIENT), str(self.directory), port, str(connections), str(seconds)]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
-        try:
-            cost = sum(processes.cpu_seconds(pid) for pid in pids) - before
-        except ProcessLookupError:
-            raise BadRun(f"{side.name}: a process is gone") from None
-        if ran.returncode != 0:
-            raise BadRun(f"{side.name}: the client ended with {ran.returncode}: {ran.stderr[-2000:]}")
-        told = json.loads(ran.stdout)
-        self._used += told.pop("used")
-        return MixLoad(**told, cpu_seconds=cost)
-
-    def _prepare(self, start: int) -> None:
-        self.directory.mkdir(exist_ok=True)
         heads: dict[bytes, int] = {}
         numbers = []
         for wish in self.wishes[start:] + self.wishes[:start]:
@@ -219,9 +215,10 @@ class Driver:
         cold = [
             self._octets(self.targets.files[file.name], FILE_FIELDS) for file in self.cold[first:] + self.cold[:first]
         ]
-        (self.directory / "heads").write_bytes(b"".join(head + END for head in heads))
-        (self.directory / "cold").write_bytes(b"".join(head + END for head in cold))
-        (self.directory / "order").write_text(" ".join(map(str, numbers)))
+        side = self.targets.side
+        found = drive(side.url, side.pids(), self.directory, list(heads), cold, numbers, connections, seconds)
+        self._used += found.used
+        return found
 
     def _head(self, wish: Wish) -> bytes:
         agent = {"User-Agent": _AGENTS[wish.agent]}
@@ -233,9 +230,46 @@ class Driver:
         return self._octets(self.targets.files[wish.file] + suffix, FILE_FIELDS | agent)
 
     def _octets(self, target: str, fields: dict[str, str]) -> bytes:
-        lines = [f"GET {target} HTTP/1.1", f"Host: {urlsplit(self.targets.side.url).netloc}"]
-        lines += [f"{name}: {value}" for name, value in fields.items()]
-        return "\r\n".join([*lines, "", ""]).encode()
+        return head_of(self.targets.side.url, target, fields)
+
+
+def head_of(url: str, target: str, fields: dict[str, str]) -> bytes:
+    """:return: a GET of the server at ``url``."""
+    lines = [f"GET {target} HTTP/1.1", f"Host: {urlsplit(url).netloc}"]
+    lines += [f"{name}: {value}" for name, value in fields.items()]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def drive(
+    url: str,
+    pids: list[int],
+    directory: Path,
+    heads: list[bytes],
+    cold: list[bytes],
+    order: list[int],
+    connections: int,
+    seconds: float,
+) -> MixLoad:
+    """
+    One run of the client (:class:`benchmarks.mixclient.Requests` says what it asks for).
+
+    :param pids: whose CPU is counted.
+    :raises BadRun: the client failed, or one of those processes ended.
+    """
+    directory.mkdir(exist_ok=True)
+    (directory / "heads").write_bytes(b"".join(head + END for head in heads))
+    (directory / "cold").write_bytes(b"".join(head + END for head in cold))
+    (directory / "order").write_text(" ".join(map(str, order)))
+    before = sum(processes.cpu_seconds(pid) for pid in pids)
+    command = [sys.executable, str(_CLIENT), str(directory), str(urlsplit(url).port), str(connections), str(seconds)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        cost = sum(processes.cpu_seconds(pid) for pid in pids) - before
+    except ProcessLookupError:
+        raise BadRun(f"{url}: a process is gone") from None
+    if ran.returncode != 0:
+        raise BadRun(f"{url}: the client ended with {ran.returncode}: {ran.stderr[-2000:]}")
+    return MixLoad(**json.loads(ran.stdout), cpu_seconds=cost)
 
 
 _CLIENT = Path(__file__).with_name("mixclient.py")
