@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from functools import cached_property
@@ -108,7 +109,7 @@ class Asked:
         """End-to-end fields to send for a fill: without conditions and Range."""
         if self.upload or self.site.index:
             return self.own_fields
-        return _with_trace(without(_end_to_end(self.request), _NOT_SHARED), self.request, self.site)
+        return _for_fills(tuple(self.request.fields), self.site.via, self.site.cdn_id)
 
     @cached_property
     def own_fields(self) -> Fields:
@@ -118,8 +119,11 @@ class Asked:
         elif self.site.index:
             fields = _index_fields(self.request, self.site, self.file, self.page)
         else:
-            fields = _end_to_end(self.request)
-        return _with_trace(fields, self.request, self.site)
+            fields = _end_to_end(self.request.fields)
+            if self.method in (b"TRACE", b"OPTIONS"):
+                fields = [_one_less(line) if line[0] == b"max-forwards" else line for line in fields]
+        via = None if self.site.index else combined(self.request.fields, b"via")
+        return _with_trace(fields, via, combined(self.request.fields, b"cdn-loop"), self.site.via, self.site.cdn_id)
 
     @property
     def sends_authorization(self) -> bool:
@@ -357,9 +361,15 @@ def _unknown_fields(request: Request) -> Fields:
     """For what may be a page and is none of ours."""
     accept = combined(request.fields, b"accept")
     return [
-        (b"accept", page_accept([] if accept is None else [one for one in ranked(accept) if one[1] > 0])),
+        (b"accept", b"*/*" if accept is None else _known_kinds(accept)),
         (b"accept-encoding", b"gzip" if accepts_gzip(request.fields) else b"identity"),
     ]
+
+
+# Clients of one kind send the same.
+@functools.lru_cache(64)
+def _known_kinds(accept: bytes) -> bytes:
+    return page_accept([one for one in ranked(accept) if one[1] > 0])
 
 
 def _index_fields(request: Request, site: Site, file: bool, page: PageAsked | None) -> Fields:
@@ -377,12 +387,18 @@ def _index_fields(request: Request, site: Site, file: bool, page: PageAsked | No
     return fields
 
 
-def _end_to_end(request: Request) -> Fields:
-    dropped = named_by_connection(request.fields) | _NOT_SENT
-    fields = [line for line in request.fields if line[0] not in dropped and not line[0].startswith(INTERNAL)]
-    if request.method in (b"TRACE", b"OPTIONS"):
-        fields = [_one_less(line) if line[0] == b"max-forwards" else line for line in fields]
-    return fields
+# All that a client sends but the target is the same from one request to the next.
+@functools.lru_cache(64)
+def _for_fills(lines: tuple[tuple[bytes, bytes], ...], via: bytes, cdn_id: bytes) -> Fields:
+    """:return: see :attr:`Asked.upstream_fields`, of a plain site."""
+    fields = list(lines)
+    shared = without(_end_to_end(fields), _NOT_SHARED)
+    return _with_trace(shared, combined(fields, b"via"), combined(fields, b"cdn-loop"), via, cdn_id)
+
+
+def _end_to_end(fields: Fields) -> Fields:
+    dropped = named_by_connection(fields) | _NOT_SENT
+    return [line for line in fields if line[0] not in dropped and not line[0].startswith(INTERNAL)]
 
 
 def _one_less(line: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
@@ -391,12 +407,14 @@ def _one_less(line: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
     return (name, b"%d" % (int(value) - 1)) if value.isdigit() and len(value) < 10 else line
 
 
-def _with_trace(fields: Fields, request: Request, site: Site) -> Fields:
-    """Via and CDN-Loop with this node added; a CDN-Loop of others is kept even on an index (RFC 8586 §2)."""
-    loop = combined(request.fields, b"cdn-loop")
-    via = None if site.index else combined(request.fields, b"via")
+def _with_trace(fields: Fields, via: bytes | None, loop: bytes | None, our_via: bytes, cdn_id: bytes) -> Fields:
+    """
+    Via and CDN-Loop with this node added; a CDN-Loop of others is kept even on an index (RFC 8586 §2).
+
+    :param via: and ``loop``, of the request.
+    """
     return [
         *without(fields, (b"via", b"cdn-loop")),
-        (b"via", site.via if via is None else via + b", " + site.via),
-        (b"cdn-loop", site.cdn_id if loop is None else loop + b", " + site.cdn_id),
+        (b"via", our_via if via is None else via + b", " + our_via),
+        (b"cdn-loop", cdn_id if loop is None else loop + b", " + cdn_id),
     ]

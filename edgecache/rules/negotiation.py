@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from edgecache.rules.fields import members
 from edgecache.words.messages import Fields, field_values
 
@@ -63,5 +65,11 @@ def _best_first(one: tuple[bytes, float]) -> tuple[float, bytes]:
 
 def accepts_gzip(fields: Fields) -> bool:
     """Does the request name gzip as acceptable? (Not by ``*``: such clients may not expect any coding.)"""
-    found = ranked(b",".join(field_values(fields, b"accept-encoding")))
+    return _names_gzip(b",".join(field_values(fields, b"accept-encoding")))
+
+
+# Clients of one kind send the same.
+@functools.lru_cache(64)
+def _names_gzip(accept_encoding: bytes) -> bool:
+    found = ranked(accept_encoding)
     return any(coding in (b"gzip", b"x-gzip") and weight > 0 for coding, weight in found)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
+from collections.abc import Sequence
 from typing import Protocol
 
 from edgecache.upstream.addresses import Origin
@@ -33,14 +35,9 @@ def serialise(outbound: Outbound, origin: Origin) -> bytes:
         raise ValueError("target is neither origin-form nor an asterisk")
     if _TOKEN.fullmatch(method) is None or method == b"CONNECT" or b" " in target or b"\t" in target:
         raise ValueError("malformed method or target")
-    lines = [method, b" ", target, b" HTTP/1.1\r\nHost: ", outbound.authority or origin.authority, b"\r\n"]
-    authorized = False
-    for name, value in outbound.fields:
-        if name in _NOT_OURS:
-            raise ValueError(f"field {name!r} belongs to the connection")
-        if name == b"authorization":
-            authorized = True
-        lines += (name, b": ", value, b"\r\n")
+    block, authorized = _field_lines(tuple(outbound.fields))
+    authority = outbound.authority or origin.authority
+    lines = [method, b" ", target, b" HTTP/1.1\r\nHost: ", authority, b"\r\n", block]
     count = 2 + len(outbound.fields)
     if origin.authorization is not None and not authorized:
         lines += (b"authorization: ", origin.authorization, b"\r\n")
@@ -62,6 +59,19 @@ def serialise(outbound: Outbound, origin: Origin) -> bytes:
     if head.count(b"\n") != ends or head.count(b"\r") != ends or len(head.translate(None, _UNSAFE)) != len(head):
         raise ValueError("control octet in a request")
     return head
+
+
+# Of a client's requests, and of all clients' of one kind, all but the target is the same.
+@functools.lru_cache(64)
+def _field_lines(fields: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, bool]:
+    """
+    :return: their lines; is Authorization among them?
+    :raises ValueError: one is not theirs to set.
+    """
+    for name, _ in fields:
+        if name in _NOT_OURS:
+            raise ValueError(f"field {name!r} belongs to the connection")
+    return b"".join([b"%b: %b\r\n" % line for line in fields]), any(name == b"authorization" for name, _ in fields)
 
 
 class Sender(Protocol):
