@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from twisted.python import usage
 
+from edgecache.admin.client import as_lines
 from edgecache.siblings.certificates import CA_DAYS, NODE_DAYS, Made, make_ca, make_node
 
 Out = Callable[[str], None]
@@ -88,6 +89,7 @@ class CertsOptions(usage.Options):
         "Two nodes and a voter, which is a node here like any: certs ca, certs node eu-1 --host edge-eu.example, "
         "certs node us-1 --host edge-us.example, certs node vote-1 --host vote.example."
     )
+    optFlags = [["json", "j", "Show what was made as JSON."]]
     optParameters = [["out", "o", "certs", "Directory of the files."]]
     subCommands: ClassVar[list[list[Any]]] = [
         ["ca", None, CAOptions, "Make the CA of a fleet."],
@@ -107,6 +109,10 @@ class CertsOptions(usage.Options):
         :raises CertificatesFailed: nothing was made.
         """
         made = self.subOptions.make(Path(self["out"]), datetime.datetime.now(datetime.UTC))
+        if self["json"]:
+            expires_at = made.not_after.timestamp()
+            say(as_lines({"certificate": str(made.certificate), "key": str(made.key), "expires_at": expires_at}))
+            return 0
         say(f"{made.certificate}  valid until {made.not_after:%Y-%m-%d}")
         say(f"{made.key}  secret")
         return 0

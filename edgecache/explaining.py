@@ -69,8 +69,9 @@ class Noted:
     def send(
         self, _downstream: Any, asked: Asked, stored: Stored, record_hash: bytes, age: int, status: bytes
     ) -> object:
-        self.stored, self.record_hash, self.age, self.cache_status = stored, record_hash, age, status
-        self.sent = True
+        self.stored, self.record_hash, self.age, self.sent = stored, record_hash, age, True
+        # One of the lines that the head ends with.
+        self.cache_status = status.rpartition(b"cache-status: ")[2].partition(b"\r\n")[0]
         return ANSWERED
 
     # Fills:

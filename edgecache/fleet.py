@@ -182,6 +182,8 @@ class Fleet:
                     state.joining,
                     state.lacking,
                     state.problem,
+                    # Of a node that lost its control, the newest log is the last one.
+                    {log.id: sequence for log, sequence in state.positions},
                 )
             )
         return views

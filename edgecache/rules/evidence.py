@@ -161,6 +161,10 @@ class Evidence:
         """:return: how many entries of ``here`` it has not said that it has."""
         return sum(max(0, sequence - self._has(member, log)) for log, sequence in here.items())
 
+    def positions(self, member: str, here: Positions) -> tuple[tuple[LogName, int], ...]:
+        """:return: how much of each log of ``here`` it has said that it has."""
+        return tuple((log, self._has(member, log)) for log in here)
+
     def _has(self, member: str, log: LogName) -> int:
         """:return: the sequence up to which ``member`` has ``log``; 0 unless it can be believed."""
         told = self._told.get(member)

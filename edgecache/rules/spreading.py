@@ -272,7 +272,11 @@ class Member:
     def siblings(self) -> list[SiblingState]:
         """:return: what is known of each, in order of their ids."""
         return [
-            evolve(self._acquaintance.state(peer), lacking=self._evidence.lacking(peer, self._here))
+            evolve(
+                self._acquaintance.state(peer),
+                lacking=self._evidence.lacking(peer, self._here),
+                positions=self._evidence.positions(peer, self._here),
+            )
             for peer in sorted(self.membership.others)
         ]
 

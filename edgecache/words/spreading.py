@@ -189,6 +189,7 @@ class SiblingState:
     :ivar heard_at: CLOCK_BOOTTIME seconds of its last message that was taken, ``None`` before the first.
     :ivar joining: it said that it is.
     :ivar lacking: entries that are here, and not there as far as known.
+    :ivar positions: up to where it has said to have applied each log, as far as it can be believed.
     :ivar problem: why messages to it or from it are refused, or do not arrive; ``""`` when all is well.
     """
 
@@ -197,3 +198,4 @@ class SiblingState:
     joining: bool = False
     lacking: int = 0
     problem: str = ""
+    positions: tuple[tuple[LogName, int], ...] = ()

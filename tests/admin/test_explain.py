@@ -1,0 +1,208 @@
+"""/explain: the route's own answer to what would become of a request, and nothing else happens."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from attrs import evolve
+from twisted.internet.defer import maybeDeferred
+
+from edgecache.explaining import Explaining
+from edgecache.rules.asking import Asked, ask
+from edgecache.rules.health import EJECTED_WORD
+from edgecache.rules.sites import Sites
+from edgecache.store.page import FREE
+from edgecache.store.small import SmallTransaction
+from edgecache.words.messages import Request
+from edgecache.words.stored import Flag, Stored
+from tests.admin.harness import NOW, AdminCase
+
+ADDRESSES = {"http://origin.example": [["192.0.2.1", 80, 0], ["192.0.2.2", 80, 1]]}
+
+
+class ExplainCase(AdminCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.page.publish_fresh_until(FREE)
+        self.boot = 1_000.0
+        explaining = Explaining(
+            lambda: self.parts.config,
+            self.environments,
+            self.control.read,
+            self.page.path,
+            self.clock,
+            lambda: ADDRESSES,
+            lambda: NOW,
+            lambda: self.boot,
+        )
+        self.addCleanup(explaining.close)
+        self.parts.explain = lambda *request: maybeDeferred(explaining.look, *request)
+
+    def counted(self) -> Any:
+        """What asking could have changed."""
+        assert self.parts.collector is not None
+        return self.page.totals(), self.page.pins(), [one.entries for one in self.parts.collector.fills()]
+
+    def explain(self, url: str, status: int = 200, **query: Any) -> Any:
+        answer = self.ask("GET", "/explain?" + urlencode([("url", url), *query.items()], doseq=True))
+        self.assertEqual(status, answer.status, answer.content)
+        return answer.json
+
+    def store(
+        self, url: str, host: str = "localhost", *, age: float = 5.0, lifetime: float = 60.0, **values: Any
+    ) -> Stored:
+        """Store a response to a GET of this."""
+        asked = ask(Request(b"GET", url.encode(), host.encode(), []), Sites(self.parts.config))
+        assert isinstance(asked, Asked)
+        generated_at = NOW - 5.0
+        stored = Stored(
+            site=asked.site.id,
+            key=asked.key,
+            status=200,
+            flags=values.pop("flags", 0),
+            floor=self.page.epoch,
+            generated_at=generated_at,
+            fresh_until=generated_at + lifetime,
+            stale_while_revalidate_until=generated_at + lifetime,
+            stale_if_error_until=float("inf"),
+            validated_at=generated_at,
+            date=generated_at,
+            last_modified=None,
+            etag=b'"e"',
+            size=2,
+            content_id=bytes(range(16)),
+            selectors=asked.selectors,
+            head=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n",
+        )
+        stored = evolve(stored, **values)
+        small = self.environments.small
+        with small.env.begin(write=True) as txn:
+            transaction = SmallTransaction(txn, small.databases)
+            self.assertTrue(transaction.store(asked.key_hash, stored, [b"ok"], None))
+            transaction.finish()
+        return stored
+
+
+class OutcomeTests(ExplainCase):
+    def test_nothing_stored_is_forwarded_to_the_addresses_in_their_order(self) -> None:
+        found = self.explain("/simple/attrs/")
+        self.assertEqual(
+            ("index", "forward", "uri-miss", None), (found["site"], found["outcome"], found["reason"], found["stored"])
+        )
+        self.assertEqual("eu-1; fwd=uri-miss", found["cache_status"])
+        self.assertEqual(["192.0.2.1:80", "192.0.2.2:80"], [one["address"] for one in found["upstreams"]])
+
+    def test_an_address_that_is_out_comes_last_and_it_is_said_why(self) -> None:
+        self.page.set_health(0, EJECTED_WORD)
+        found = self.explain("/simple/attrs/")["upstreams"]
+        self.assertEqual(
+            [("192.0.2.2:80", 1.0), ("192.0.2.1:80", 0.0)], [(one["address"], one["share"]) for one in found]
+        )
+        self.assertEqual(
+            ("ejected", "no-head", NOW + 8.0), tuple(found[1][name] for name in ("state", "reason", "next_probe_at"))
+        )
+
+    def test_what_is_fresh_is_a_hit_with_all_that_is_known_of_it(self) -> None:
+        self.store("/x", "f.example", flags=int(Flag.HEURISTIC))
+        found = self.explain("http://f.example/x")
+        self.assertEqual(
+            ("files", "hit", "eu-1; hit; ttl=55"), (found["site"], found["outcome"], found["cache_status"])
+        )
+        stored = found["stored"]
+        self.assertEqual(
+            (200, 5, 60.0, 55.0, 2, "record"),
+            tuple(stored[name] for name in ("status", "age", "lifetime", "fresh_for", "size", "content")),
+        )
+        self.assertEqual((["heuristic"], '"e"'), (stored["flags"], stored["etag"]))
+        self.assertIn({"kind": "url", "value": "/x"}, stored["tags"])
+        self.assertEqual([], found["upstreams"])
+
+    def test_what_is_stale_would_be_validated(self) -> None:
+        self.store("/x", "f.example", lifetime=1.0)
+        found = self.explain("http://f.example/x")
+        self.assertEqual(
+            ("forward", "stale", True, True),
+            (found["outcome"], found["reason"], found["validates"], found["stale_allowed"]),
+        )
+
+    def test_the_requests_own_directives_count(self) -> None:
+        self.store("/x", "f.example")
+        found = self.explain("http://f.example/x", field=["Cache-Control: no-cache", "Accept: */*"])
+        self.assertEqual(("forward", "request"), (found["outcome"], found["reason"]))
+
+    def test_a_host_of_nobody_is_refused(self) -> None:
+        self.parts.config = evolve(self.parts.config, sites=self.parts.config.sites[1:])
+        found = self.explain("http://elsewhere.example/x")
+        self.assertEqual(("refuse", 421, None), (found["outcome"], found["refused"]["status"], found["site"]))
+
+    def test_only_what_is_stored_was_asked_for_and_there_is_nothing(self) -> None:
+        found = self.explain("/simple/attrs/", field="Cache-Control: only-if-cached")
+        self.assertEqual(("refuse", 504), (found["outcome"], found["refused"]["status"]))
+
+    def test_a_file_of_an_index_is_found_by_its_page(self) -> None:
+        self.assertEqual("/simple/a/", self.explain(f"/files/a/{'0' * 64}/a-1.tar.gz")["page"])
+
+    def test_nothing_is_counted_pinned_or_changed_by_asking(self) -> None:
+        self.store("/x", "f.example", lifetime=1.0)
+        before = self.counted()
+        for path in ("http://f.example/x", "/simple/a/"):
+            self.explain(path)
+        self.assertEqual(before, self.counted())
+
+
+class PurgedTests(ExplainCase):
+    def test_the_purge_that_matters_is_named(self) -> None:
+        self.store("/x", "f.example")
+        self.ask("POST", "/purge", {"urls": ["http://f.example/y"], "id": "another"})
+        self.assertIsNone(self.explain("http://f.example/x")["purge"])
+        self.ask("POST", "/purge", {"prefixes": ["http://f.example/"], "id": "all of it"})
+        found = self.explain("http://f.example/x")
+        self.assertEqual(("forward", "stale"), (found["outcome"], found["reason"]))
+        purge = found["purge"]
+        self.assertEqual(
+            ("all of it", "revalidate", "prefix", "/"), tuple(purge[name] for name in ("id", "mode", "kind", "value"))
+        )
+        self.assertEqual((NOW, "eu-1"), (purge["accepted_at"], purge["accepted_by"]))
+        self.assertTrue(any("purge all of it" in line for line in found["summary"]))
+
+    def test_what_was_deleted_is_shown_though_the_route_knows_it_no_more(self) -> None:
+        self.store("/x", "f.example")
+        self.ask("POST", "/purge", {"urls": ["http://f.example/x"], "mode": "delete"})
+        found = self.explain("http://f.example/x")
+        self.assertEqual(
+            ("uri-miss", "delete", 200), (found["reason"], found["purge"]["mode"], found["stored"]["status"])
+        )
+
+    def test_a_fenced_node_validates_and_says_so(self) -> None:
+        self.store("/x", "f.example")
+        self.page.publish_fresh_until(self.boot - 1.0)
+        found = self.explain("http://f.example/x")
+        self.assertEqual((True, "forward", "stale"), (found["fenced"], found["outcome"], found["reason"]))
+        self.assertTrue(any("fenced" in line for line in found["summary"]))
+
+
+class QueryTests(ExplainCase):
+    def test_what_cannot_be_understood_is_400_and_named(self) -> None:
+        for query, named in (
+            ({"url": "nowhere"}, "nowhere"),
+            ({"url": "ftp://a.example/"}, "ftp"),
+            ({"url": "/a b"}, "/a b"),
+            ({"url": "/ü"}, "ü"),
+            ({"url": "/a", "method": "POST"}, "POST"),
+            ({"url": "/a", "field": "nothing"}, "nothing"),
+            ({"url": "/a", "header": "A: b"}, "header"),
+            ({}, "''"),
+        ):
+            answer = self.ask("GET", "/explain?" + urlencode(query))
+            self.assertEqual((400, "invalid-query"), (answer.status, answer.json["error"]), query)
+            self.assertIn(named, answer.json["detail"])
+
+    def test_it_takes_a_token_that_may_read_the_status(self) -> None:
+        self.assertEqual(401, self.ask("GET", "/explain?url=/a", token=None, peer="127.0.0.1").status)
+        self.assertEqual(403, self.ask("GET", "/explain?url=/a", token=self.scoped("purge")).status)
+        self.assertEqual(200, self.ask("GET", "/explain?url=/a", token=self.scoped("status")).status)
+
+    def test_a_voter_serves_nothing(self) -> None:
+        self.parts.explain = None
+        self.assertEqual((421, "voter"), ((answer := self.ask("GET", "/explain?url=/a")).status, answer.json["error"]))

@@ -1,0 +1,73 @@
+"""docs/COMMANDS.md has every command with its flags and exit statuses, and no other; its examples are understood."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from edgecache import cli
+
+PAGE = (Path(__file__).parent.parent / "docs" / "COMMANDS.md").read_text()
+INHERITED = {"--version", "--help"}
+
+
+def flags_of(options: Any) -> set[str]:
+    """Every flag that a parser takes, long and short, those of its own subcommands too."""
+    found = {f"--{name}" for name in options.longOpt if name.rstrip("=")}
+    found = {name.rstrip("=") for name in found}
+    found |= {f"-{name}" for name in options.shortOpt.replace(":", "")}
+    for _, _, inner, _ in getattr(options, "subCommands", ()):
+        found |= flags_of(inner())
+    return found - INHERITED
+
+
+class CommandsPageTests(SynchronousTestCase):
+    def sections(self) -> dict[str, str]:
+        parts = re.split(r"^## (\w+)$", PAGE, flags=re.MULTILINE)
+        return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+    def commands(self) -> dict[str, Any]:
+        return {name: cast(Any, kind)() for name, _, kind, _ in cli.Options.subCommands}
+
+    def test_every_command_has_a_section_in_the_order_of_the_help(self) -> None:
+        self.assertEqual(list(self.commands()), list(self.sections()))
+        for name in self.commands():
+            self.assertIn(name, str(cast(Any, cli.Options)()))
+
+    def test_every_flag_is_in_its_section_and_every_flag_there_is_one(self) -> None:
+        for name, options in self.commands().items():
+            rows = re.findall(r"^\| (`-[^|]*) \|", self.sections()[name], re.MULTILINE)
+            shown = {flag for row in rows for flag in re.findall(r"`(--?[\w-]+)`", row)}
+            self.assertEqual(flags_of(options), shown, name)
+
+    def test_the_flags_of_all_commands_are_told_first(self) -> None:
+        own = cast(Any, cli.Options)()
+        own.subCommands = []
+        rows = re.findall(r"^\| (`-[^|]*) \|", PAGE.partition("\n## ")[0], re.MULTILINE)
+        shown = {flag for row in rows for flag in re.findall(r"`(--?[\w-]+)`", row)}
+        self.assertEqual(flags_of(own), shown - INHERITED)
+
+    def test_every_command_has_help_and_says_what_its_exit_statuses_mean(self) -> None:
+        for name, options in self.commands().items():
+            statuses = re.findall(r"\*\*(\d+)\*\*", self.sections()[name].partition("Exit status:")[2])
+            self.assertIn("0", statuses, name)
+            self.assertGreaterEqual(len(statuses), 2, name)
+            self.assertGreater(len(options.longdesc), 40)
+            self.assertTrue(options.synopsis.startswith("Usage: edgecache "))
+
+    def test_every_command_but_the_demo_speaks_json(self) -> None:
+        silent = [name for name, options in self.commands().items() if "--json" not in flags_of(options)]
+        self.assertEqual(["demo"], silent)
+
+    def test_every_example_is_understood(self) -> None:
+        lines = [line for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+        examples = [shlex.split(line.removeprefix("$ ")) for line in lines if line.startswith("$ edgecache")]
+        self.assertGreater(len(examples), 15)
+        for words in examples:
+            options = cast(Any, cli.Options)()
+            options.parseOptions(words[1:])
+            self.assertIsNotNone(options.subCommand, words)
