@@ -1,5 +1,5 @@
 """
-What a worker process runs: ``python -m edgecache.worker_main SOCKETS``.
+What a worker process runs; its argument is the number of its listening sockets.
 
 The supervisor (:mod:`edgecache.processes.running`) passes descriptors and says over the channel
 what to do: ``start``, ``drain``, ``stop``. Nobody else starts this.
@@ -8,8 +8,6 @@ what to do: ``start``, ``drain``, ``stop``. Nobody else starts this.
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import faulthandler
 import os
 import signal
 import socket
@@ -32,8 +30,6 @@ from edgecache.store.environments import Environments
 from edgecache.store.page import Page
 from edgecache.words.reading import from_plain
 from edgecache.workers import Worker, WorkerParts, start_worker
-
-_PR_SET_PDEATHSIG = 1
 
 
 @implementer(ILogObserver)
@@ -151,9 +147,6 @@ class _Main:
 
 def main() -> None:
     """Run one worker until the node process stops it, or is gone."""
-    # Even while this process is stopped or stuck: a new node waits for the lock that we hold.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    faulthandler.enable()
     count = int(sys.argv[1])
     sockets = [socket.socket(fileno=number) for number in range(SOCKETS, SOCKETS + count)]
     for sock in sockets:
@@ -164,7 +157,3 @@ def main() -> None:
     worker.run(stream)
     # Nothing is left that interpreter shutdown could do better, and threads of a library must not hold it up.
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

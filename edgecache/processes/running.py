@@ -6,15 +6,12 @@ import enum
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, LogLevel
-from twisted.python.failure import Failure
 
 from edgecache.processes.channel import Channel, ChannelClosed
 from edgecache.processes.streams import ChannelStream, adopt
@@ -46,6 +43,7 @@ class Running:
     """
     :ivar index: of the place it is in.
     :ivar block: of the mapped page, its own.
+    :ivar pid: 0 until it is born.
     :ivar spawn: its number, random so that no earlier life's is met again.
     :ivar stream: its channel.
     :ivar born: monotonic seconds.
@@ -107,7 +105,9 @@ class Running:
             return  # it has ended, one way or the other
 
     def kill(self) -> None:
-        """At once."""
+        """At once; not before it was born."""
+        if not self.pid:
+            return
         _log.warn("killing worker {index} (process {pid})", index=self.index, pid=self.pid)
         os.kill(self.pid, signal.SIGKILL)
 
@@ -125,69 +125,28 @@ class Running:
             self.kill()
 
 
-Ended = Callable[[Running, Failure], None]
-"""Told once that a process has ended, and how; everything that it said has been read."""
-
-
-def run(reactor: Any, running: Running, theirs: socket.socket, given: list[int], module: str, ended: Ended) -> None:
-    """
-    Start the process of ``running``.
-
-    :param theirs: its end of the channel.
-    :param given: further descriptors, in the order of :data:`LOCK` and :data:`SOCKETS`.
-    :raises OSError: there are too many processes, or the program may not be run.
-    """
-    descriptors = [theirs.fileno(), *given]
-    with open(os.devnull, "rb") as nothing:
-        process = reactor.spawnProcess(
-            _WorkerProcess(running, ended),
-            sys.executable,
-            # -P: the working directory is no place to import from.
-            [sys.executable, "-P", "-m", module, str(len(given) - 1)],
-            # A worker sees the same modules as we do, wherever those came from.
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            childFDs={0: nothing.fileno(), 1: 1, 2: "r", **dict(enumerate(descriptors, CHANNEL))},
-        )
-    running.pid = int(process.pid)
-    running.channel.on("log", lambda level, text: _worker_says(running.index, level, text))
-
-
 def channel_to(reactor: Any, index: int) -> tuple[ChannelStream, socket.socket]:
     """:return: our end of a new worker's channel, and its own."""
     ours, theirs = socket.socketpair()
     return adopt(reactor, ours, f"worker {index}", lambda: None), theirs
 
 
-def how(reason: Failure) -> str:
-    """:return: for people, how a process ended."""
-    value = reason.value
-    number, status = getattr(value, "signal", None), getattr(value, "exitCode", None)
-    return f"signal {number}" if number else f"exit status {status}"
+def how(status: int) -> str:
+    """:param status: as ``wait`` gives it. :return: for people, how a process ended."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"signal {-code}" if code < 0 else f"exit status {code}"
 
 
-def _worker_says(index: int, level: str, text: str) -> None:
-    logger = Logger(namespace=f"worker-{index}")
-    logger.emit(LogLevel.levelWithName(level), "{text}", text=text)
+def listen(running: Running) -> None:
+    """Log what it says, over its channel."""
+    logger = Logger(namespace=f"worker-{running.index}")
+
+    def say(level: str, text: str) -> None:
+        logger.emit(LogLevel.levelWithName(level), "{text}", text=text)
+
+    running.channel.on("log", say)
 
 
-@define(eq=False)
-class _WorkerProcess(ProcessProtocol):
-    """What the reactor tells about one process; its standard error are a crash's last words."""
-
-    _running: Running
-    _ended: Ended
-    _said: bytes = b""
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        *lines, rest = (self._said + data).split(b"\n")
-        self._said = rest[-4096:]
-        for line in lines:
-            self._say(line)
-
-    def processEnded(self, reason: Failure) -> None:
-        self._say(self._said)
-        self._ended(self._running, reason)
-
-    def _say(self, line: bytes) -> None:
-        if line.strip():
-            _log.warn("worker {index}: {line}", index=self._running.index, line=line.decode("utf-8", "replace"))
+def last_words(index: int) -> Callable[[bytes], None]:
+    """:return: what takes the lines of its standard error: only a crash says anything there."""
+    return lambda line: _log.warn("worker {index}: {line}", index=index, line=line.decode("utf-8", "replace"))

@@ -1,8 +1,9 @@
 """
 The node process keeps its workers alive, and replaces them one after the other when the settings change.
 
-A worker is exec'ed, never forked with open environments. It is given its descriptors in the order
-that :mod:`edgecache.processes.running` says, told what to do over its channel, watched, and replaced when it dies.
+A worker is forked from a process that has opened nothing (:mod:`edgecache.processes.forking`). It is given its
+descriptors in the order that :mod:`edgecache.processes.running` says, told what to do over its channel, watched, and
+replaced when it dies.
 """
 
 # Note [replacing]
@@ -19,15 +20,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ProcessDone
+from twisted.internet.defer import Deferred
 from twisted.internet.process import reapAllProcesses
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from edgecache.processes.background import background
 from edgecache.processes.channel import CallRefused, Channel, ChannelClosed, Payload
-from edgecache.processes.running import Running, Stage, channel_to, how, run
+from edgecache.processes.forking import Child, Forks
+from edgecache.processes.running import Running, Stage, channel_to, how, last_words, listen
 from edgecache.words.errors import StartError
 from edgecache.words.ports import Timer, Timers
 
@@ -88,8 +88,8 @@ class Supervised:
 
     @property
     def pid(self) -> int | None:
-        """Of :attr:`present`."""
-        return None if self.present is None else self.present.pid
+        """Of :attr:`present`, once it has one."""
+        return None if self.present is None else self.present.pid or None
 
     @property
     def born(self) -> float:
@@ -119,6 +119,7 @@ class Supervisor:
     beat: Callable[[int], float]
     gone: Callable[[int], None]
     workers: list[Supervised] = field(init=False)
+    _forks: Forks = field(init=False)
     _stopped: list[Deferred[None]] = field(factory=list)
     _stopping: bool = False
     _tick: Timer | None = None
@@ -127,6 +128,10 @@ class Supervisor:
     @workers.default
     def _places(self) -> list[Supervised]:
         return [Supervised(index, own) for index, own in enumerate(self.sockets)]
+
+    @_forks.default
+    def _from(self) -> Forks:
+        return Forks(self.reactor, self.module)
 
     def start(self) -> Deferred[None]:
         """
@@ -195,8 +200,7 @@ class Supervisor:
             for running in place.running:
                 self._leave(running, seconds, QUIET_SECONDS, last=True)
         if not self._all():
-            self._rest()
-            return succeed(None)
+            return self._rest()
         stopped: Deferred[None] = Deferred()
         self._stopped.append(stopped)
         return stopped
@@ -220,18 +224,35 @@ class Supervisor:
         stream, theirs = channel_to(self.reactor, place.index)
         running = Running(place.index, block, secrets.randbits(63), stream, self.timers.seconds())
         given = [self.lock, *(sock.fileno() for sock in place.sockets)]
+        child = Child(
+            lambda pid: self._born(running, pid),
+            lambda status: self._ended(running, status),
+            lambda why: self._unborn(place, running, why),
+        )
         with theirs:
             try:
-                run(self.reactor, running, theirs, given, self.module, self._ended)
+                self._forks.fork(child, last_words(place.index), [theirs.fileno(), *given])
             except OSError as error:
                 stream.abandon()
                 self._refused(place, None, f"cannot run {sys.executable}: {error.strerror}")
                 return None
         place.running.append(running)
+        listen(running)
         background(self._greet(place, running), f"start worker {place.index}")
         # After the first words were written: what is told here comes after them.
         self.serve(running.channel)
         return running
+
+    def _born(self, running: Running, pid: int) -> None:
+        running.pid = pid
+
+    def _unborn(self, place: Supervised, running: Running, why: str) -> None:
+        """There are too many processes, or too little memory."""
+        place.running.remove(running)
+        running.stream.abandon()
+        running.failed(why)
+        running.gone.callback(None)
+        self._refused(place, None, f"cannot be forked: {why}")
 
     async def _greet(self, place: Supervised, running: Running) -> None:
         greeting = self.greeting(running.index, running.block, running.spawn)
@@ -270,33 +291,38 @@ class Supervisor:
         for running in self._all():
             running.watch(self.beat(running.block))
 
-    def _rest(self) -> None:
-        """There is nobody left to watch."""
+    def _rest(self) -> Deferred[None]:
+        """There is nobody left to watch, once that has ended from which they were forked."""
+        return self._forks.stop().addCallback(self._still)
+
+    def _still(self, _: None) -> None:
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
 
-    def _ended(self, running: Running, reason: Failure) -> None:
+    def _ended(self, running: Running, status: int) -> None:
         """A process has ended, and everything that it said has been read."""
         place = self.workers[running.index]
         place.running.remove(running)
         running.stream.abandon()
         self.gone(running.block)
-        running.failed(f"it ended with {how(reason)} while it started")
         if not self._stopping and running.stage is not Stage.LEAVING:
-            self._died(place, running, reason)
-        elif not isinstance(reason.value, ProcessDone):
+            self._died(place, running, status)
+        elif status:
             _log.warn(
-                "worker {index} (process {pid}) ended: {how}", index=place.index, pid=running.pid, how=how(reason)
+                "worker {index} (process {pid}) ended: {how}", index=place.index, pid=running.pid, how=how(status)
             )
+        running.failed(f"it ended with {how(status)} while it started")
         running.gone.callback(None)
         if self._stopping and not self._all():
-            self._rest()
-            waiting, self._stopped = self._stopped, []
-            for stopped in waiting:
-                stopped.callback(None)
+            background(self._rest().addCallback(self._all_gone), "end what workers are forked from")
 
-    def _died(self, place: Supervised, running: Running, reason: Failure) -> None:
+    def _all_gone(self, _: None) -> None:
+        waiting, self._stopped = self._stopped, []
+        for stopped in waiting:
+            stopped.callback(None)
+
+    def _died(self, place: Supervised, running: Running, status: int) -> None:
         """Unasked. Whoever else is in its place goes on; else it is filled again."""
         place.deaths += 1
         alone = place.present is None
@@ -307,7 +333,7 @@ class Supervisor:
             "worker {index} (process {pid}) died ({how}); {then}",
             index=place.index,
             pid=running.pid,
-            how=how(reason),
+            how=how(status),
             then=f"a new one starts in {place.waited:g} s" if alone else "another one is there",
         )
 

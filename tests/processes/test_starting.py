@@ -225,7 +225,7 @@ class LifeTests(SynchronousTestCase):
         """Workers die with their node: none is left that could hold the lock, or serve what was purged since."""
         process = self.start("--workers", "2")
         self.wait_for("ready: ")
-        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        workers = self.workers_of(process)
         self.assertEqual(2, len(workers))
         process.kill()
         process.wait()
@@ -233,6 +233,14 @@ class LifeTests(SynchronousTestCase):
         said = self.wait_for("ready: ")
         self.assertNotIn("waiting up to", said)
         self.assertEqual([], [pid for pid in workers if self.lives(pid)])
+
+    def workers_of(self, process: subprocess.Popen[bytes]) -> list[str]:
+        """The children of the node's child, from which they were forked."""
+        (nursery,) = self.children(str(process.pid))
+        return self.children(nursery)
+
+    def children(self, pid: str) -> list[str]:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
     def lives(self, pid: str) -> bool:
         """Zombies of a container without init do not count."""
@@ -244,7 +252,7 @@ class LifeTests(SynchronousTestCase):
     def test_a_stopped_worker_does_not_outlive_its_node(self) -> None:
         process = self.start("--workers", "1")
         self.wait_for("ready: ")
-        (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        (worker,) = self.workers_of(process)
         os.kill(int(worker), signal.SIGSTOP)
         process.kill()
         process.wait()

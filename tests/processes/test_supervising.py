@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet import reactor as installed  # noqa: TID251  # spawns real processes
 from twisted.internet.defer import Deferred
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from edgecache.processes.channel import Channel
@@ -200,6 +201,33 @@ class SupervisorTests(SupervisorCase):
         self.greeting["crash"] = False
         await started
         self.assertGreaterEqual(supervisor.workers[0].deaths, 2)
+
+    async def test_workers_are_replaced_also_when_what_they_are_forked_from_has_died(self) -> None:
+        supervisor = self.supervisor()
+        await supervisor.start()
+        before = [self.present(supervisor, at).pid for at in (0, 1)]
+        with open(f"/proc/{before[0]}/stat") as file:
+            nursery = int(file.read().rpartition(")")[2].split()[1])
+        self.assertNotEqual(os.getpid(), nursery)
+        deaths = self.deaths(2)
+        os.kill(nursery, signal.SIGKILL)
+        await deaths
+        for at in (0, 1):
+            await self.back(supervisor, at)
+            seen = await self.channel(supervisor, at).call("look")
+            self.assertNotIn(seen["pid"], before)
+
+    async def test_a_worker_s_last_words_are_logged_before_its_death(self) -> None:
+        told: list[str] = []
+        globalLogPublisher.addObserver(observer := lambda event: told.append(str(formatEvent(event))))
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        supervisor = self.supervisor(1)
+        await supervisor.start()
+        self.greeting["crash"] = True
+        with self.assertRaises(StartError):
+            await supervisor.replace((0,), 1.0, [])
+        words = next(at for at, text in enumerate(told) if text == "worker 0: last words")
+        self.assertIn("died (exit status 3)", next(text for text in told[words:] if "died" in text))
 
     async def test_stopping_ends_every_worker(self) -> None:
         supervisor = self.supervisor()

@@ -61,7 +61,3 @@ def is_socket_or_file(number: int) -> bool:
     except OSError:
         return False
     return target.startswith("/") and "/proc/" not in target
-
-
-if __name__ == "__main__":
-    main()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import edgecache
+from edgecache.processes.nursery import WORKER_NAME
 from tests.system import processes
 from tests.system.clients import Answer, ask
 from tests.system.processes import until
@@ -140,7 +141,7 @@ class Node:
         return processes.family(self.leader)
 
     def worker_pids(self) -> list[int]:
-        return [pid for pid in self.family() if _WORKER in processes.command_line(pid)]
+        return [pid for pid in self.family() if processes.name(pid) == WORKER_NAME.decode()]
 
     def twistd_pid(self) -> int:
         """The node process itself."""
