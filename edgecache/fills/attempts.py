@@ -12,6 +12,7 @@ from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred
 
 from edgecache.fills.continuing import Continuing
+from edgecache.fills.hashing import Hashing
 from edgecache.fills.homes import LookUp, SiblingsAsked
 from edgecache.fills.quest import ELSEWHERE, Judge, Outlet, Quest
 from edgecache.processes.background import background
@@ -112,6 +113,7 @@ class Attempts:
     _ways: dict[int, Way] = field(factory=dict)
     _turn: int = 0
     _siblings: SiblingsAsked | None = None
+    _hashing: Hashing = field(factory=Hashing)
 
     @classmethod
     def of(
@@ -312,6 +314,7 @@ class Attempts:
             None if seeking is None else seeking.digest,
             resumable=resumable,
             target=None if way is None or response.address.origin.sibling else way.target,
+            check=self._hashing.check,
         )
 
     def another(self, site: Site, avoid: frozenset[Address], last: Address) -> bool:

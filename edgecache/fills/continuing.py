@@ -94,6 +94,7 @@ class Continuing(Delivery):
         *,
         resumable: bool = True,
         target: bytes | None = None,
+        check: Callable[[Digest], Check] = Digest.check,
     ) -> None:
         """
         :param outbound: what ``response`` answers.
@@ -101,6 +102,7 @@ class Continuing(Delivery):
         :param over: called once, when nothing more goes on upstream.
         :param digest: of the whole content, where it is known otherwise than by its Repr-Digest.
         :param target: what it is called at the origin, where ``outbound`` has another path.
+        :param check: makes a check of content that is still to come.
         :param resumable: another address may give the rest. Not after parts of several did not fit together.
         """
         self.address = response.address
@@ -121,7 +123,7 @@ class Continuing(Delivery):
         self._counts = counts
         self._others_healthy = others_healthy
         self._over: Callable[[], None] | None = over
-        self._check: Check | None = None if self.digest is None else self.digest.check()
+        self._check: Check | None = None if self.digest is None else check(self.digest)
         self._complete = None if response.empty else response.length
         self._known = (
             known_of(
@@ -259,8 +261,7 @@ class Continuing(Delivery):
         self._sources.add(response.address)
         came, self._room = _first(self._room, octets), []
         if self._check is not None:
-            for view in came:
-                self._check.update(view)
+            self._check.update(*came)
         if self._known is not None:
             last = came[-1]
             self._tail = bytes(last[-OVERLAP:]) if len(last) >= OVERLAP else (self._tail + last)[-OVERLAP:]

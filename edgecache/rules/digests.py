@@ -55,9 +55,10 @@ class Check:
         self.digest = digest
         self._hash = hashlib.new(_ALGORITHMS[digest.algorithm])
 
-    def update(self, data: bytes | memoryview) -> None:
-        """The next octets."""
-        self._hash.update(data)
+    def update(self, *parts: bytes | memoryview) -> None:
+        """The next octets. Memory that is handed over must stay as it is for as long as it is referred to."""
+        for part in parts:
+            self._hash.update(part)
 
     @property
     def right(self) -> bool:

@@ -37,8 +37,13 @@ class Spares:
         return self._spare.pop() if self._spare else bytearray(layout.CHUNK_VALUE)
 
     def give(self, chunk: bytearray) -> None:
-        """Nobody reads ``chunk`` any more."""
+        """``chunk`` is on disk. Whoever still looks at it, as a digest that is being computed does, keeps it."""
         if len(self._spare) < SPARE_CHUNKS:
+            try:
+                # Its size cannot change while anybody looks at it.
+                chunk.append(chunk.pop())
+            except BufferError:
+                return
             self._spare.append(chunk)
 
 
