@@ -240,6 +240,13 @@ class DocumentationTests(SynchronousTestCase):
         headings = re.findall(r"^## (.*)$", (ROOT / "docs" / "RUNBOOK.md").read_text(), re.MULTILINE)
         self.assertEqual(set(), codes - {code for heading in headings for code in heading.split(", ")})
 
+    def test_the_runbook_has_every_alert(self) -> None:
+        rules = (ROOT / "conf" / "prometheus" / "alerts.yml").read_text()
+        alerts = set(re.findall(r"- alert: (\w+)", rules))
+        self.assertGreater(len(alerts), 10)
+        named = set(re.findall(r"\bEdgecache\w+", (ROOT / "docs" / "RUNBOOK.md").read_text()))
+        self.assertEqual(alerts, named)
+
     def test_every_edgecache_command_in_it_is_understood(self) -> None:
         blocks = [
             block for page in self.PAGES for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
