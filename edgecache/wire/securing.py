@@ -121,7 +121,7 @@ class SecureTransport(asyncio.Transport):
     def _take(self, data: bytes) -> None:
         """Have OpenSSL read these octets, and the protocol what they say. See Note [shared buffers]."""
         self._unread = b""
-        incoming, tls = self._buffers.incoming, self._tls
+        incoming, outgoing, tls = self._buffers.incoming, self._buffers.outgoing, self._tls
         incoming.write(data)
         try:
             if self._shaken is not None:
@@ -131,6 +131,9 @@ class SecureTransport(asyncio.Transport):
                 self._protocol.connection_made(self)
             while self._reading and not self._closing and (incoming.pending or tls.pending()):
                 content = tls.read(RECORD)
+                if outgoing.pending:
+                    # OpenSSL answers some records itself, and what is called now may write to another connection.
+                    self._flush()
                 if not content:
                     # Its close_notify.
                     if not self._protocol.eof_received():
@@ -146,6 +149,8 @@ class SecureTransport(asyncio.Transport):
         finally:
             if incoming.pending:
                 self._unread = incoming.read()
+            if outgoing.pending:
+                self._flush()
 
     def _over(self, made: bool) -> None:
         """The handshake is."""
@@ -187,6 +192,8 @@ class SecureTransport(asyncio.Transport):
         try:
             self._tls.write(data)
         except ssl.SSLError as error:
+            # What it had written by then is half of something, and nobody else's.
+            self._buffers.outgoing.read()
             self._lose(error)
             return
         self._flush()

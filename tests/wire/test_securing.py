@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
+from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.wire.securing import Buffers, SecureTransport
@@ -141,19 +143,22 @@ class SecuringTests(SynchronousTestCase):
         self.loop, self.buffers = Turns(), Buffers()
         self.shaken: list[bool] = []
 
-    def connect(self, protocol: Keeper) -> Client:
+    def accept(self, protocol: Keeper) -> socket.socket:
+        """The client's end of a new connection."""
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             sock.setblocking(False)
             self.addCleanup(sock.close)
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        client = Client(
-            theirs, self.trusting.wrap_bio(incoming, outgoing, server_hostname="localhost"), incoming, outgoing
-        )
         loop: Any = self.loop
         SecureTransport(
             loop, ours, self.context, self.buffers, protocol, 10.0, lambda transport, made: self.shaken.append(made)
         )
+        return theirs
+
+    def connect(self, protocol: Keeper) -> Client:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = self.trusting.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        client = Client(self.accept(protocol), tls, incoming, outgoing)
         while not client.shake():
             self.loop.turn()
         self.loop.turn()
@@ -230,6 +235,40 @@ class SecuringTests(SynchronousTestCase):
                 client.sock.close()
             self.loop.turn()
         self.assertEqual(sent, got)
+
+    def test_what_openssl_answers_by_itself_goes_to_whom_it_answers(self) -> None:
+        """Between two records, to a wish for another handshake (TLS 1.2)."""
+        asking, other = Keeper(), Keeper()
+        second = self.connect(other)
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        first = SSL.Connection(context, None)
+        first.set_connect_state()
+        sock = self.accept(asking)
+
+        while self.handshaking(first):
+            with contextlib.suppress(SSL.WantReadError):
+                sock.sendall(first.bio_read(1 << 16))
+            self.loop.turn()
+            with contextlib.suppress(BlockingIOError):
+                first.bio_write(sock.recv(1 << 16))
+        asking.on_data = lambda: other.transport.write(b"told")
+        first.send(b"one")
+        first.renegotiate()
+        self.handshaking(first)
+        sock.sendall(first.bio_read(1 << 16))
+        self.loop.turn()
+        self.empty()
+        self.assertEqual(([b"one"], b"told"), (asking.received, second.read()))
+        self.assertEqual(21, sock.recv(1 << 16)[-31:][0], "an alert: no")
+
+    @staticmethod
+    def handshaking(connection: SSL.Connection) -> bool:
+        try:
+            connection.do_handshake()
+        except SSL.WantReadError:
+            return True
+        return False
 
     def test_octets_that_are_no_tls_end_it_and_nobody_else(self) -> None:
         keeper, other = Keeper(), Keeper()
