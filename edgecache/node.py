@@ -6,13 +6,14 @@ The route of a request: from the parsed head to the answer (DESIGN 5).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from attrs import define
 
 from edgecache.fills.fills import Fills
 from edgecache.fills.owners import Owners
 from edgecache.fills.sending import ANSWERED, UNDERIVED, Sender
+from edgecache.fills.warming import Warming
 from edgecache.processes.background import background
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked, ask
@@ -70,6 +71,8 @@ class Node:
     _purging: PublicPurging | None = None
     # The project list of a site that is followed is about to be asked for.
     _listing: Callable[[int], None] | None = None
+    # Without it whoever asks waits for the disk in the same thread.
+    _warming: Warming | None = None
 
     def answer_worker(self, request: Request, downstream: Downstream) -> None:
         """Answer a request that another worker forwards because this one owns its key."""
@@ -100,15 +103,16 @@ class Node:
             return
         self._say(request, marked(refuse), downstream)
 
-    def answer(self, request: Request, downstream: Downstream, owned: bool = False) -> None:
+    def answer(self, request: Request, downstream: Downstream, owned: bool = False, looks: int = 0) -> None:
         """
         Answer from the store at once, or else through the key's fill.
 
         :param request: a client's, or this worker's own: then ``request.asked`` is set.
         :param owned: another worker has let it in.
+        :param looks: how often the disk was waited for already.
         """
         asked = request.asked
-        if type(asked) is Asked and asked.simple and self._answer_at_once(asked, downstream):
+        if type(asked) is Asked and asked.straight and self._answer_at_once(asked, downstream):
             return
         if asked is None:
             asked = request.asked = ask(request, self._sites, admitted=owned)
@@ -120,9 +124,24 @@ class Node:
         elif asked.gated and not self._let_in(asked, downstream):
             return
         elif asked.joinable:
-            self._consider(request, asked, downstream, owned)
+            warming = self._warming
+            absent = None if warming is None or asked.straight else warming.absent(asked, looks)
+            if warming is None or absent is None:
+                asked.straight = asked.simple
+                self._consider(request, asked, downstream, owned)
+            else:
+                read = warming.read(absent)
+                background(self._answer_after(read, request, downstream, owned, looks + 1), "read from the disk")
         else:
             self._fills.join(asked, Forward(ForwardReason.METHOD, alone=True), asked.key_hash, downstream)
+
+    async def _answer_after(
+        self, read: Awaitable[None], request: Request, downstream: Downstream, owned: bool, looks: int
+    ) -> None:
+        """Once a thread has read what only the disk has."""
+        await read
+        if not downstream.gone:
+            self.answer(request, downstream, owned, looks)
 
     def _answer_at_once(self, asked: Asked, downstream: Downstream) -> bool:
         """

@@ -31,6 +31,7 @@ from edgecache.fills.paging import Paging
 from edgecache.fills.quest import Outlet
 from edgecache.fills.sending import Sender
 from edgecache.fills.serials import Serials
+from edgecache.fills.warming import Warming
 from edgecache.node import Node
 from edgecache.processes.channel import Channel
 from edgecache.processes.timers import LoopTimers, boot_clock
@@ -46,6 +47,7 @@ from edgecache.rules.sites import Sites, node_token
 from edgecache.siblings.content import Applied, Guests, SiblingTrust, content_origins, homes_of
 from edgecache.siblings.identity import server_context
 from edgecache.siblings.server import Problems
+from edgecache.store.ahead import Disk
 from edgecache.store.controlreading import ControlReader
 from edgecache.store.environments import Environments
 from edgecache.store.epochs import WINDOW, Epochs
@@ -83,6 +85,9 @@ COLLECT_AFTER = 10_000
 Containers made and not let go before the collector looks. What a request or a fill holds is let go when it ends, by
 reference count; the default of 700 took a sixth of the CPU of small misses to find that out again and again.
 """
+
+DISK_THREADS = 8
+"""Contents of which a worker reads at the same time what is not in memory."""
 
 
 @frozen(eq=False)
@@ -126,6 +131,7 @@ class Worker:
     _standing: Standing
     _keep: Keep
     _in_thread: FewThreads
+    _from_disk: FewThreads
     pages: Pages
     _listeners: list[Listener]
     _access: AccessLog | None
@@ -159,6 +165,7 @@ class Worker:
         self._standing.close()
         self._keep.close()
         self._in_thread.stop()
+        self._from_disk.stop()
         await self._writer.close()
         if self._access is not None:
             self._access.close()
@@ -204,7 +211,9 @@ async def start_worker(parts: WorkerParts) -> Worker:
     purges.extend(control.rows_since(purges.epoch))
     epochs = Epochs(page, control, purges)
     writer = StoreWriter(parts.environments, page, parts.spawn, parts.reactor)
-    reader = StoreReader(parts.environments, page, writer.damaged)
+    from_disk = FewThreads.named(parts.reactor, "disk", DISK_THREADS)
+    disk = Disk(parts.environments, from_disk, timers.seconds)
+    reader = StoreReader(parts.environments, page, writer.damaged, disk)
     trust = None if config.siblings is None else SiblingTrust.of(config.siblings)
     client = Client(LoopDialer(parts.loop), timers, config.upstream, siblings=trust)
     book = _follow_addresses(parts)
@@ -321,6 +330,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
         gate,
         purging,
         lambda site: parts.channel.notify("list", site=site),
+        Warming(reader, derivations, parts.environments, from_disk, timers.seconds),
     )
     pages.answer = node.answer
     access, downloads = _access_log(parts), _Downloads.of(parts)
@@ -379,7 +389,10 @@ async def start_worker(parts: WorkerParts) -> Worker:
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, 20, 20)
     in_thread.start()
-    return Worker(writer, client, standing, keep, in_thread, pages, listeners, access, downloads, sampling, servers)
+    from_disk.start()
+    return Worker(
+        writer, client, standing, keep, in_thread, from_disk, pages, listeners, access, downloads, sampling, servers
+    )
 
 
 def _follow_addresses(parts: WorkerParts) -> AddressBook:

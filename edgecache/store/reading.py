@@ -17,6 +17,7 @@ from xxhash import xxh3_64_intdigest
 
 from edgecache.rules.eviction import HITS
 from edgecache.store import layout
+from edgecache.store.ahead import Disk
 from edgecache.store.checks import payload, verify
 from edgecache.store.environments import Environments
 from edgecache.store.layout import CHUNK, PIECE
@@ -118,6 +119,8 @@ class StoreReader:
     _environments: Environments
     _pins: Pins
     _on_damage: OnDamage | None = None
+    # With it, sources leave what is not in memory to a thread; without it their reader waits for the disk.
+    _disk: Disk | None = None
     _records: Any = field(init=False)
     _contents: Any = field(init=False)
     _chunks: Any = field(init=False)
@@ -283,7 +286,9 @@ class StoreReader:
         there is no other way than to go on. If it was removed meanwhile, the source fails.
         """
         slot = self._pins.pin(stored.content_id)
-        return StoredSource(self, self._pins, key_hash, stored.content_id, stored.size, slot)
+        content_id, size = stored.content_id, stored.size
+        ahead = None if self._disk is None or size < CHUNK else self._disk.ahead(content_id, size)
+        return StoredSource(self, self._pins, key_hash, content_id, size, slot, ahead)
 
     # Inside
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
+from edgecache.store.ahead import Ahead
 from edgecache.store.layout import CHUNK
 from edgecache.words.errors import ContentMissing
 from edgecache.words.ports import Reader
@@ -19,8 +20,8 @@ class StoredSource:
     """
     Complete content in blobs, pinned while anybody may read it.
 
-    Everything is there, so nobody is ever woken, and :meth:`read` answers nothing only at the end or once a
-    chunk turned out to be missing.
+    Everything is there, on disk: :meth:`read` answers nothing at the end, once a chunk turned out to be missing, and
+    while a thread reads what is not in memory (:mod:`edgecache.store.ahead`).
 
     :ivar length: octets in all.
     """
@@ -31,6 +32,8 @@ class StoredSource:
     _content_id: bytes
     length: int | None
     _slot: int | None
+    # What of it is in memory; without it all is believed to be.
+    _ahead: Ahead | None = None
     failed: Exception | None = None
     _readers: int = 0
     # A chunk of which a part was read: whoever reads in small steps does not verify it anew each time.
@@ -44,6 +47,11 @@ class StoredSource:
         if position >= length or self.failed is not None:
             return b""
         index, offset = divmod(position, CHUNK)
+        if self._ahead is not None:
+            there = self._ahead.there(index)
+            if not there:
+                return b""
+            limit = min(limit, there * CHUNK - offset)
         try:
             if not offset and limit >= CHUNK:
                 count = min(limit, length - position) // CHUNK
@@ -71,6 +79,12 @@ class StoredSource:
         stop = min(position + limit, length)
         if self.failed is not None or position >= stop:
             return 0
+        index = position // CHUNK
+        if self._ahead is not None:
+            there = self._ahead.there(index)
+            if not there:
+                return 0
+            stop = min(stop, (index + there) * CHUNK)
         try:
             return self._store.write_to(self._key_hash, self._content_id, length, descriptor, before, position, stop)
         except ContentMissing as missing:
@@ -82,8 +96,12 @@ class StoredSource:
 
     def attach(self, reader: Reader) -> None:
         self._readers += 1
+        if self._ahead is not None:
+            self._ahead.attach(reader)
 
     def detach(self, reader: Reader) -> None:
+        if self._ahead is not None:
+            self._ahead.detach(reader)
         if self._readers:
             self._readers -= 1
             if not self._readers:

@@ -55,6 +55,9 @@ class FewThreads(OneThread):
     """An :class:`InThread` in which what takes long does not hold up all that does not."""
 
     @classmethod
-    def named(cls, reactor: IReactorFromThreads, name: str) -> FewThreads:
-        """:param name: of the threads, for debuggers. :meth:`start` comes later."""
-        return cls(reactor, ThreadPool(minthreads=0, maxthreads=2, name=name))
+    def named(cls, reactor: IReactorFromThreads, name: str, most: int = 2) -> FewThreads:
+        """
+        :param name: of the threads, for debuggers. :meth:`start` comes later.
+        :param most: how many there are at most; none while there is nothing to do.
+        """
+        return cls(reactor, ThreadPool(minthreads=0, maxthreads=most, name=name))

@@ -1,0 +1,83 @@
+"""What a request needs of the store, and a thread reads before it is answered: the real store, no thread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+
+from edgecache.fills.warming import BELIEVED_SECONDS, CAREFUL, Absent, Warming
+from edgecache.rules.asking import Asked, ask
+from edgecache.rules.sites import Site, Sites
+from edgecache.store import layout
+from edgecache.store.layout import CHUNK, PIECE
+from edgecache.words.config import Config, NodeSettings, Profile, SiteSettings
+from edgecache.words.messages import Request
+from tests.store.rooms import StoreTestCase, octets, response
+
+CONFIG = Config(NodeSettings(id="a", data=".", workers=1), (SiteSettings("main", Profile.PLAIN, ("http://o.test",)),))
+SIZES = {"little": 300, "pieces": 2 * PIECE + 5, "chunks": 3 * CHUNK + PIECE, "large": 20 * CHUNK + 5}
+
+
+class WarmingTests(StoreTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.sites, self.now = Sites(CONFIG), 1000.0
+        unused: Any = None
+        self.warming = Warming(self.reader, unused, self.environments, maybeDeferred, lambda: self.now)
+        for name, size in SIZES.items():
+            asked = self.asked(name)
+            writer = self.fill(octets(size))
+            self.assertTrue(self.loop.result(writer.commit(asked.key_hash, response(asked.key))))
+            writer.finished()
+
+    def asked(self, name: str, method: bytes = b"GET") -> Asked:
+        asked = ask(Request(method, b"/" + name.encode(), b"edge.test", []), self.sites)
+        assert isinstance(asked, Asked) and isinstance(asked.site, Site)
+        return asked
+
+    def reads(self, name: str, method: bytes = b"GET") -> list[tuple[bytes, int]]:
+        """Which databases are read, and how many values, before the request can be answered."""
+        databases = {id(one): kind for kind, one in self.environments.small.databases.items()}
+        databases |= {id(one): kind for kind, one in self.environments.blobs.databases.items()}
+        asked, found = self.asked(name, method), list[tuple[bytes, int]]()
+        while absent := self.warming.absent(asked, len(found)):
+            found.append((databases[id(absent.database)], len(absent.keys)))
+            self.successResultOf(Deferred.fromCoroutine(self.warming.read(absent)))
+        return found
+
+    def be_sure(self) -> None:
+        """Nothing has to be waited for in a long row."""
+        for number in range(CAREFUL):
+            self.reads(f"missing-{number}")
+
+    def test_after_a_start_everything_that_an_answer_begins_with_is_read_once(self) -> None:
+        records, contents, chunks = (layout.RECORDS, 1), layout.CONTENTS, layout.CHUNKS
+        self.assertEqual([records, (contents, 1)], self.reads("little"))
+        self.assertEqual([records, (contents, 3)], self.reads("pieces"))
+        self.assertEqual([records, (chunks, 3), (contents, 1)], self.reads("chunks"))
+        self.assertEqual([records, (chunks, 16)], self.reads("large"))
+        for name in SIZES:
+            self.assertEqual([], self.reads(name))
+        self.now += BELIEVED_SECONDS
+        self.assertEqual([records, (chunks, 16)], self.reads("large"))
+
+    def test_a_head_needs_no_content_and_a_miss_only_the_look(self) -> None:
+        self.assertEqual([(layout.RECORDS, 1)], self.reads("large", b"HEAD"))
+        self.assertEqual([(layout.RECORDS, 1)], self.reads("missing"))
+
+    def test_once_nothing_had_to_be_waited_for_what_is_in_memory_is_believed_to_be(self) -> None:
+        self.be_sure()
+        self.assertEqual([], [read for name in SIZES for read in self.reads(name)])
+
+    def test_a_wait_for_the_disk_makes_it_careful_again(self) -> None:
+        self.be_sure()
+
+        class Waited:
+            def read(self, database: Any, keys: list[bytes]) -> bool:
+                return True
+
+        residency: Any = Waited()
+        absent = Absent(residency, self.environments.small.databases[layout.RECORDS], [b"x"])
+        self.successResultOf(Deferred.fromCoroutine(self.warming.read(absent)))
+        self.assertEqual([(layout.RECORDS, 1), (layout.CHUNKS, 16)], self.reads("large"))
