@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from edgecache.store import layout
 from edgecache.store.committing import LARGE_GROUP_OCTETS, Outcome
-from edgecache.store.held import BlobsTransaction, Held, Shared
+from edgecache.store.held import BlobsTransaction, Held
 from edgecache.store.layout import CHUNK
 from edgecache.store.small import Primary
 from edgecache.words.errors import StoreFull
@@ -311,6 +311,3 @@ class ContentWriter(Held):
 
 def _ignore(result: Any) -> None:
     """A row that could not be changed names this worker's life: it is freed when that is over."""
-
-
-__all__ = ["BlobsTransaction", "ContentWriter", "Shared"]

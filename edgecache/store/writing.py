@@ -12,7 +12,8 @@ from twisted.internet.interfaces import IReactorFromThreads
 from edgecache.store import layout
 from edgecache.store.committing import LARGE_GROUP_OCTETS, Committer, Outcome
 from edgecache.store.environments import Environments
-from edgecache.store.filling import BlobsTransaction, ContentWriter, Shared
+from edgecache.store.filling import ContentWriter
+from edgecache.store.held import BlobsTransaction, Shared
 from edgecache.store.reading import Pins, StoreReader
 from edgecache.store.small import Primary, SmallTransaction
 from edgecache.words.stored import Flag, Serial, Stored
