@@ -51,9 +51,14 @@ class Stock:
                 with blobs.env.begin(write=True) as txn:
                     chunks = BlobsTransaction(txn, blobs.databases)
                     for _, content, content_id in placed:
-                        for index in range(layout.chunks_of(content.size)):
-                            part = content.read(index * CHUNK, CHUNK)
-                            chunks.put(content_id, index, sealed((part,), layout.seed(content_id, index)))
+                        indices = range(layout.chunks_of(content.size))
+                        parts = (content.read(index * CHUNK, CHUNK) for index in indices)
+                        seeds = (layout.seed(content_id, index) for index in indices)
+                        chunks.put(
+                            content_id,
+                            indices,
+                            [bytearray(sealed((part,), seed)) for part, seed in zip(parts, seeds, strict=True)],
+                        )
             with small.env.begin(write=True) as txn:
                 records = SmallTransaction(txn, small.databases)
                 for target, content, content_id in placed:
