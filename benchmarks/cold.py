@@ -209,7 +209,7 @@ def contents(size: int) -> Iterator[tuple[bytes, Artifact]]:
 
 
 def start(node: Node, content: Artifact | None) -> tuple[float, float]:
-    """:return: seconds from the command to the first hit (with ``None``: to the first answer), and of CPU until then."""
+    """:return: seconds from the command to the first hit (with ``None``: to an answer), and of CPU until then."""
     begun = time.perf_counter()
     node.launch()
 
