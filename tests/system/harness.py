@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -241,4 +242,13 @@ class Node:
 def environment() -> dict[str, str]:
     """The test's, with the package importable, and without any setting of pip or uv of this machine."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
-    return {**kept, "PYTHONPATH": str(IMPORT_ROOT), "PIP_CONFIG_FILE": os.devnull, "PYTHONUNBUFFERED": "1"}
+    # A node is three processes: where nobody keeps compiled modules, each would compile ours anew at every start.
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    compiled = kept.get("PYTHONPYCACHEPREFIX") or os.path.join(tempfile.gettempdir(), f"edgecache-tests-{os.getuid()}")
+    return {
+        **kept,
+        "PYTHONPATH": str(IMPORT_ROOT),
+        "PYTHONPYCACHEPREFIX": compiled,
+        "PIP_CONFIG_FILE": os.devnull,
+        "PYTHONUNBUFFERED": "1",
+    }
