@@ -273,6 +273,7 @@ class Common:
         channel.on("share", self._share)
         channel.on("outcomes", self._watch.outcomes)
         channel.on("popular", self._looking.objects.popular)
+        channel.on("unstored", self._looking.unstored)
         channel.on("list", lambda site: self._followers.hurry(site))
         if self._fleet is not None:
             channel.on("behind", self._fleet.mesh.catch_up)

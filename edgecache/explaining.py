@@ -7,7 +7,7 @@ doing it. So there is no second opinion about what is stored, fresh, purged or t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from attrs import define, field
@@ -41,6 +41,7 @@ from edgecache.words.reasons import PurgeMode
 from edgecache.words.stored import Flag, Stored
 
 _PREFIXES = 17
+_REMEMBERED = 4096
 
 
 @define(eq=False)
@@ -157,6 +158,7 @@ class Explaining:
     _boot: Callable[[], float]
     _page: Page | None = None
     _epochs: Epochs | None = field(default=None)
+    _unstored: dict[str, dict[str, Any]] = field(factory=dict)
 
     def look(self, method: bytes, authority: bytes, target: bytes, fields: Fields, secure: bool) -> dict[str, Any]:
         """
@@ -186,6 +188,7 @@ class Explaining:
             "purge": None,
             "siblings": None,
             "upstreams": [],
+            "not_stored": None if isinstance(asked, Refuse) else self._unstored.get(asked.key_hash.hex()),
         }
         if isinstance(asked, Refuse):
             return document
@@ -200,6 +203,20 @@ class Explaining:
             document["siblings"] = self._siblings(asked, forward, page)
             document["upstreams"] = self._upstreams(asked.site, page)
         return document
+
+    def unstored(self, rows: Iterable[Sequence[Any]]) -> None:
+        """:param rows: of key hash, wall time, status (0: no response), what was said in fields, detail, upstream."""
+        for key_hash, at, status, said, detail, upstream in rows:
+            self._unstored.pop(key_hash, None)
+            self._unstored[key_hash] = {
+                "at": at,
+                "status": status,
+                "fields": said,
+                "detail": detail,
+                "upstream": upstream,
+            }
+        while len(self._unstored) > _REMEMBERED:
+            del self._unstored[next(iter(self._unstored))]
 
     def close(self) -> None:
         """Nothing is asked any more."""

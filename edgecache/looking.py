@@ -60,6 +60,10 @@ class Looking:
         """See :meth:`edgecache.explaining.Explaining.look`."""
         return self._thread(self._explaining.look, method, authority, target, fields, secure)
 
+    def unstored(self, rows: list[list[Any]]) -> None:
+        """A worker tells what it did not store (:mod:`edgecache.fills.unstored`)."""
+        self._explaining.unstored(rows)
+
     def start(self) -> None:
         """Questions may come."""
         self._thread.start()

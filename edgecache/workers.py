@@ -31,6 +31,7 @@ from edgecache.fills.paging import Paging
 from edgecache.fills.quest import Outlet
 from edgecache.fills.sending import Sender
 from edgecache.fills.serials import Serials
+from edgecache.fills.unstored import Unstored
 from edgecache.fills.warming import Warming
 from edgecache.node import Node
 from edgecache.processes.channel import Channel
@@ -137,6 +138,7 @@ class Worker:
     _access: AccessLog | None
     _downloads: _Downloads | None
     _sampling: Sampling
+    _unstored: Unstored
     _servers: list[Server] = field(factory=list)
 
     async def drain(self, seconds: float, quiet_seconds: float, *, last: bool) -> int:
@@ -161,6 +163,7 @@ class Worker:
             server.stop()
         await gatherResults([listener.stop() for listener in self._listeners])
         self._sampling.stop()
+        self._unstored.stop()
         self._client.stop()
         self._standing.close()
         self._keep.close()
@@ -304,6 +307,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
     catalogues = Catalogues(in_thread)
     pages = Pages(sites, fills, timers, catalogues.has)
     links = LinksFollowed(book, parts.channel.call, parts.channel.notify, timers, config.upstream.proxy is not None)
+    fills.unstored = unstored = Unstored(lambda rows: parts.channel.notify("unstored", rows=rows), timers, time.time)
     fills.artifacts = Artifacts(pages, links, catalogues, epochs, timers, time.time)
     purging = PublicPurging(
         parts.channel.call,
@@ -391,7 +395,19 @@ async def start_worker(parts: WorkerParts) -> Worker:
     in_thread.start()
     from_disk.start()
     return Worker(
-        writer, client, standing, keep, in_thread, from_disk, pages, listeners, access, downloads, sampling, servers
+        writer,
+        client,
+        standing,
+        keep,
+        in_thread,
+        from_disk,
+        pages,
+        listeners,
+        access,
+        downloads,
+        sampling,
+        unstored,
+        servers,
     )
 
 

@@ -18,7 +18,7 @@ _WHY = {
 
 def summary(found: dict[str, Any]) -> list[str]:
     """:return: what would happen, then why, the most important first."""
-    return [*_outcome(found), *_stored(found), *_purged(found), *_asked(found)]
+    return [*_outcome(found), *_stored(found), *_not_stored(found), *_purged(found), *_asked(found)]
 
 
 def _outcome(found: dict[str, Any]) -> Iterator[str]:
@@ -60,6 +60,17 @@ def _stored(found: dict[str, Any]) -> Iterator[str]:
         yield "It must be validated each time."
     if found["fenced"]:
         yield "This node is fenced: it validates whatever a purge that it may have missed could name."
+
+
+def _not_stored(found: dict[str, Any]) -> Iterator[str]:
+    last = found["not_stored"]
+    if last is None:
+        return
+    if not last["status"]:
+        yield f"The last time no upstream answered: {last['detail']}"
+        return
+    said = ", ".join(f"{name}: {value}" for name, value in last["fields"].items()) or "no word about storing"
+    yield f"The last answer, {last['status']} from {last['upstream']}, was not stored; it came with {said}."
 
 
 def _purged(found: dict[str, Any]) -> Iterator[str]:

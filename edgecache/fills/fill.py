@@ -347,6 +347,8 @@ class Fill:
         self.leave()
         if decision.remember and self.leader.fills:
             self.fills.unshareable.add(self.leader.key_hash)
+        if self.fills.unstored is not None:
+            self.fills.unstored.passed(self.leader, response, decision.detail)
         first = self.waiters.all_but_first()
         if decision.update is not None:
             await self.fills.writer.put(decision.update_hash, decision.update)
@@ -357,6 +359,8 @@ class Fill:
 
     def fail(self, failure: UpstreamFailed) -> None:
         _log.warn("{target}: {failure}", target=self.leader.request.target.decode("latin-1"), failure=failure)
+        if self.fills.unstored is not None:
+            self.fills.unstored.failed(self.leader, failure)
         self.leave()
         self.waiters.fail(failure)
 

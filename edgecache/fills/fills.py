@@ -28,6 +28,7 @@ from edgecache.fills.representing import Representing, as_it_is
 from edgecache.fills.sending import UNDERIVED, Sender
 from edgecache.fills.serials import Serials
 from edgecache.fills.unshareable import Unshareable
+from edgecache.fills.unstored import Unstored
 from edgecache.fills.waiting import Waiter, Waiters
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked
@@ -69,6 +70,7 @@ class Fills:
     :ivar doubts: keys whose content was found wrong lately.
     :ivar representing: answers with what is derived from pages.
     :ivar late: pages that clients were no longer kept waiting for.
+    :ivar unstored: told of what is not stored.
     :ivar unshareable: keys whose response could not be shared lately.
     :ivar invalidate: asks the node process for a local epoch for selectors; fires once it is published.
     :ivar invalidate_here: the same for a mode, and never for siblings.
@@ -100,6 +102,7 @@ class Fills:
     unshareable: Unshareable = field(init=False)
     representing: Representing = field(init=False)
     late: LatePages = field(factory=LatePages)
+    unstored: Unstored | None = None
     _running: dict[bytes, Fill] = field(factory=dict)
 
     @doubts.default

@@ -26,7 +26,7 @@ class ExplainCase(AdminCase):
         super().setUp()
         self.page.publish_fresh_until(FREE)
         self.boot = 1_000.0
-        explaining = Explaining(
+        explaining = self.explaining = Explaining(
             lambda: self.parts.config,
             self.environments,
             self.control.read,
@@ -130,6 +130,14 @@ class OutcomeTests(ExplainCase):
         self.store("/x", "f.example")
         found = self.explain("http://f.example/x", field=["Cache-Control: no-cache", "Accept: */*"])
         self.assertEqual(("forward", "request"), (found["outcome"], found["reason"]))
+
+    def test_what_came_last_and_was_not_stored_is_told(self) -> None:
+        key_hash = self.explain("/simple/attrs/")["key_hash"]
+        said = {"cache-control": "private"}
+        self.explaining.unstored([[key_hash, NOW, 200, said, "", "http://origin.example (192.0.2.1)"]])
+        found = self.explain("/simple/attrs/")
+        self.assertEqual((200, said), (found["not_stored"]["status"], found["not_stored"]["fields"]))
+        self.assertTrue(any("cache-control: private" in line for line in found["summary"]))
 
     def test_a_host_of_nobody_is_refused(self) -> None:
         self.parts.config = evolve(self.parts.config, sites=self.parts.config.sites[1:])
