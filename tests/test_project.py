@@ -233,6 +233,13 @@ class DocumentationTests(SynchronousTestCase):
         self.assertGreater(len(named), 12)
         self.assertEqual([], [name for name in named if not (ROOT / name).exists()])
 
+    def test_the_page_of_tests_has_every_long_form(self) -> None:
+        page = (ROOT / "docs" / "TESTING.md").read_text()
+        sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+        read = set(re.findall(r"environ(?:\.get)?[\[(]\s*\"(EDGECACHE_[A-Z_]+)\"", sources))
+        self.assertGreater(len(read), 8)
+        self.assertEqual(set(), {name for name in read if f"{name}=" not in page})
+
     def test_the_runbook_has_every_warning(self) -> None:
         source = (ROOT / "edgecache" / "admin" / "warnings.py").read_text()
         codes = set(re.findall(r"_(?:critical|warning)\(\s*\"([a-z-]+)\"", source))
