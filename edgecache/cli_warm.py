@@ -75,9 +75,10 @@ class WarmOptions(usage.Options):
         """:return: exit status."""
         read = read_requirements(self["requirements"])
         targets = targets_of([*self["urls"], *(line for path in self["lists"] for line in _lines_of(path))])
-        if self["hottest-of"]:
-            targets += await hottest(reactor, address_of(self["hottest-of"], where), self["most"])
         fetcher, status = await fetcher_of(reactor, where, self["to"], self["ca"], at_a_time=self["at-a-time"])
+        if self["hottest-of"]:
+            other = address_of(self["hottest-of"], where)
+            targets += await hottest(reactor, other, self["most"], status["sites"])
         progress = Progress(None if self["quiet"] else sys.stderr)
         warming = Warming(fetcher, progress, everything=bool(self["all-files"]))
         try:

@@ -145,10 +145,17 @@ def index_site(status: dict[str, Any], name: str | None) -> tuple[str, str]:
     raise AdminFailed(f"the node has no site {name!r}" if name else "the node has no site that is an index")
 
 
-async def hottest(reactor: Any, where: AdminAddress, most: int) -> list[tuple[str, str]]:
-    """:return: what clients of that node ask for most: targets and hosts."""
+async def hottest(
+    reactor: Any, where: AdminAddress, most: int, sites: Sequence[dict[str, Any]]
+) -> list[tuple[str, str]]:
+    """
+    :param where: another node.
+    :param sites: of this one, as its status has them.
+    :return: what clients there ask for most on these sites: targets, and hosts by which this node knows the site.
+    """
     _, found = await call(reactor, where, "GET", f"/objects?by=hottest&limit={most}")
-    return [(one["url"], "") for one in found["objects"]]
+    hosts = {site["name"]: "" if "*" in site["hosts"] else site["hosts"][0] for site in sites}
+    return [(one["url"], hosts[one["site"]]) for one in found["objects"] if one["site"] in hosts]
 
 
 def targets_of(lines: Sequence[str], path: str = "") -> list[tuple[str, str]]:
