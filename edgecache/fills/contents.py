@@ -1,4 +1,4 @@
-"""Content on its way: :class:`Filling` goes to the store and to any number of clients, :class:`Passing` to one."""
+"""Content of a fill on its way: to the store, and to any number of clients."""
 
 # Note [no wake within a read]
 #
@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from attrs import define, field
@@ -23,14 +22,11 @@ from edgecache.rules.digests import showable
 from edgecache.store.writing import ContentWriter
 from edgecache.upstream.responses import Response
 from edgecache.words.counters import Counter
-from edgecache.words.errors import ConnectionLost, EdgeError, UpstreamFailed
+from edgecache.words.errors import ConnectionLost, EdgeError
 from edgecache.words.ports import Counts, Reader
 
 WINDOW = 1 << 20
 """Octets that the slowest client may be behind when the store does not take the content."""
-
-PASS_HIGH, PASS_LOW = 256 << 10, 64 << 10
-"""Octets held between upstream and client where nothing is stored: stop and go."""
 
 SMALL = 8 << 20
 """A fill of up to so many octets goes on although nobody waits any longer."""
@@ -309,86 +305,5 @@ class View:
         self._filling.detach(self)
 
     def wake(self) -> None:
-        if self._reader is not None and not self._busy:
-            self._reader.wake()
-
-
-@define(eq=False)
-class Passing:
-    """
-    A :class:`~edgecache.words.ports.Source`: content from upstream to one client, and nowhere else.
-
-    It can be read once, in order. A client that leaves ends the exchange upstream.
-    """
-
-    _response: Response
-    _counts: Counts
-    length: int | None
-    failed: Exception | None = None
-    _pieces: deque[bytes] = field(factory=deque)
-    _held: int = 0
-    _position: int = 0
-    _complete: bool = False
-    _paused: bool = False
-    _busy: bool = False
-    _reader: Reader | None = None
-
-    def data(self, data: bytes) -> None:
-        self._counts.add(Counter.BYTES_FETCHED, len(data))
-        self._pieces.append(data)
-        self._held += len(data)
-        if self._readable > PASS_HIGH and not self._paused:
-            self._paused = True
-            self._response.pause()
-        self._wake()
-
-    def end(self) -> None:
-        self._complete = True
-        self._wake()
-
-    def fail(self, failure: UpstreamFailed) -> None:
-        self.failed = failure
-        self._wake()
-
-    def read(self, position: int, limit: int) -> bytes:
-        if position != self._position:
-            raise ValueError(f"content passed through can be read once: at {self._position}, not at {position}")
-        limit = min(limit, self._readable)
-        if not limit:
-            return b""
-        piece = self._pieces.popleft()
-        if len(piece) > limit:
-            self._pieces.appendleft(piece[limit:])
-            piece = piece[:limit]
-        self._held -= len(piece)
-        self._position += len(piece)
-        if self._paused and self._readable < PASS_LOW:
-            self._paused = False
-            self._busy = True  # See Note [no wake within a read]
-            try:
-                self._response.resume()
-            finally:
-                self._busy = False
-        return piece
-
-    def ended(self, position: int) -> bool:
-        return self._complete and not self._pieces and position == self._position
-
-    def attach(self, reader: Reader) -> None:
-        self._reader = reader
-        self._response.attach(self)
-
-    def detach(self, reader: Reader) -> None:
-        self._reader = None
-        self._response.cancel()
-
-    @property
-    def _readable(self) -> int:
-        """Octets held that may be shown, see Note [content with a digest]."""
-        if self._complete or self._response.digest is None:
-            return self._held
-        return max(0, showable(self.length, self._position + self._held) - self._position)
-
-    def _wake(self) -> None:
         if self._reader is not None and not self._busy:
             self._reader.wake()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from attrs import define, field
 
-from edgecache.fills.contents import Passing
+from edgecache.fills.passing import Passing
 from edgecache.processes.background import background
 from edgecache.rules.asking import Asked
 from edgecache.rules.fields import named_by_connection, serialised

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from attrs import define, evolve
 
-from edgecache.fills.contents import Filling, Passing
+from edgecache.fills.contents import Filling
+from edgecache.fills.passing import Passing
 from edgecache.fills.sending import GONE, UNDERIVED
 from edgecache.rules import status_fields
 from edgecache.rules.access import PRIVATE

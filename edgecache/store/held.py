@@ -121,7 +121,7 @@ class Held:
             views.append(view[: stop - at])
             at += len(views[-1])
         if views or at >= stop:
-            return _written(descriptor, [before, *views])
+            return written_now(descriptor, [before, *views])
         index, offset = divmod(position, CHUNK)
         if index >= self._full:
             return 0
@@ -171,7 +171,7 @@ class Held:
         return count
 
 
-def _written(descriptor: int, pieces: list[bytes | memoryview]) -> int:
+def written_now(descriptor: int, pieces: list[bytes | memoryview]) -> int:
     """:return: octets that a non-blocking socket took; 0 also when it is broken, which its transport finds out."""
     try:
         return os.writev(descriptor, pieces)
