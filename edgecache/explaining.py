@@ -14,8 +14,8 @@ from attrs import define, field
 
 from edgecache.fills.homes import LookUp, SiblingsAsked
 from edgecache.fills.quest import Outlet
-from edgecache.fills.sending import ANSWERED
 from edgecache.node import Node
+from edgecache.noting import Alone, Noted, NotedDownstream, NotedFills, ReadPage
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked, ask
 from edgecache.rules.decisions import Forward, Refuse
@@ -42,98 +42,6 @@ from edgecache.words.stored import Flag, Stored
 
 _PREFIXES = 17
 _REMEMBERED = 4096
-
-
-@define(eq=False)
-class Noted:
-    """
-    What the route did with one request.
-
-    :ivar record_hash: where it looked, or would store.
-    :ivar stored: what was sent, or would be validated.
-    :ivar cache_status: of an answer from the store.
-    :ivar refresh: why it is asked for behind a stale answer.
-    """
-
-    asked: Asked | None = None
-    record_hash: bytes = b""
-    stored: Stored | None = None
-    age: int = 0
-    sent: bool = False
-    cache_status: bytes = b""
-    forward: Forward | None = None
-    refresh: Forward | None = None
-    refused: bytes = b""
-
-    # As the route's parts. A sender:
-
-    def send(
-        self, _downstream: Any, asked: Asked, stored: Stored, record_hash: bytes, age: int, status: bytes
-    ) -> object:
-        self.stored, self.record_hash, self.age, self.sent = stored, record_hash, age, True
-        # One of the lines that the head ends with.
-        self.cache_status = status.rpartition(b"cache-status: ")[2].partition(b"\r\n")[0]
-        return ANSWERED
-
-    # Fills:
-
-    def join(self, asked: Asked, forward: Forward, record_hash: bytes, _downstream: Any) -> None:
-        self.stored, self.forward, self.record_hash = forward.stored, forward, record_hash
-
-    def refresh_behind(self, asked: Asked, forward: Forward, record_hash: bytes) -> None:
-        self.refresh = forward
-
-
-@define(eq=False)
-class _Fills:
-    """The route's fills."""
-
-    noted: Noted
-
-    def join(self, *answer: Any) -> None:
-        self.noted.join(*answer)
-
-    def refresh(self, *behind: Any) -> None:
-        self.noted.refresh_behind(*behind)
-
-
-class _Alone:
-    """Nobody else owns a key; nothing is written, counted or pinned."""
-
-    gone = False
-    peer = b""
-    full_small = full_blobs = True
-
-    def elsewhere(self, _key_hash: bytes) -> None:
-        return None
-
-    def raise_floor(self, *_: Any) -> None:
-        pass
-
-    def add(self, *_: Any) -> None:
-        pass
-
-    def pin(self, _content_id: bytes) -> None:
-        return None
-
-    def unpin(self, _slot: int) -> None:
-        pass
-
-    def close_after(self) -> None:
-        pass
-
-
-@define(eq=False)
-class _Page:
-    """The mapped page, to be read alone."""
-
-    _page: Page
-
-    def add(self, *_: Any) -> None:
-        pass
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._page, name)
 
 
 @define(eq=False)
@@ -176,7 +84,7 @@ class Explaining:
         now = self._wall()
         if isinstance(asked, Asked):
             noted.asked = asked
-            self._route(sites, page, epochs, noted).answer(request, cast(Any, _Downstream(noted)))
+            self._route(sites, page, epochs, noted).answer(request, cast(Any, NotedDownstream(noted)))
         document: dict[str, Any] = {
             "method": method.decode("latin-1"),
             "host": authority.decode("latin-1"),
@@ -230,15 +138,15 @@ class Explaining:
         return Epochs(page, self._control, purges)
 
     def _route(self, sites: Sites, page: Page, epochs: Epochs, noted: Noted) -> Node:
-        alone: Any = _Alone()
+        alone: Any = Alone()
         return Node(
             sites,
             StoreReader(self._environments, alone),
             alone,
-            cast(Any, _Page(page)),
+            cast(Any, ReadPage(page)),
             epochs,
             cast(Any, noted),
-            cast(Any, _Fills(noted)),
+            cast(Any, NotedFills(noted)),
             alone,
             self._config().node.id.encode(),
             self._wall,
@@ -252,7 +160,7 @@ class Explaining:
     # What is stored
 
     def _stored(self, noted: Noted, asked: Asked) -> Stored | None:
-        reader = StoreReader(self._environments, cast(Any, _Alone()))
+        reader = StoreReader(self._environments, cast(Any, Alone()))
         try:
             found = reader.look_up(noted.record_hash or asked.key_hash, asked.key)
         finally:
@@ -332,7 +240,7 @@ class Explaining:
         if config.siblings is None:
             return None
         standing = self._standing(config, page)
-        outlet = Outlet(cast(Any, None), standing, config.upstream, self._timers, cast(Any, _Alone()))
+        outlet = Outlet(cast(Any, None), standing, config.upstream, self._timers, cast(Any, Alone()))
         siblings = SiblingsAsked(
             config.node.id,
             homes_of(config),
@@ -362,16 +270,6 @@ class Explaining:
         origins = [origin for site in config.sites for origin in origins_of(site)] + content_origins(config)
         book.update({"origins": dict(self._known())}, origins)
         return book
-
-
-@define(eq=False)
-class _Downstream(_Alone):
-    """The client: what it is sent is an error of ours."""
-
-    _noted: Noted
-
-    def send(self, head: bytes, content: bytes) -> None:
-        self._noted.refused = head
 
 
 def _asked_document(asked: Asked | Refuse) -> dict[str, Any]:
@@ -454,6 +352,3 @@ def _why_no_home(asked: Asked, forward: Forward, found: LookUp | None, home: Add
 def _left(until: float, now: float) -> float | None:
     """:return: seconds; ``None`` for ever."""
     return None if until == float("inf") else until - now
-
-
-__all__ = ["Explaining", "Noted"]
