@@ -11,6 +11,7 @@ from edgecache.processes.background import background
 from edgecache.rules.asking import Asked
 from edgecache.rules.fields import named_by_connection, serialised
 from edgecache.rules.hops import SCHEME
+from edgecache.store.layout import CHUNK
 from edgecache.upstream.addresses import Address
 from edgecache.upstream.client import Client
 from edgecache.upstream.responses import Response
@@ -65,9 +66,13 @@ class Owners:
         except UpstreamFailed:
             return False
         head = _serialised(response.head, response.length)
+        content = response.whole
         if response.empty:
             response.cancel()
             downstream.send(head, b"")
+        elif content is not None and response.length is not None and len(content) < CHUNK:
+            # The owner has seen that it is right, and nothing is left that could break off.
+            downstream.send(head, content)
         else:
             source = Passing(continued(response), UNCOUNTED, response.length)
             downstream.send_from(head, source, 0, response.length)

@@ -151,7 +151,8 @@ def parse_head(octets: bytes) -> ParsedHead:
     minor, status, reason = matched.groups()
     head = ParsedHead(int(status), reason or b"", 1 if minor == b"1" else 0, found.fields)
     options = _understand(head, found.taken_off)
-    if options:
+    # By that name there is a field of the connection only, which is taken off already.
+    if options and options != [b"keep-alive"]:
         named = frozenset(options) - _NEVER_HOP_BY_HOP
         head.fields = [line for line in head.fields if line[0] not in named]
     head.persistent = b"close" not in options if head.minor else b"keep-alive" in options
