@@ -14,6 +14,7 @@ from edgecache.rules.health import EJECTED_WORD
 from edgecache.rules.sites import Sites
 from edgecache.store.page import FREE
 from edgecache.store.small import SmallTransaction
+from edgecache.words.config import SiblingSettings, SiblingsSettings
 from edgecache.words.messages import Request
 from edgecache.words.stored import Flag, Stored
 from tests.admin.harness import NOW, AdminCase
@@ -26,13 +27,14 @@ class ExplainCase(AdminCase):
         super().setUp()
         self.page.publish_fresh_until(FREE)
         self.boot = 1_000.0
+        self.addresses: dict[str, Any] = dict(ADDRESSES)
         explaining = self.explaining = Explaining(
             lambda: self.parts.config,
             self.environments,
             self.control.read,
             self.page.path,
             self.clock,
-            lambda: ADDRESSES,
+            lambda: self.addresses,
             lambda: NOW,
             lambda: self.boot,
         )
@@ -157,6 +159,47 @@ class OutcomeTests(ExplainCase):
         for path in ("http://f.example/x", "/simple/a/"):
             self.explain(path)
         self.assertEqual(before, self.counted())
+
+
+class SiblingTests(ExplainCase):
+    """With siblings: whose home the key is, and whether that is asked first."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        others = tuple(
+            SiblingSettings(name, f"https://{name}.example:8443", content_url=f"https://{name}.example:8444")
+            for name in ("us-1", "ap-1")
+        )
+        self.parts.config = evolve(
+            self.parts.config, siblings=SiblingsSettings("ca", "certificate", "key"), others=others
+        )
+        self.page.publish_fresh_until(self.boot + 5.0)
+
+    def by_home(self) -> dict[str, Any]:
+        """What is said of files, by their home."""
+        found = {}
+        for number in range(40):
+            siblings = self.explain(f"/files/a/{number:064x}/a-1.tar.gz")["siblings"]
+            found[siblings["home"]] = siblings
+        return found
+
+    def test_a_file_is_asked_of_its_home_and_a_page_of_the_origin(self) -> None:
+        self.addresses |= {f"https://{name}.example:8444": [["192.0.2.9", 8444, -1]] for name in ("us-1", "ap-1")}
+        found = self.by_home()
+        self.assertEqual({"eu-1", "us-1", "ap-1"}, set(found))
+        self.assertEqual([True, True, False], [found[name]["home_is_asked"] for name in ("us-1", "ap-1", "eu-1")])
+        self.assertEqual({"eu-1", "us-1", "ap-1"}, set(found["us-1"]["order"]))
+        self.assertIn("itself", found["eu-1"]["why_not"])
+        page = self.explain("/simple/a/")
+        self.assertFalse(page["siblings"]["home_is_asked"])
+        self.assertIn("page_fill", page["siblings"]["why_not"])
+
+    def test_nobody_is_the_home_but_this_node_while_the_others_are_not_known(self) -> None:
+        self.assertEqual({"eu-1"}, set(self.by_home()))
+
+    def test_a_fenced_node_asks_no_sibling(self) -> None:
+        self.page.publish_fresh_until(self.boot - 1.0)
+        self.assertIn("fenced", self.explain(f"/files/a/{0:064x}/a-1.tar.gz")["siblings"]["why_not"])
 
 
 class PurgedTests(ExplainCase):
