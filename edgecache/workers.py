@@ -35,6 +35,7 @@ from edgecache.fills.unstored import Unstored
 from edgecache.fills.warming import Warming
 from edgecache.node import Node
 from edgecache.processes.channel import Channel
+from edgecache.processes.memory import give_back
 from edgecache.processes.timers import LoopTimers, boot_clock
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked
@@ -356,6 +357,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
             downloads=downloads.events if downloads is not None and not owned else None,
             wall=time.time,
             refusal=refusal,
+            give_back=give_back,
         )
 
     public, owned = listener(False), listener(True)

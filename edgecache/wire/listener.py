@@ -27,6 +27,10 @@ SWEEP_SECONDS = 1.0
 """Deadlines are kept to within so much; a timer per request would cost more than the request."""
 
 
+CROWD = 500
+"""When so many connections have gone, and half of all, what they took is given back."""
+
+
 class OnDone(Protocol):
     """Told about every exchange at its end, for the access log."""
 
@@ -71,6 +75,7 @@ class Listener:
     :ivar downloads: told about every exchange at its end, where downloads are counted.
     :ivar refusal: status and a short detail -> head and content of our own error responses.
     :ivar make: connections that are more than a client's: listener, peer, what to call when it is closed.
+    :ivar give_back: gives free memory back to the system; takes some milliseconds.
     :ivar admitted: connections let in and not yet closed, those in their TLS handshake included.
     :ivar now: monotonic seconds at the last sweep: good enough for deadlines, and free.
     :ivar idle_seconds: how long a connection may wait for its next request.
@@ -90,6 +95,7 @@ class Listener:
     wall: Callable[[], float] = time.time
     refusal: Callable[[int, str], tuple[bytes, bytes]] = refusal
     make: Callable[[Listener, bytes, Callable[[], None]], Connection] | None = None
+    give_back: Callable[[], None] = lambda: None
     memo: Memo[Framed] = field(factory=Memo, init=False)
     sections: Memo[Section] = field(factory=Memo, init=False)
     now: float = field(default=0.0, init=False)
@@ -97,6 +103,7 @@ class Listener:
     idle_seconds: float = field(init=False)
     sampling: Sampling | None = field(default=None, init=False)
     cut: int = field(default=0, init=False)
+    _most: int = field(default=0, init=False)
     _connections: set[Swept] = field(factory=set, init=False)
     admitted: int = field(default=0, init=False)
     _of_client: dict[bytes, int] = field(factory=dict, init=False)
@@ -193,6 +200,10 @@ class Listener:
         self._timer = self.timers.callLater(SWEEP_SECONDS, self._sweep)
         for connection in list(self._connections):
             connection.check(now)
+        self._most = max(self._most, self.admitted)
+        if self._most - self.admitted >= max(CROWD, self._most / 2):
+            self._most = self.admitted
+            self.give_back()
         if self.draining and now >= self._deadline:
             self.cut = self.cut or len(self._connections)
             for connection in list(self._connections):

@@ -31,6 +31,8 @@ RECEIVED = 64 << 10
 RECORD = 16 << 10
 """Octets of content in one record, at most: what one read of OpenSSL gives."""
 
+_NOBODY = asyncio.Protocol()
+
 _IDLE = frozenset((ssl.SSLWantReadError, ssl.SSLWantWriteError))
 
 
@@ -332,10 +334,12 @@ class SecureTransport(asyncio.Transport):
 
     def _gone(self, error: OSError | None) -> None:
         self._sock.close()
+        # They would hold each other until the collector comes, and it seldom comes.
+        protocol, self._protocol = self._protocol, _NOBODY
         if self._shaken is not None:
             self._over(False)
         else:
-            self._protocol.connection_lost(error)
+            protocol.connection_lost(error)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         match name:

@@ -276,6 +276,22 @@ class DrainTests(SynchronousTestCase):
         self.assertEqual([], rig.network.clock.getDelayedCalls())
 
 
+class CrowdTests(SynchronousTestCase):
+    def test_what_a_crowd_took_is_given_back_when_it_has_gone(self) -> None:
+        rig = Rig(limits=evolve(LIMITS, connections=2000), trusted=True)
+        given: list[int] = []
+        rig.listener.give_back = lambda: given.append(rig.listener.admitted)
+        for count in (1200, -500, -200, 0, -400):
+            for _ in range(abs(count)):
+                if count > 0:
+                    rig.listener.admit(b"")
+                else:
+                    rig.listener.release(b"")
+            rig.seconds(1)
+        # At 700 of 1,200 not yet; at 500 it is; 400 fewer are no crowd.
+        self.assertEqual([500], given)
+
+
 class CapTests(SynchronousTestCase):
     def test_one_client_has_so_many_connections(self) -> None:
         listener = Rig(limits=evolve(LIMITS, connections_per_client=2)).listener

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import select
 import socket
 import ssl
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -269,6 +271,19 @@ class SecuringTests(SynchronousTestCase):
         except SSL.WantReadError:
             return True
         return False
+
+    def test_what_is_closed_is_freed_at_once(self) -> None:
+        """Without the collector, which comes too seldom for thousands of connections."""
+        gc.disable()
+        self.addCleanup(gc.enable)
+        keeper = Keeper()
+        client = self.connect(keeper)
+        gone = weakref.ref(keeper)
+        client.sock.close()
+        self.loop.turn()
+        self.assertTrue(keeper.lost)
+        del keeper
+        self.assertIsNone(gone())
 
     def test_octets_that_are_no_tls_end_it_and_nobody_else(self) -> None:
         keeper, other = Keeper(), Keeper()
