@@ -356,7 +356,7 @@ class ShownTests(AdminCase):
     config = evolve(AdminCase.config, upstream=through(f"{USERINFO}192.0.2.9:3128"))
 
     def test_neither_status_nor_metrics_show_credentials(self) -> None:
-        self.upstreams = [UpstreamState("https://origin.example", "192.0.2.9:3128")]
+        self.upstreams = [UpstreamState("http://files.example", "192.0.2.9:3128")]
         for path in ("/status", "/metrics"):
             answer = self.ask("GET", path)
             self.assertEqual(200, answer.status)
