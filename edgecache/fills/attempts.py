@@ -6,20 +6,21 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 
 from edgecache.fills.continuing import Continuing
 from edgecache.fills.hashing import Hashing
 from edgecache.fills.homes import LookUp, SiblingsAsked
-from edgecache.fills.quest import ELSEWHERE, Judge, Outlet, Quest
+from edgecache.fills.quest import ELSEWHERE, Outlet, Quest
+from edgecache.fills.ways import Seeking, Way
 from edgecache.processes.background import background
 from edgecache.rules.allowance import Allowance, Ticket
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward
-from edgecache.rules.digests import Digest, repr_digest
+from edgecache.rules.digests import repr_digest
 from edgecache.rules.hedging import Latencies
 from edgecache.rules.resuming import Broken, Rest, on_answer, rest_of
 from edgecache.rules.routing import candidates
@@ -42,52 +43,6 @@ _ABOUT_A_RANGE = (206, 416)
 
 _LINKED = 64
 """Hosts that pages link to whose latencies are remembered; the oldest are forgotten."""
-
-
-@frozen(eq=False)
-class Way:
-    """
-    Whom to ask for something of a site, and what for.
-
-    :ivar family: whose latencies are alike.
-    :ivar target: below each origin's prefix; ``None``: what the request says.
-    :ivar judge: see :class:`~edgecache.fills.quest.Quest`.
-    :ivar foreign: they are no origins of the site: nothing of its clients is theirs to know.
-    """
-
-    origins: tuple[Origin, ...]
-    policy: Policy
-    family: int | str
-    target: bytes | None = None
-    judge: Judge | None = None
-    foreign: bool = False
-
-
-class Seeking(Protocol):
-    """
-    What is asked for is somewhere else than its path says (:mod:`edgecache.fills.artifacts`).
-
-    :ivar digest: what it must hash to, as far as that is known by now.
-    :ivar found: where it is, once that is known.
-    """
-
-    digest: Digest | None
-    found: Way | None
-
-    async def way(self, until: float) -> Way | Response:
-        """
-        :param until: monotonic seconds.
-        :return: where it is; or an answer of our own, where there is nobody to ask.
-        :raises UpstreamFailed: that cannot be found out, or must not be asked.
-        """
-
-    def taken(self, outbound: Outbound, response: Response) -> Response:
-        """
-        :param outbound: what was asked for.
-        :param response: of one of the way's origins.
-        :return: what it means: the same, or an answer of our own.
-        :raises UpstreamFailed: it is of no use.
-        """
 
 
 class _Which(Enum):
@@ -402,7 +357,7 @@ class Attempts:
         self._turn += 1
         standing = self._outlet.standing
         known = [self._book.of(origin) for origin in way.origins]
-        if len(known) == 1 and len(known[0]) == 1:
+        if which is _Which.ALL and len(known) == 1 and len(known[0]) == 1:
             return [*known[0]]  # whatever its health, there is no choice
         found = candidates(known, way.policy, self._turn, standing.share, standing.ejected)
         if which is _Which.ALL:
