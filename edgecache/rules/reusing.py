@@ -57,7 +57,7 @@ def at_once(asked: Asked, stored: Stored, now: float) -> Reuse | None:
         whole seconds, stay the same: what is asked for often is asked for many times in a second.
     """
     # Both bounds: the wall clock may be set back.
-    if 0.0 < stored.reuse_until - now <= 1.0:
+    if stored.reuse_from <= now < stored.reuse_until:
         reuse: Reuse = stored.reuse
         return reuse
     left = stored.fresh_until - now
@@ -66,7 +66,7 @@ def at_once(asked: Asked, stored: Stored, now: float) -> Reuse | None:
     age, ttl = _age(stored, now), int(left)
     stored.reuse = reuse = Reuse(age, ttl)
     reuse.lines = lines_of(age, hit(asked.site, reuse))
-    stored.reuse_until = min(stored.generated_at + age + 1, stored.fresh_until - ttl)
+    stored.reuse_from, stored.reuse_until = now, min(stored.generated_at + age + 1, stored.fresh_until - ttl)
     return reuse
 
 

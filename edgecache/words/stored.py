@@ -66,7 +66,8 @@ class Stored:
     :ivar head_of_304: memo of :mod:`edgecache.rules.presenting`, like ``views``; and so is ...
     :ivar head_of_206: ... this one, without the lines that say which part it is.
     :ivar reuse: memo of :mod:`edgecache.rules.reusing`: how it answers while it is fresh ...
-    :ivar reuse_until: ... and when a number in that changes.
+    :ivar reuse_from: ... when that was decided,
+    :ivar reuse_until: ... and when a number in it changes.
     """
 
     site: int
@@ -92,6 +93,7 @@ class Stored:
     head_of_304: bytes = field(init=False, default=b"")
     head_of_206: bytes = field(init=False, default=b"")
     reuse: Any = field(init=False, default=None)
+    reuse_from: float = field(init=False, default=0.0)
     reuse_until: float = field(init=False, default=0.0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attrs import evolve
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -29,7 +29,8 @@ class StoredTests(SynchronousTestCase):
         self.assertEqual((20, 39, False, None), (found.age, found.ttl, found.stale, found.behind))
 
     @given(st.lists(st.integers(-80, 560), min_size=1, max_size=8), st.integers(0, 15))
-    @settings(max_examples=100)
+    @example([8, 2], 5)
+    @settings(max_examples=100, deadline=None)
     def test_what_is_remembered_is_what_would_be_said_anew(self, eighths: list[int], aged: int) -> None:
         """Whichever way the clock goes."""
         one = stored(FRESH, at=NOW + aged / 8)

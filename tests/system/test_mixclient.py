@@ -78,8 +78,8 @@ class MixClientTests(SynchronousTestCase):
         seen, _ = self.seen(b"length", b"large", b"chunked", b"unmodified")
         self.assertEqual({200, 304}, set(seen.statuses))
         self.assertEqual(0, seen.failed)
-        # The last may be on its way when time is up.
-        self.assertIn(len(seen.small) - 3 * len(seen.large), (0, 1, 2))
+        # Some may be on their way when time is up.
+        self.assertLessEqual(abs(len(seen.small) - 3 * len(seen.large)), 3)
         self.assertGreaterEqual(seen.octets, len(seen.large) * LARGE)
 
     def test_an_error_fails_and_so_does_what_is_cut(self) -> None:
