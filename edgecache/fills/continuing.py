@@ -25,6 +25,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from edgecache.fills.overlap import Overlap, first_of
 from edgecache.fills.rate import RateWatch
 from edgecache.processes.background import background
 from edgecache.rules.digests import Check, Digest, repr_digest
@@ -136,14 +137,13 @@ class Continuing(Delivery):
             if resumable
             else None
         )
-        self._tail = b""
+        self._overlap = Overlap()
         self._room: list[memoryview] = []
         # What came of it is wrong, or another address says so: no next try should go on with it.
         self._doubtful = False
-        # The response of now: how much of it came, how much that repeats, and was it called good?
+        # The response of now: how much of it came, and was it called good?
         self._response: Response | None = response
         self._octets = 0
-        self._repeated = 0
         self._praised = False
         self._sources: set[Address] = set()
         # See Note [who is asked for the rest].
@@ -161,7 +161,7 @@ class Continuing(Delivery):
         # Of fewer octets all are asked for again anyway.
         if self._known is None or self._doubtful or not self._settings.resumes or self.received <= OVERLAP:
             return None
-        return Broken(self._known, self.head, self.received, self._tail, self._check)
+        return Broken(self._known, self.head, self.received, self._overlap.tail, self._check)
 
     def go_on_from(self, broken: Broken, rest: Rest) -> None:
         """The response brings the ``rest`` of ``broken``, of which the sink to come has all there is."""
@@ -171,8 +171,7 @@ class Continuing(Delivery):
         self.digest, self._check = broken.known.digest, broken.check
         self._known = evolve(broken.known, length=rest.length)
         self.begun = self.received = broken.received
-        self._repeated = broken.received - rest.start
-        self._tail = broken.tail
+        self._overlap = Overlap(broken.tail, broken.received - rest.start)
         self.resumed = True
         self._gave_rest.add(self.address)
         self._resumes = 1
@@ -226,7 +225,7 @@ class Continuing(Delivery):
         response = self._response
         assert response is not None
         self._octets += len(data)
-        if self._repeated:
+        if self._overlap.repeated:
             data = self._compared(response, data)
             if not data:
                 return
@@ -240,7 +239,7 @@ class Continuing(Delivery):
         self.received += len(data)
         self._sources.add(response.address)
         if self._known is not None:
-            self._tail = data[-OVERLAP:] if len(data) >= OVERLAP else (self._tail + data)[-OVERLAP:]
+            self._overlap.came(data)
         if self._check is not None:
             self._check.update(data)
         if not self._praised and self._octets >= self._settings.restore_octets:
@@ -249,7 +248,7 @@ class Continuing(Delivery):
 
     def room(self, octets: int) -> list[memoryview]:
         """See :meth:`edgecache.upstream.responses.Roomy.room`. What is only compared needs none."""
-        self._room = [] if self._repeated else self.memory(octets)
+        self._room = [] if self._overlap.repeated else self.memory(octets)
         return self._room
 
     def filled(self, octets: int) -> None:
@@ -259,12 +258,11 @@ class Continuing(Delivery):
         self._octets += octets
         self.received += octets
         self._sources.add(response.address)
-        came, self._room = _first(self._room, octets), []
+        came, self._room = first_of(self._room, octets), []
         if self._check is not None:
             self._check.update(*came)
         if self._known is not None:
-            last = came[-1]
-            self._tail = bytes(last[-OVERLAP:]) if len(last) >= OVERLAP else (self._tail + last)[-OVERLAP:]
+            self._overlap.came_in(came)
         if not self._praised and self._octets >= self._settings.restore_octets:
             self._praise(response)
         self.taken(octets)
@@ -273,7 +271,7 @@ class Continuing(Delivery):
         """See :meth:`edgecache.upstream.responses.Sink.end`."""
         response = self._response
         assert response is not None
-        if self._repeated or self._complete not in (None, self.received):
+        if self._overlap.repeated or self._complete not in (None, self.received):
             detail = f"ended after {self.received} octets of {self._complete}"
             self.fail(ConnectionLost(response.address.name, self._since(response), detail))
             return
@@ -374,7 +372,7 @@ class Continuing(Delivery):
             self._refuse(response, fitting.detail, wrong=fitting.wrong)
             return
         self._octets = 0
-        self._repeated = self.received - fitting.start
+        self._overlap.repeated = self.received - fitting.start
         self._praised = False
         if self._rate is not None:
             self._rate.interrupted()
@@ -386,16 +384,14 @@ class Continuing(Delivery):
 
     def _compared(self, response: Response, data: bytes) -> bytes:
         """:return: ``data`` without what we have, as far as it is the same."""
-        first = len(self._tail) - self._repeated  # where ``data`` begins in the tail; negative before it
-        repeated = min(len(data), self._repeated)
-        self._repeated -= repeated
-        if data[max(0, -first) : repeated] != self._tail[max(0, first) : max(0, first + repeated)]:
-            assert self._known is not None
-            self._doubtful = True
-            # With entity tags that may differ, nobody has said that they are the same.
-            self._refuse(response, "other octets where both should agree", wrong=not self._known.by_digest)
-            return b""
-        return data[repeated:]
+        new = self._overlap.new_of(data)
+        if new is not None:
+            return new
+        assert self._known is not None
+        self._doubtful = True
+        # With entity tags that may differ, nobody has said that they are the same.
+        self._refuse(response, "other octets where both should agree", wrong=not self._known.by_digest)
+        return b""
 
     def _refuse(self, response: Response, detail: str, *, wrong: bool) -> None:
         response.cancel()
@@ -444,17 +440,6 @@ class Continuing(Delivery):
             rate.stop()
         over, self._over = self._over, None
         return over or _nothing
-
-
-def _first(room: list[memoryview], octets: int) -> list[memoryview]:
-    """:return: what of ``room`` the first ``octets`` fill."""
-    came = []
-    for view in room:
-        came.append(view[:octets])
-        octets -= len(came[-1])
-        if not octets:
-            break
-    return came
 
 
 def _nothing() -> None:

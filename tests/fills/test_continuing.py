@@ -52,7 +52,7 @@ from tests.characters import (
     Stubborn,
     Wholesale,
 )
-from tests.upstream.rig import GET, HEAD, Taker
+from tests.upstream.rig import GET, HEAD, Holder, Taker
 
 MEGABYTE = random.Random(1).randbytes(1_000_000)
 TENTH = 100_000
@@ -428,6 +428,21 @@ class Rule3Tests(ContinuingCase):
                 continuing.attach(self.rig.taker)
                 self.rig.stage.settle(quantum)
                 self.assert_complete(content)
+
+    def test_exact_octets_when_the_last_of_them_begin_another_piece_of_memory(self) -> None:
+        for after in (TENTH + 70_001, TENTH + 70_000 + 33_333):
+            self.rig, holder = Rig(), Holder(sizes=(70_000, 33_333))
+            self.rig.taker = holder
+            continuing = self.rig.fetch(Stalling(MEGABYTE, after=TENTH), Good(MEGABYTE))
+            position = TENTH
+            for room in continuing.room(len(MEGABYTE) - TENTH - 1):
+                room[:] = MEGABYTE[position : position + len(room)]
+                position += len(room)
+            continuing.filled(after - TENTH)
+            self.rig.advance(3.1)
+            self.assert_complete()
+            self.assertEqual(("1", STALLED), self.rig.told[-2])
+            self.assertEqual(1, len(self.rig.tried))
 
 
 class Rule4Tests(ContinuingCase):
