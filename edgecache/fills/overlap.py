@@ -29,8 +29,8 @@ class Overlap:
 
     def came_in(self, views: Sequence[memoryview]) -> None:
         """The next octets, where they lie."""
-        wanted, last = OVERLAP, list[bytes | memoryview]()
-        for view in (*reversed(views), self.tail):
+        wanted, last = OVERLAP, list[memoryview]()
+        for view in (*reversed(views), memoryview(self.tail)):
             last.append(view[-wanted:])
             wanted -= len(last[-1])
             if not wanted:

@@ -320,12 +320,14 @@ class Quest:
             return
         outlet, outbound = self._outlet, self._outbound
         idled = isinstance(error, ConnectionLost) and error.reused
-        # That an idle connection was closed just now says nothing about the address (RFC 9112 §9.3.1).
-        if error.outcome is not None and not idled:
+        # That an idle connection was closed just now says nothing about the address (RFC 9112 §9.3.1), nor does a head
+        # that did not come because there was less time than an address has.
+        hurried = isinstance(error, HeadTimedOut) and not self._had_its_time(attempt)
+        if error.outcome is not None and not idled and not hurried:
             outlet.standing.failed(attempt.address, error.outcome, outbound.probe_target)
         if outrun or self._over:
             return
-        outlet.counts.add(Counter.UPSTREAM_FAILURES)
+        outlet.counts.add(Counter.UPSTREAM_FAILURES, int(not hurried))
         self._failure = error
         if error.sent and not outbound.idempotent:
             self._lose(error)
@@ -349,9 +351,8 @@ class Quest:
         for attempt in list(self._attempts):
             if attempt.phase is Phase.OUTRUN:
                 continue
-            waited = self._since(attempt)
-            self._failure = HeadTimedOut(attempt.address.name, waited)
-            if attempt.phase is Phase.ASKED and waited >= outlet.settings.head_seconds - _SLACK:
+            self._failure = HeadTimedOut(attempt.address.name, self._since(attempt))
+            if attempt.phase is Phase.ASKED and self._had_its_time(attempt):
                 outlet.counts.add(Counter.UPSTREAM_FAILURES)
                 outlet.standing.failed(attempt.address, Outcome.NO_HEAD, self._outbound.probe_target)
         self._give_up()
@@ -434,6 +435,10 @@ class Quest:
         attempt.rest()
         attempt.over, attempt.exchange = True, None
         self._attempts.remove(attempt)
+
+    def _had_its_time(self, attempt: Attempt) -> bool:
+        """Has it been waited for as long as any address may take?"""
+        return self._since(attempt) >= self._outlet.settings.head_seconds - _SLACK
 
     def _since(self, attempt: Attempt) -> float:
         return self._outlet.timers.seconds() - attempt.asked_at if attempt.asked_at else 0.0

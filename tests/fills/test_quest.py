@@ -32,6 +32,15 @@ COARSE, FINE = 1 / 16, 1 / 64
 
 
 @define(eq=False)
+class Once(Good):
+    """Answers its first request, and no other."""
+
+    def answer(self, request: Any, player: Any) -> None:
+        if len(self.asked) == 1:
+            super().answer(request, player)
+
+
+@define(eq=False)
 class Asked:
     """One quest and what came of it."""
 
@@ -79,11 +88,19 @@ class Rig:
             self.characters.append(character or Refusing())
             self.addresses.append(evolve(self.stage.play(host, self.characters[slot]), slot=slot))
 
-    def ask(self, outbound: Outbound = GET, ticket: Ticket | None = None, *, better: int = 0) -> Asked:
+    def ask(
+        self,
+        outbound: Outbound = GET,
+        ticket: Ticket | None = None,
+        *,
+        better: int = 0,
+        within: float | None = None,
+    ) -> Asked:
         """A quest in which the first ``better`` addresses are no equals of the others; the network settles."""
         left = deque(self.addresses)
         above = frozenset(self.addresses[:better])
-        quest = Quest(self.outlet, outbound, None, left, ticket or self.allowance.ticket(), self.latencies, above)
+        ticket = ticket or self.allowance.ticket()
+        quest = Quest(self.outlet, outbound, None, left, ticket, self.latencies, above, within)
         asked = Asked(quest, self.now)
 
         def good(response: Response) -> None:
@@ -227,6 +244,17 @@ class SilentTests(QuestTests):
         rig.seconds(13)
         self.failed(asked, HeadTimedOut, 12.0)
         self.assertEqual([(0, Outcome.NO_HEAD)], rig.told)
+
+    def test_who_had_no_time_to_answer_has_not_failed(self) -> None:
+        """A sibling's budget may be nearly used up; a kept-alive connection has no other deadline."""
+        for within, told in ((1.0, []), (5.0, [(0, Outcome.NO_HEAD)])):
+            rig = self.rig(Once(b"ok"))
+            rig.ask()
+            asked = rig.ask(within=within)
+            rig.seconds(6)
+            self.failed(asked, HeadTimedOut, within)
+            self.assertEqual(told, rig.told)
+            self.quiet(rig)
 
     def test_the_ejected_are_asked_as_well_when_the_last_one_takes_as_long_as_one_that_hangs(self) -> None:
         rig = self.rig(Silent(), Good())
