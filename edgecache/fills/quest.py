@@ -23,11 +23,11 @@ from math import inf
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
+from edgecache.fills.racing import Attempt, Phase
 from edgecache.rules.allowance import Ticket
 from edgecache.rules.hedging import Latencies
 from edgecache.upstream.addresses import Address
 from edgecache.upstream.client import Client
-from edgecache.upstream.exchange import Exchange
 from edgecache.upstream.responses import Response
 from edgecache.upstream.standing import Standing
 from edgecache.words.config import UpstreamSettings
@@ -44,51 +44,6 @@ _SLACK = 0.001
 
 _LEAST_PATIENCE, _LONGEST_PATIENCE = 0.05, 0.5
 """Seconds until an address that awaits too many heads is tried again; doubled each time."""
-
-
-class Phase(enum.Enum):
-    """How far an attempt is."""
-
-    CONNECTING = "connecting"
-    ASKED = "asked"
-    """The request was sent, or is being sent."""
-    OUTRUN = "outrun"
-    """Another one connected first: only how this ends is of interest."""
-
-
-@define(eq=False)
-class Attempt:
-    """
-    One address, asked once: an :class:`~edgecache.upstream.exchange.Asker`.
-
-    :ivar over: it was answered, has failed, or is of no interest any more.
-    """
-
-    _quest: Quest
-    address: Address
-    phase: Phase = Phase.CONNECTING
-    asked_at: float = 0.0
-    exchange: Exchange | None = None
-    timer: Timer | None = None
-    over: bool = False
-
-    def connected(self) -> None:
-        """See :meth:`edgecache.upstream.exchange.Asker.connected`."""
-        self._quest.connected(self)
-
-    def answered(self, response: Response) -> None:
-        """See :meth:`edgecache.upstream.exchange.Asker.answered`."""
-        self._quest.answered(response, self)
-
-    def failed(self, error: BaseException) -> None:
-        """See :meth:`edgecache.upstream.exchange.Asker.failed`."""
-        self._quest.failed(error, self)
-
-    def rest(self) -> None:
-        """No timer of it runs any longer."""
-        timer, self.timer = self.timer, None
-        if timer is not None:
-            timer.cancel()
 
 
 @define(eq=False)
