@@ -241,7 +241,8 @@ class Common:
             reloaded=self._reloaded,
             lease=lambda: self.page.fresh_until - boot_clock(),
             siblings=list if self._fleet is None else self._fleet.siblings,
-            followers=self._followers.views,
+            # Those of now: a reload makes others.
+            followers=lambda: self._followers.views(),
             groups=lambda: {outcome.value: count for outcome, count in self._groups.counts.items()},
             ready=lambda: self._unready,
             downloads=self._downloads,
