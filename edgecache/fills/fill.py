@@ -144,6 +144,10 @@ class Fill:
         counts.add(Counter.FILLS_RUNNING)
         try:
             await self._exchange()
+        except BaseException:
+            # Nothing may come of it any more.
+            self.lasting = False
+            raise
         finally:
             counts.add(Counter.FILLS_RUNNING, -1)
             if self.kept is not None and self.registered is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attrs import define, evolve
+from twisted.logger import Logger
 
 from edgecache.fills.contents import Filling
 from edgecache.fills.passing import Passing
@@ -24,6 +25,10 @@ from edgecache.words.stored import Stored
 
 if TYPE_CHECKING:
     from edgecache.fills.fills import Fills
+
+_log = Logger()
+
+_DEFECT = Refuse(500, "the node failed to answer; its log says why")
 
 FAR_AHEAD = 1 << 20
 """A range that begins so many octets after what has come is fetched on its own."""
@@ -171,7 +176,11 @@ class Waiters:
         """:return: those that were served."""
         waiters = self.take()
         for waiter in waiters:
-            self._serve(waiter)
+            try:
+                self._serve(waiter)
+            except Exception:  # noqa: BLE001 - what is wrong for one must not keep the others, and the store, from it
+                _log.failure("{target}: not answered", target=waiter.asked.request.target.decode("latin-1"))
+                self._refuse(waiter, _DEFECT)
         return waiters
 
     def _serve(self, waiter: Waiter) -> None:
@@ -349,7 +358,7 @@ class Waiters:
     def refuse_all(self) -> None:
         """The node itself has failed."""
         for waiter in self.take():
-            self._refuse(waiter, Refuse(500, "the node failed to answer; its log says why"))
+            self._refuse(waiter, _DEFECT)
 
     def interim(self, status: int, head: bytes) -> None:
         """A 1xx response for everybody."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 
+from edgecache.fills import sending, storing, waiting
 from tests.fills.rig import Exchange, RigCase
 
 FRESH = "Cache-Control: max-age=60"
@@ -88,5 +89,41 @@ class LettingGoTests(RigCase):
                 gc.garbage.clear()
                 gc.enable()
             self.assertEqual(set(), ours)
+
+        return self.run_async(test())
+
+
+class DefectTests(RigCase):
+    """What goes wrong in this node while a response is taken."""
+
+    def defect(self, *_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    async def script(self, exchange: Exchange) -> None:
+        await exchange.answer(b"x" * int(exchange.target[1:]), FRESH)
+
+    def test_who_cannot_be_answered_is_told_so_and_the_fill_goes_on(self):
+        async def test():
+            for size, module in ((100, sending), (300_000, waiting)):
+                self.origin.scripts[f"/{size}"] = self.script
+                patched = self.patch(module, "head_of", self.defect)
+                self.assertEqual(500, (await self.ask(f"/{size}")).status)
+                patched.restore()
+                self.assertEqual(size, len((await self.ask(f"/{size}")).content))
+                self.assertEqual(1, self.origin.count(f"/{size}"))
+            self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+        return self.run_async(test())
+
+    def test_a_fill_that_failed_is_joined_by_nobody(self):
+        async def test():
+            for size, part in ((100, "_store_whole"), (300_000, "Storing")):
+                self.origin.scripts[f"/{size}"] = self.script
+                patched = self.patch(storing, part, self.defect)
+                self.assertEqual(500, (await self.ask(f"/{size}")).status)
+                patched.restore()
+                self.assertEqual(size, len((await self.ask(f"/{size}")).content))
+                self.assertEqual(2, self.origin.count(f"/{size}"))
+            self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))
 
         return self.run_async(test())
