@@ -6,7 +6,11 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
+from twisted.logger import Logger
+
 from edgecache.rules.digests import Check, Digest
+
+_log = Logger()
 
 # Note [waiting for the thread]
 #
@@ -39,21 +43,33 @@ class Hashing:
     def hand(self, check: HandedCheck, parts: Sequence[bytes | memoryview], octets: int) -> None:
         """``check`` hashes ``parts`` in the thread, in order. See Note [waiting for the thread]."""
         with self._changed:
-            while self._behind > BEHIND:
+            while self._running and self._behind > BEHIND:
                 self._changed.wait()
             self._jobs.append((check, parts, octets))
             self._behind += octets
             check.pending += 1
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._run, name="digests", daemon=True).start()
-            self._changed.notify_all()
+            if self._running or self._start():
+                self._changed.notify_all()
+                return
+        self._catch_up()
 
     def wait(self, check: HandedCheck) -> None:
         """Until everything of ``check`` is hashed."""
         with self._changed:
-            while check.pending:
+            while self._running and check.pending:
                 self._changed.wait()
+        if check.pending:
+            self._catch_up()
+
+    def _start(self) -> bool:
+        """:return: is there a thread?"""
+        try:
+            threading.Thread(target=self._run, name="digests", daemon=True).start()
+        except RuntimeError as error:
+            _log.warn("contents are hashed in the loop, there is no thread for it: {error}", error=error)
+            return False
+        self._running = True
+        return True
 
     def _run(self) -> None:
         try:
@@ -62,6 +78,7 @@ class Hashing:
         except BaseException:
             with self._changed:
                 self._running = False
+                self._changed.notify_all()
             raise
 
     def _one(self) -> bool:
@@ -71,7 +88,16 @@ class Hashing:
                 if not self._changed.wait(IDLE_SECONDS) and not self._jobs:
                     self._running = False
                     return False
-            check, parts, octets = self._jobs.popleft()
+        self._hash_next()
+        return True
+
+    def _catch_up(self) -> None:
+        """Without a thread."""
+        while self._jobs:
+            self._hash_next()
+
+    def _hash_next(self) -> None:
+        check, parts, octets = self._jobs.popleft()
         try:
             check.hash(parts)
         finally:
@@ -79,7 +105,6 @@ class Hashing:
                 self._behind -= octets
                 check.pending -= 1
                 self._changed.notify_all()
-        return True
 
 
 class HandedCheck(Check):

@@ -58,3 +58,19 @@ class HashingTests(SynchronousTestCase):
                 thread.join()
         check.update(CONTENT[HANDED:])
         self.assertTrue(check.right)
+
+    def test_without_a_thread_to_be_had_it_is_hashed_here(self) -> None:
+        def none(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patched = self.patch(threading.Thread, "start", none)
+        hashing = Hashing()
+        good, bad = hashing.check(digest_of(CONTENT)), hashing.check(digest_of(CONTENT[1:]))
+        for start in range(0, len(CONTENT), 1 << 20):
+            good.update(CONTENT[start : start + (1 << 20)])
+            bad.update(CONTENT[start : start + (1 << 20)])
+        self.assertEqual((True, False, 0), (good.right, bad.right, hashing._behind))
+        patched.restore()
+        again = hashing.check(digest_of(CONTENT))
+        again.update(CONTENT)
+        self.assertTrue(again.right)
