@@ -148,6 +148,10 @@ class SecureTransport(asyncio.Transport):
             self._flush()
             if type(error) not in _IDLE:
                 self._lose(error)
+        except BaseException:
+            # The loop logs it. A connection whose protocol is in the middle of something is of no more use.
+            self._lose(None)
+            raise
         finally:
             if incoming.pending:
                 self._unread = incoming.read()

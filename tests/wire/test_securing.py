@@ -218,6 +218,27 @@ class SecuringTests(SynchronousTestCase):
         self.loop.turn()
         self.assertEqual((True, False), (closed.lost, reading.lost))
 
+    def test_a_protocol_that_fails_ends_its_connection_and_leaves_nothing_to_others(self) -> None:
+        failing, other = Keeper(), Keeper()
+        first, second = self.connect(failing), self.connect(other)
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        failing.on_data = fail
+        for content in (b"one", b"two"):
+            first.tls.write(content)
+        first.flush()
+        with self.assertRaises(ZeroDivisionError):
+            self.loop.turn()
+        self.empty()
+        self.loop.turn()
+        second.tls.write(b"else")
+        second.flush()
+        self.loop.turn()
+        self.assertEqual((True, [b"one"]), (failing.lost, failing.received))
+        self.assertEqual((False, [b"else"]), (other.lost, other.received))
+
     def test_what_the_socket_does_not_take_waits_and_is_right(self) -> None:
         keeper = Keeper()
         client = self.connect(keeper)
