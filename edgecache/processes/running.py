@@ -62,6 +62,7 @@ class Running:
     gone: Deferred[None] = field(factory=Deferred)
     silent: int = 0
     last_beat: float = 0.0
+    _doomed: bool = False
 
     @property
     def channel(self) -> Channel:
@@ -104,9 +105,16 @@ class Running:
         except ChannelClosed:
             return  # it has ended, one way or the other
 
+    def born_as(self, pid: int) -> None:
+        """The nursery says so, maybe after the worker itself has said something."""
+        self.pid = pid
+        if self._doomed:
+            self.kill()
+
     def kill(self) -> None:
-        """At once; not before it was born."""
+        """At once, or as soon as it is born."""
         if not self.pid:
+            self._doomed = True
             return
         _log.warn("killing worker {index} (process {pid})", index=self.index, pid=self.pid)
         os.kill(self.pid, signal.SIGKILL)

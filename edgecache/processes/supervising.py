@@ -225,7 +225,7 @@ class Supervisor:
         running = Running(place.index, block, secrets.randbits(63), stream, self.timers.seconds())
         given = [self.lock, *(sock.fileno() for sock in place.sockets)]
         child = Child(
-            lambda pid: self._born(running, pid),
+            running.born_as,
             lambda status: self._ended(running, status),
             lambda why: self._unborn(place, running, why),
         )
@@ -243,16 +243,15 @@ class Supervisor:
         self.serve(running.channel)
         return running
 
-    def _born(self, running: Running, pid: int) -> None:
-        running.pid = pid
-
     def _unborn(self, place: Supervised, running: Running, why: str) -> None:
         """There are too many processes, or too little memory."""
         place.running.remove(running)
         running.stream.abandon()
         running.failed(why)
         running.gone.callback(None)
-        self._refused(place, None, f"cannot be forked: {why}")
+        if not self._stopping:
+            self._refused(place, None, f"cannot be forked: {why}")
+        self._perhaps_all_gone()
 
     async def _greet(self, place: Supervised, running: Running) -> None:
         greeting = self.greeting(running.index, running.block, running.spawn)
@@ -314,6 +313,9 @@ class Supervisor:
             )
         running.failed(f"it ended with {how(status)} while it started")
         running.gone.callback(None)
+        self._perhaps_all_gone()
+
+    def _perhaps_all_gone(self) -> None:
         if self._stopping and not self._all():
             background(self._rest().addCallback(self._all_gone), "end what workers are forked from")
 

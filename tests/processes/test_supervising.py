@@ -6,15 +6,17 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet import reactor as installed  # noqa: TID251  # spawns real processes
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from edgecache.processes.channel import Channel
+from edgecache.processes.forking import Child
 from edgecache.processes.loop import install_reactor
 from edgecache.processes.running import SILENT_TICKS, Running
 from edgecache.processes.supervising import Supervisor
@@ -48,6 +50,19 @@ class QuickTimers:
 
     def callLater(self, delay: float, callable: Any, *args: object) -> Any:
         return self.loop.call_later(delay / 100, callable, *args)
+
+
+class Refusing:
+    """Nothing can be forked here; who asked is told when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[Child] = []
+
+    def fork(self, child: Child, say: Any, descriptors: list[int]) -> None:
+        self.asked.append(child)
+
+    def stop(self) -> Deferred[None]:
+        return succeed(None)
 
 
 class SupervisorCase(TestCase):
@@ -257,6 +272,23 @@ class SupervisorTests(SupervisorCase):
         await death
         await supervisor.stop(0.0)
         self.assertIsNone(supervisor.workers[0].restart)
+
+    async def test_stopping_while_one_is_being_forked_that_cannot_be(self) -> None:
+        supervisor = self.supervisor(1)
+        supervisor._forks = forks = Refusing()  # type: ignore[assignment]  # a kernel without room
+        started = supervisor.start()
+        stopping = supervisor.stop(0.0)
+        forks.asked[0].refused("Cannot allocate memory")
+        await stopping
+        self.assertEqual((set(), None), (supervisor.spawns(), supervisor.workers[0].restart))
+        self.assertFalse(started.called)
+
+    async def test_one_that_is_to_be_killed_before_its_process_id_is_known_is_killed_then(self) -> None:
+        worker = Running(0, 0, 1, cast(Any, None), 0.0)
+        with subprocess.Popen(["sleep", "60"]) as process:
+            worker.kill()
+            worker.born_as(process.pid)
+            self.assertEqual(-signal.SIGKILL, process.wait())
 
     async def test_a_worker_ends_when_its_channel_closes(self) -> None:
         supervisor = self.supervisor(1)
