@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from attrs import define
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from edgecache.admin.parts import ReloadState
@@ -37,6 +38,8 @@ class Reloads:
     # Until everything has started.
     _busy: bool = True
     _again: bool = False
+    _stopped: bool = False
+    _idle: Deferred[None] | None = None
 
     def ready(self) -> None:
         """What was asked for until now is done now."""
@@ -46,18 +49,25 @@ class Reloads:
 
     def ask(self) -> None:
         """Reload; while that is under way, once more after it."""
-        self._again = True
-        if not self._busy:
-            self._busy = True
-            background(self._all(), "reload")
+        self._again = not self._stopped
+        if self._again and not self._busy:
+            self._busy, self._idle = True, Deferred()
+            background(self._all(self._idle), "reload")
 
-    async def _all(self) -> None:
+    async def stop(self) -> None:
+        """Done when none is under way; there will be none."""
+        self._stopped, self._again = True, False
+        if self._idle is not None:
+            await self._idle
+
+    async def _all(self, idle: Deferred[None]) -> None:
         try:
             while self._again:
                 self._again = False
                 await self._one()
         finally:
-            self._busy = False
+            self._busy, self._idle = False, None
+            idle.callback(None)
 
     async def _one(self) -> None:
         try:

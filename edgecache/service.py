@@ -30,6 +30,7 @@ from edgecache.preparing import Prepared, check, shown
 from edgecache.processes.background import background
 from edgecache.processes.channel import Channel, Payload, pair
 from edgecache.processes.loop import reap_children
+from edgecache.processes.memory import collect_frozen
 from edgecache.processes.supervising import QUIET_SECONDS, REPLACED_QUIET_SECONDS, Supervisor
 from edgecache.processes.timers import LoopTimers
 from edgecache.reloading import Reloads
@@ -176,6 +177,11 @@ class Inside:
     sockets: list[socket.socket]
     worker: Worker = field(init=False)
 
+    def close(self) -> None:
+        """Let go of the listening sockets."""
+        for sock in self.sockets:
+            sock.close()
+
 
 @define(eq=False)
 class NodeService(MemberService):
@@ -185,6 +191,7 @@ class NodeService(MemberService):
     _supervisor: Supervisor | None = None
     _inside: Inside | None = None
     _insiders: list[Inside] = field(factory=list)
+    _stopping: bool = False
     _hurried: bool = False
 
     def open(self) -> None:
@@ -280,21 +287,36 @@ class NodeService(MemberService):
             await self._replace(places, replaced)
         except EdgeError:
             self.config = before
+            if self._stopping:
+                raise
             await self.common.follow(before, config)
             if replaced:
                 await self._replace(replaced, [])
             await self.common.follow(before)
             raise
+        if self._stopping:
+            return
         await self.common.follow(config)
+        if self._supervisor is None:
+            collect_frozen()
 
     async def _replace(self, places: Iterable[int], replaced: list[int]) -> None:
         seconds = self.config.limits.drain_seconds
         if self._supervisor is not None:
             await self._supervisor.replace(places, seconds, replaced)
-        elif self._inside is not None:
-            before, self._inside = self._inside, await self._start_inside()
+        elif self._inside is not None and not self._stopping:
+            before, new = self._inside, await self._start_inside()
+            if self._stopping:
+                # What was there is drained already, and stays the one that is waited for.
+                await new.worker.drain(seconds, QUIET_SECONDS, last=True)
+                await self._end_inside(new)
+                return
+            self._inside = new
             replaced.append(0)
-            await before.worker.drain(seconds, REPLACED_QUIET_SECONDS, last=False)
+            draining = Deferred.fromCoroutine(before.worker.drain(seconds, REPLACED_QUIET_SECONDS, last=False))
+            # It accepts nothing more; if the node goes down now, nobody may wait in its sockets.
+            before.close()
+            await draining
             await self._end_inside(before)
 
     async def _start_inside(self) -> Inside:
@@ -339,8 +361,7 @@ class NodeService(MemberService):
 
     def _gone_inside(self, inside: Inside) -> None:
         self._insiders.remove(inside)
-        for sock in inside.sockets:
-            sock.close()
+        inside.close()
         self.common.page.clear(inside.block)
 
     def _introduce(self) -> None:
@@ -377,6 +398,7 @@ class NodeService(MemberService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        self._stopping = True
         seconds = self.config.limits.drain_seconds
         _log.info("stopping; connections may take {seconds:g} s to finish", seconds=seconds)
         self.common.page.set_draining(True)
@@ -387,6 +409,8 @@ class NodeService(MemberService):
             ends.append(Deferred.fromCoroutine(self._inside.worker.drain(seconds, QUIET_SECONDS, last=True)))
         # Workers let in who waits already, and close theirs: new connections are refused, and go elsewhere.
         self.prepared.release()
+        # It has nobody to wait for any longer than we do, and must not find anything closed.
+        ends.append(Deferred.fromCoroutine(self.reloads.stop()))
         await gatherResults(ends)
         for inside in list(self._insiders):
             await self._end_inside(inside)

@@ -175,6 +175,7 @@ class VoterService(MemberService):
 
     async def _stop(self) -> None:
         _log.info("stopping")
+        await self.reloads.stop()
         self._thread.stop()
         await self.voter.stop()
         _log.info("stopped")

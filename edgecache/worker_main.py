@@ -137,9 +137,12 @@ class _Main:
         os._exit(0 if self._ending else 1)
 
     async def _stopped(self) -> Payload:
+        if self._ending:
+            # It was leaving already when the node went down.
+            return {}
+        self._ending = True
         if self._worker is not None:
             await self._worker.stop()
-        self._ending = True
         # After the answer to this call is written.
         self._loop.call_soon(self._reactor.stop)
         return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 
 
 def give_back() -> None:
@@ -15,3 +16,14 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def collect_frozen() -> None:
+    """
+    Have the collector look at everything, also at what was to live as long as this process.
+
+    A worker inside the node process freezes what is there when it starts: also the one that it replaces.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()

@@ -201,6 +201,40 @@ class ReloadTests(ReloadCase):
         ):
             return tls.getpeercert(True)
 
+    def test_nothing_of_former_workers_stays_open(self) -> None:
+        self.file.write_text(FILE.format(origin=self.origin("a").url, idle=50))
+        for workers in (0, 1):
+            node = Node(self.root / f"node{workers}", workers=workers, arguments=("--config", str(self.file)))
+            self.addCleanup(node.end)
+            node.start()
+            self.reload(node)
+            before = self._open(node)
+            for _ in range(3):
+                self.reload(node)
+            self.assertEqual(before, self._open(node))
+            node.stop()
+
+    def _open(self, node: Node) -> list[str]:
+        """What files and kinds of descriptors the node process has, but for sockets that come and go."""
+        there = Path(f"/proc/{node.twistd_pid()}/fd")
+        found = [os.readlink(one) for one in there.iterdir() if one.is_symlink()]
+        return sorted(one.partition(":[")[0] for one in found if "socket:" not in one)
+
+    def test_followers_that_came_with_a_reload_are_shown(self) -> None:
+        origin = self.origin("a")
+        settings = FILE.format(origin=origin.url, idle=50).replace('"plain"', '"index"')
+        self.file.write_text(settings)
+        node = Node(self.root / "node", profile="index", workers=0, arguments=("--config", str(self.file)))
+        self.addCleanup(node.end)
+        node.start()
+        self.assertEqual([], self._followers(node))
+        self.file.write_text(settings.replace('"index"', '"index"\nfollow_seconds = 5'))
+        self.assertEqual("", self.reload(node)["detail"])
+        self.assertEqual(["default"], self._followers(node))
+
+    def _followers(self, node: Node) -> list[str]:
+        return [one["site"] for one in json.loads(node.admin("GET", "/status").content)["followers"]]
+
     def test_a_worker_that_cannot_start_leaves_the_old_ones_and_their_settings(self) -> None:
         self.file.write_text(FILE.format(origin=self.origin("a").url, idle=50))
         node = self.start(1)
@@ -229,6 +263,36 @@ class DrainTests(ReloadCase):
         self.assertTrue(download.exact, str(download))
         node.stop()
         self.assertNotIn("connections were cut", node.log)
+
+    def test_it_ends_cleanly_while_a_reload_waits_for_a_download(self) -> None:
+        self._stopped_in_a_reload(1)
+
+    def test_in_one_process_too(self) -> None:
+        self._stopped_in_a_reload(0)
+
+    def _stopped_in_a_reload(self, workers: int) -> None:
+        first, second = self.origin("first"), self.origin("second")
+        hold = Hold(1_000_000)
+        self.addCleanup(hold.release)
+        first.serve("/wheel", Reply(WHEEL, etag='"1"', hold=hold))
+        self.file.write_text(FILE.format(origin=first.url, idle=50))
+        node = self.start(workers)
+        clients, download = Together(), Download(node.url, "/wheel", WHEEL)
+        clients.start(download.read_all)
+        hold.wait_reached()
+        self.file.write_text(FILE.format(origin=second.url, idle=50))
+        os.kill(node.twistd_pid(), signal.SIGHUP)
+        until(lambda: node.ask("/new/" + os.urandom(4).hex()).content == b"second", "what the second origin has")
+        os.kill(node.twistd_pid(), signal.SIGTERM)
+        until(lambda: self._refused(node), "refused connections")
+        hold.release()
+        clients.join()
+        self.assertTrue(download.exact, str(download))
+        # A second signal would end it at once.
+        until(lambda: node._process is not None and node._process.poll() is not None, "the end of the node")
+        node.stop()
+        self.assertNotIn("failed to", node.log)
+        self.assertNotIn("Traceback", node.log)
 
     def test_what_is_cut_is_reported(self) -> None:
         origin = self.origin("a")
