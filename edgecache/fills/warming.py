@@ -14,7 +14,9 @@ from attrs import define, field, frozen
 
 from edgecache.fills.deriving import Derivations
 from edgecache.rules.asking import Asked
+from edgecache.rules.decisions import Part
 from edgecache.rules.pages import PAGE
+from edgecache.rules.presenting import present
 from edgecache.rules.representations import SOURCE
 from edgecache.rules.varying import variant_hash, variant_of
 from edgecache.store import layout
@@ -86,7 +88,8 @@ class Warming:
         now = self._seconds()
         if now >= self._believed_until:
             self._marks, self._believed_until = bytearray(_SLOTS), now + BELIEVED_SECONDS
-        slot = (int.from_bytes(asked.key_hash[:4], "little") ^ hash(asked.representation)) & _SLOTS - 1
+        part = None if asked.range is None else (asked.range.first, asked.range.last)
+        slot = (int.from_bytes(asked.key_hash[:4], "little") ^ hash((asked.representation, part))) & _SLOTS - 1
         if self._marks[slot] or looks >= LOOKS:
             return None
         self._read_already = looks
@@ -140,15 +143,23 @@ class Warming:
         return self._some(self._small, self._environments.small.databases[layout.RECORDS], [key_hash])
 
     def _content(self, asked: Asked, stored: Stored) -> Absent | None:
-        """The begin of it, or all if it is small; inline content is its record's."""
+        """The begin of what is sent of it, or all if it is small; inline content is its record's."""
         size, content_id = stored.size, stored.content_id
         if asked.head or not size:
             return None
-        chunks = [layout.place(content_id, index) for index in range(min(size // CHUNK, READ))]
-        if chunks:
+        start, stop, full = 0, size, size // CHUNK
+        part = None if asked.range is None else present(asked, stored)
+        if isinstance(part, Part):
+            start, stop = part.start, part.stop
+        first = start // CHUNK
+        last = min(full, first + READ, -(-stop // CHUNK))
+        if first < last:
+            chunks = [layout.place(content_id, index) for index in range(first, last)]
             absent = self._some(self._blobs, self._environments.blobs.databases[layout.CHUNKS], chunks)
-            if absent or size // CHUNK > READ:
+            if absent or stop > last * CHUNK < full * CHUNK:
                 return absent
+        if stop <= full * CHUNK:
+            return None
         pieces = [layout.place(content_id, index) for index in range(layout.pieces_of(size))]
         return self._some(self._small, self._environments.small.databases[layout.CONTENTS], pieces)
 

@@ -31,16 +31,16 @@ class WarmingTests(StoreTestCase):
             self.assertTrue(self.loop.result(writer.commit(asked.key_hash, response(asked.key))))
             writer.finished()
 
-    def asked(self, name: str, method: bytes = b"GET") -> Asked:
-        asked = ask(Request(method, b"/" + name.encode(), b"edge.test", []), self.sites)
+    def asked(self, name: str, method: bytes = b"GET", *fields: tuple[bytes, bytes]) -> Asked:
+        asked = ask(Request(method, b"/" + name.encode(), b"edge.test", [*fields]), self.sites)
         assert isinstance(asked, Asked) and isinstance(asked.site, Site)
         return asked
 
-    def reads(self, name: str, method: bytes = b"GET") -> list[tuple[bytes, int]]:
+    def reads(self, name: str, method: bytes = b"GET", *fields: tuple[bytes, bytes]) -> list[tuple[bytes, int]]:
         """Which databases are read, and how many values, before the request can be answered."""
         databases = {id(one): kind for kind, one in self.environments.small.databases.items()}
         databases |= {id(one): kind for kind, one in self.environments.blobs.databases.items()}
-        asked, found = self.asked(name, method), list[tuple[bytes, int]]()
+        asked, found = self.asked(name, method, *fields), list[tuple[bytes, int]]()
         while absent := self.warming.absent(asked, len(found)):
             found.append((databases[id(absent.database)], len(absent.keys)))
             self.successResultOf(Deferred.fromCoroutine(self.warming.read(absent)))
@@ -65,6 +65,19 @@ class WarmingTests(StoreTestCase):
     def test_a_head_needs_no_content_and_a_miss_only_the_look(self) -> None:
         self.assertEqual([(layout.RECORDS, 1)], self.reads("large", b"HEAD"))
         self.assertEqual([(layout.RECORDS, 1)], self.reads("missing"))
+
+    def test_of_a_part_what_it_touches_is_read_wherever_it_is(self) -> None:
+        records, contents, chunks = (layout.RECORDS, 1), layout.CONTENTS, layout.CHUNKS
+        for part, wanted in (
+            (b"-5", [(contents, 1)]),
+            (b"-6", [(chunks, 1), (contents, 1)]),
+            (b"%d-%d" % (CHUNK - 1, CHUNK), [(chunks, 2)]),
+            (b"%d-" % CHUNK, [(chunks, 16)]),
+            (b"%d-" % (18 * CHUNK), [(chunks, 2), (contents, 1)]),
+        ):
+            field = (b"range", b"bytes=" + part)
+            self.assertEqual([records, *wanted], self.reads("large", b"GET", field), part)
+            self.assertEqual([], self.reads("large", b"GET", field), part)
 
     def test_once_nothing_had_to_be_waited_for_what_is_in_memory_is_believed_to_be(self) -> None:
         self.be_sure()
