@@ -7,13 +7,14 @@ The route of a request: from the parsed head to the answer (DESIGN 5).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from math import inf
 
 from attrs import define
 
 from edgecache.fills.fills import Fills
 from edgecache.fills.owners import Owners
 from edgecache.fills.sending import ANSWERED, UNDERIVED, Sender
-from edgecache.fills.warming import Warming
+from edgecache.fills.warming import BELIEVED_SECONDS, Warming
 from edgecache.processes.background import background
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked, ask
@@ -112,7 +113,7 @@ class Node:
         :param looks: how often the disk was waited for already.
         """
         asked = request.asked
-        if type(asked) is Asked and asked.straight and self._answer_at_once(asked, downstream):
+        if type(asked) is Asked and asked.straight_until and self._answer_at_once(asked, downstream):
             return
         if asked is None:
             asked = request.asked = ask(request, self._sites, admitted=owned)
@@ -125,9 +126,10 @@ class Node:
             return
         elif asked.joinable:
             warming = self._warming
-            absent = None if warming is None or asked.straight else warming.absent(asked, looks)
+            absent = None if warming is None or asked.straight_until else warming.absent(asked, looks)
             if warming is None or absent is None:
-                asked.straight = asked.simple
+                if asked.simple and not asked.straight_until:
+                    asked.straight_until = inf if warming is None else self._clock() + BELIEVED_SECONDS
                 self._consider(request, asked, downstream, owned)
             else:
                 read = warming.read(absent)
@@ -149,6 +151,10 @@ class Node:
 
         :return: that is so, and it is answered.
         """
+        now = self._clock()
+        if now >= asked.straight_until:
+            asked.straight_until = 0.0
+            return False
         # In this order, and before anything is looked up: see Note [order of the page] in edgecache.store.page.
         fresh_until, epoch = self._page.lease()
         reader = self._reader
@@ -162,7 +168,7 @@ class Node:
                 or (fresh_until != FREE and fresh_until <= self._boot_clock())
             ):
                 return False
-            reuse = at_once(asked, stored, self._clock())
+            reuse = at_once(asked, stored, now)
             if reuse is None:
                 return False
             reader.hit()

@@ -63,7 +63,8 @@ class Asked:
     :ivar upload: it goes to the origin with the client's credentials, and changes a project (DESIGN 10).
     :ivar gated: not its head alone says whether it is answered: ``client`` or ``uncached`` is set.
     :ivar variants: memo of :mod:`edgecache.rules.varying`.
-    :ivar straight: memo of :mod:`edgecache.node`: ``simple``, and what is stored for it need not be waited for.
+    :ivar straight_until: memo of :mod:`edgecache.node`: ``simple``, and what is stored for it is believed to be in
+        memory until then, seconds since the epoch; 0: not so.
     """
 
     request: Request
@@ -97,7 +98,7 @@ class Asked:
     upload: bool = False
     gated: bool = False
     variants: dict[tuple[bytes, ...], bytes] = field(factory=dict)
-    straight: bool = False
+    straight_until: float = 0.0
 
     # What follows is for fills: a hit has no use for it.
 

@@ -9,7 +9,9 @@ from typing import Any
 import orjson
 from twisted.internet.defer import Deferred
 
-from edgecache.fills import fills
+from edgecache import node
+from edgecache.fills import fills, warming
+from edgecache.rules.asking import Asked
 from edgecache.rules.health import FAILING_WORD
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
@@ -140,6 +142,33 @@ class HitTests(RigCase):
             head = await self.ask("/a", method="HEAD")
             self.assertEqual((200, "500000", b""), (head.status, head.fields["content-length"], head.content))
             self.assertEqual(1, self.origin.count("/a"))
+
+        return self.run_async(test())
+
+    def test_what_was_in_memory_is_believed_to_stay_there_for_a_while_only(self):
+        async def script(exchange: Exchange) -> None:
+            await exchange.answer(b"content", "Cache-Control: max-age=60")
+
+        async def test():
+            looks: list[str] = []
+            absent = warming.Warming.absent
+
+            def look(one: warming.Warming, asked: Asked, looked: int = 0) -> warming.Absent | None:
+                looks.append(asked.target.decode())
+                return absent(one, asked, looked)
+
+            self.patch(warming.Warming, "absent", look)
+            self.origin.scripts["/a"] = script
+            await self.hit("/a")
+            looks.clear()
+            await self.hit("/a")
+            self.assertEqual([], looks)
+            self.patch(node, "BELIEVED_SECONDS", 0.0)
+            self.origin.scripts["/b"] = script
+            await self.hit("/b")
+            looks.clear()
+            await self.hit("/b")
+            self.assertEqual(["/b"], looks)
 
         return self.run_async(test())
 
