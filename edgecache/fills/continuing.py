@@ -4,12 +4,6 @@ A response whose content goes on elsewhere when it breaks off (DESIGN 8, FIELD 1
 Whoever takes the content sees one, without a seam; :mod:`edgecache.rules.resuming` decides what fits to what.
 """
 
-# Note [who is asked for the rest]
-#
-# Those that broke off come last. So the rest is asked for in two steps: first of everybody who neither broke
-# off nor gave a rest before, then, if that brings nothing, of those that broke off but gave no rest yet. That
-# way an only address, too, is asked again, once.
-
 # Note [failures behind a pause]
 #
 # While the sink is paused nothing is handed over, a failure neither. But the rest can be asked for meanwhile:
@@ -18,16 +12,17 @@ Whoever takes the content sees one, without a seam; :mod:`edgecache.rules.resumi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from functools import partial
+from typing import Literal
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from edgecache.fills.overlap import Overlap, first_of
 from edgecache.fills.rate import RateWatch
-from edgecache.processes.background import background
+from edgecache.fills.rests import AskRest, Rests
+from edgecache.fills.verdicts import Told, Verdicts
 from edgecache.rules.digests import Check, Digest, repr_digest
 from edgecache.rules.resuming import OVERLAP, Broken, NotTheRest, Rest, combined_head, known_of, on_answer, rest_of
 from edgecache.upstream.addresses import Address
@@ -44,26 +39,8 @@ from edgecache.words.errors import (
 )
 from edgecache.words.messages import Outbound
 from edgecache.words.ports import Counts, Timers
-from edgecache.words.reasons import Outcome
 
 _log = Logger()
-
-AskRest = Callable[[Outbound, frozenset[Address]], Deferred[Response]]
-"""
-Ask for the rest of a content, none of those addresses: the first head of another one.
-
-Fails with a subclass of :class:`~edgecache.words.errors.UpstreamFailed` if none gives one, or none is left.
-"""
-
-
-class Told(Protocol):
-    """Who hears how exchanges end (:class:`edgecache.upstream.standing.Standing`)."""
-
-    def good(self, address: Address) -> None:
-        """Its content is complete, or enough of it has come."""
-
-    def failed(self, address: Address, outcome: Outcome | None, target: bytes | None = None) -> None:
-        """It failed, and ``target`` may show whether it is well again."""
 
 
 class Continuing(Delivery):
@@ -116,9 +93,8 @@ class Continuing(Delivery):
         whole = outbound.method == b"GET" and response.head.status == 200
         self.digest = (digest or repr_digest(response.head.fields)) if whole else None
         self._outbound = outbound
-        self._probe_target = target or outbound.probe_target
-        self._rest = rest
-        self._standing = standing
+        self._rests = Rests(rest)
+        self._verdicts = Verdicts(standing, counts, target or outbound.probe_target)
         self._timers = timers
         self._settings = settings
         self._counts = counts
@@ -141,16 +117,10 @@ class Continuing(Delivery):
         self._room: list[memoryview] = []
         # What came of it is wrong, or another address says so: no next try should go on with it.
         self._doubtful = False
-        # The response of now: how much of it came, and was it called good?
+        # The response of now, and how much of it came.
         self._response: Response | None = response
         self._octets = 0
-        self._praised = False
         self._sources: set[Address] = set()
-        # See Note [who is asked for the rest].
-        self._asking: Deferred[Response] | None = None
-        self._broken: set[Address] = set()
-        self._gave_rest: set[Address] = set()
-        self._resumes = 0
         self._rate: RateWatch | None = None
 
     # From one try to the next
@@ -173,8 +143,7 @@ class Continuing(Delivery):
         self.begun = self.received = broken.received
         self._overlap = Overlap(broken.tail, broken.received - rest.start)
         self.resumed = True
-        self._gave_rest.add(self.address)
-        self._resumes = 1
+        self._rests.gave(self.address)
         self._counts.add(Counter.RESUMES)
 
     # Response
@@ -208,14 +177,12 @@ class Continuing(Delivery):
         """See :meth:`edgecache.upstream.responses.Response.cancel`. A rest that is asked for is not wanted either."""
         self.drop()
         response, self._response = self._response, None
-        asking, self._asking = self._asking, None
         if response is not None:
             if self.empty:
-                self._praise(response)
+                self._verdicts.praise(response)
             response.cancel()
         over = self._settle()
-        if asking is not None:
-            asking.cancel()
+        self._rests.cancel()
         over()
 
     # Sink of the response of now
@@ -242,8 +209,8 @@ class Continuing(Delivery):
             self._overlap.came(data)
         if self._check is not None:
             self._check.update(data)
-        if not self._praised and self._octets >= self._settings.restore_octets:
-            self._praise(response)
+        if not self._verdicts.praised and self._octets >= self._settings.restore_octets:
+            self._verdicts.praise(response)
         self.hand_over(data)
 
     def room(self, octets: int) -> list[memoryview]:
@@ -263,8 +230,8 @@ class Continuing(Delivery):
             self._check.update(*came)
         if self._known is not None:
             self._overlap.came_in(came)
-        if not self._praised and self._octets >= self._settings.restore_octets:
-            self._praise(response)
+        if not self._verdicts.praised and self._octets >= self._settings.restore_octets:
+            self._verdicts.praise(response)
         self.taken(octets)
 
     def end(self) -> None:
@@ -292,7 +259,7 @@ class Continuing(Delivery):
             )
             self._fail_with(wrong, response, blamed=not mixed)
             return
-        self._praise(response)
+        self._verdicts.praise(response)
         if self.resumed:
             self._counts.add(Counter.RESUMED)
         self._finish(True)
@@ -316,13 +283,14 @@ class Continuing(Delivery):
         known = self._known
         # What the owner of the key did not find, each of its askers need not look for.
         given_up = isinstance(failure, ConnectionLost) and failure.given_up
-        if known is None or given_up or self._resumes >= self._settings.resumes:
+        if known is None or given_up or self._rests.given >= self._settings.resumes:
             self._fail_with(failure, response, blamed=blamed and not given_up)
             return
         self._response = None
-        self._broken.add(response.address)
-        self._tell(failure, response, blamed=blamed)
-        if not self._resumes:
+        self._rests.broke_off(response.address)
+        if blamed:
+            self._verdicts.blame(failure, response)
+        if not self._rests.given:
             self._counts.add(Counter.RESUMES)
         _log.info(
             "{target}: broke off after {octets} octets, asking elsewhere for the rest: {why}",
@@ -330,36 +298,16 @@ class Continuing(Delivery):
             octets=self.received,
             why=failure,
         )
-        self._ask(failure, self._broken | self._gave_rest)
+        asking = rest_of(self._outbound, known, self.received)
+        self._rests.ask(asking, self._answered, partial(self._unanswered, failure))
 
-    def _ask(self, failure: UpstreamFailed, tried: set[Address]) -> None:
-        assert self._known is not None
-        asking = self._rest(rest_of(self._outbound, self._known, self.received), frozenset(tried))
-        self._asking = asking
-        arguments = (failure, tried)
-        told = asking.addCallbacks(self._answered, self._unanswered, callbackArgs=(failure,), errbackArgs=arguments)
-        background(told, "go on with a content")
-
-    def _unanswered(self, why: Failure, failure: UpstreamFailed, tried: set[Address]) -> None:
-        if self._over is None:
-            return  # cancelled by us
-        self._asking = None
-        unasked = tried - self._gave_rest
+    def _unanswered(self, failure: UpstreamFailed, why: Failure) -> None:
         if not isinstance(why.value, UpstreamFailed):
             _log.failure("failed to ask for the rest of a content", why)
-        elif unasked:
-            self._ask(failure, tried - unasked)
-            return
         self._finish(failure)
 
-    def _answered(self, response: Response, failure: UpstreamFailed) -> None:
-        if self._over is None:
-            response.cancel()
-            return
+    def _answered(self, response: Response) -> None:
         assert self._known is not None
-        self._asking = None
-        self._resumes += 1
-        self._gave_rest.add(response.address)
         self._response = response
         fitting = on_answer(
             self._known,
@@ -373,7 +321,7 @@ class Continuing(Delivery):
             return
         self._octets = 0
         self._overlap.repeated = self.received - fitting.start
-        self._praised = False
+        self._verdicts.praised = False
         if self._rate is not None:
             self._rate.interrupted()
         self.resumed = True
@@ -401,7 +349,11 @@ class Continuing(Delivery):
 
     def _slow(self) -> None:
         response = self._response
-        if response is not None and self._resumes < self._settings.resumes and self._others_healthy(response.address):
+        if (
+            response is not None
+            and self._rests.given < self._settings.resumes
+            and self._others_healthy(response.address)
+        ):
             if self._rate is not None:
                 self._rate.interrupted()
             response.cancel()
@@ -412,19 +364,9 @@ class Continuing(Delivery):
     def _since(self, response: Response) -> float:
         return self._timers.seconds() - response.requested_at
 
-    def _praise(self, response: Response) -> None:
-        # A 5xx that is complete is still no sign of health.
-        if not self._praised and response.head.status < 500:
-            self._praised = True
-            self._standing.good(response.address)
-
-    def _tell(self, failure: UpstreamFailed, response: Response, *, blamed: bool) -> None:
-        if blamed:
-            self._counts.add(Counter.UPSTREAM_FAILURES)
-            self._standing.failed(response.address, failure.outcome, self._probe_target)
-
     def _fail_with(self, failure: UpstreamFailed, response: Response, *, blamed: bool) -> None:
-        self._tell(failure, response, blamed=blamed)
+        if blamed:
+            self._verdicts.blame(failure, response)
         self._finish(failure)
 
     def _finish(self, ending: UpstreamFailed | Literal[True]) -> None:
