@@ -27,6 +27,7 @@ _TICK: Final = 12
 _OF_KEY: Final = struct.Struct("<QI")
 _BUCKET_AT: Final = 8
 _U32: Final = 0xFFFFFFFF
+_U64: Final = 0xFFFFFFFFFFFFFFFF
 
 
 def octets_for(entries: int) -> int:
@@ -64,7 +65,8 @@ class Ghosts:
 
         :param key: a hash of 32 octets.
         """
-        clock = self.clock + octets
+        # A file that a power cut left with anything in it must not end eviction.
+        clock = self.clock + octets & _U64
         _CLOCK.pack_into(self._buffer, 0, clock)
         now = clock >> _TICK & _U32
         at, mark = self._find(key)

@@ -44,6 +44,17 @@ class PopularityTests(SynchronousTestCase):
                 file.write(octets)
             self.assertEqual(0, self.open().hits[0])
 
+    def test_whatever_a_power_cut_left_in_it_evicting_goes_on(self) -> None:
+        path = os.path.join(self.data, NAME)
+        self.open().close()
+        with open(path, "r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * (os.stat(path).st_size - 4096))
+        popularity = self.open()
+        for ghosts in (popularity.small, popularity.blobs):
+            ghosts.add(b"b" * 32, 5000)
+            self.assertTrue(ghosts.take(b"b" * 32, 9999))
+
     def test_all_of_it_is_on_disk_from_the_start(self) -> None:
         self.open()
         status = os.stat(os.path.join(self.data, NAME))
