@@ -25,6 +25,9 @@ LEAST_RATE = MIB
 SLICE_SECONDS = 0.1
 """A turn of the thread reads what this is worth."""
 
+MOST_SLICE = 16 * MIB
+"""However fast it may go: other questions wait for the same thread, and so does the end of the node."""
+
 _LEAST_SLICE = 256 << 10
 
 
@@ -98,7 +101,7 @@ class Scrubbing:
         verifier = self._verifier
         assert verifier is not None
         began = self._timers.seconds()
-        slice_octets = max(_LEAST_SLICE, int(self.rate * SLICE_SECONDS))
+        slice_octets = min(max(_LEAST_SLICE, int(self.rate * SLICE_SECONDS)), MOST_SLICE)
         _ = self._in_thread(verifier.turn, slice_octets).addCallbacks(
             self._turned, self._broken, callbackArgs=(verifier, began), errbackArgs=(verifier,)
         )

@@ -21,7 +21,8 @@ from edgecache.words.stored import Stored
 ROWS = 20_000
 """That one turn looks at; about a tenth of a second of a thread."""
 
-_PER_TRANSACTION = 2_000
+# Records that only a slow disk has may take 10 ms each: so long, pages that others free are kept.
+_PER_TRANSACTION = 200
 _KEPT = 100
 
 # Where a record has its size (:mod:`edgecache.store.record`).

@@ -173,7 +173,7 @@ class Verifier:
                 return 0
             content = reader.content(found)
         except ContentMissing as missing:
-            self._drop(key_hash, stored.content_id, stored.key, _why(missing))
+            self._drop(key_hash, stored.content_id, stored.key, f"content: {_why(missing, 'chunk')}")
             return 0
         finally:
             reader.done()
@@ -194,9 +194,7 @@ class Verifier:
                 octets = reader.tail(content.key_hash, stored.content_id, stored.size) if stored.size % CHUNK else b""
         except ContentMissing as missing:
             self._content = None
-            self._drop(
-                content.key_hash, stored.content_id, stored.key, f"content: piece {missing.index} is missing or damaged"
-            )
+            self._drop(content.key_hash, stored.content_id, stored.key, f"content: {_why(missing, 'piece')}")
             return 0
         if content.digest is not None:
             content.digest.update(octets)
@@ -233,8 +231,11 @@ class Verifier:
             self.verified.found.append(Found(key_hash, key, why))
 
 
-def _why(missing: ContentMissing) -> str:
-    return f"content: chunk {missing.index} is missing or damaged"
+def _why(missing: ContentMissing, part: str) -> str:
+    """:raises lmdb.Error: it could not be looked for, and may be as it was."""
+    if isinstance(missing.__cause__, lmdb.Error):
+        raise missing.__cause__
+    return f"{part} {missing.index} is missing or damaged"
 
 
 def totals(environments: Environments) -> tuple[int, int]:

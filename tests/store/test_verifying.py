@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from edgecache.store import layout
+from edgecache.store.environments import READERS
 from edgecache.store.layout import CHUNK, PIECE
-from edgecache.store.scrubbing import LEAST_RATE, AlreadyRunning, Pass, Scrubbing
+from edgecache.store.scrubbing import LEAST_RATE, MOST_SLICE, AlreadyRunning, Pass, Scrubbing
 from edgecache.store.survey import Survey
 from edgecache.store.verifying import Verifier
 from edgecache.words.config import MIB
@@ -80,6 +82,17 @@ class VerifyingTests(FullStoreTestCase):
             found = self.found()
             self.assertIn("sha256", found[key])
 
+    def test_what_lmdb_cannot_read_just_now_is_not_damaged(self) -> None:
+        verifier = Verifier(self.environments)
+        with ExitStack() as readers:
+            for _ in range(READERS):
+                readers.enter_context(self.environments.blobs.env.begin())
+            while verifier.turn(MIB):
+                pass
+        self.assertIn("READERS", verifier.verified.failed)
+        self.assertEqual(0, verifier.verified.damaged)
+        self.assertEqual(len(SIZES), self.verify().records)
+
     def test_what_is_replaced_while_it_is_looked_at_is_not_damaged(self) -> None:
         verifier = Verifier(self.environments)
         # Until its chunks are being read.
@@ -116,6 +129,15 @@ class ScrubbingTests(FullStoreTestCase):
         self.assertEqual((Pass.DONE, whole), (self.scrubbing.state, seen[-1]))
         self.assertGreaterEqual(seconds / 10, 0.8 * whole / LEAST_RATE - 1)
         self.assertGreater(len(set(seen)), 3)
+
+    def test_a_turn_of_the_thread_is_short_however_fast_it_may_go(self) -> None:
+        self.store(octets(MOST_SLICE + CHUNK), response(b"large"))
+        self.scrubbing.start(1 << 40)
+        turns = 0
+        while self.scrubbing.state is Pass.RUNNING:
+            turns += 1
+            self.clock.advance(0.01)
+        self.assertGreater(turns, 1)
 
     def test_one_pass_at_a_time_and_it_can_be_cancelled(self) -> None:
         self.scrubbing.start(LEAST_RATE)
