@@ -39,7 +39,7 @@ class Race(Protocol):
 @define(eq=False)
 class Attempt:
     """
-    One address, asked once: an :class:`~edgecache.upstream.exchange.Asker`.
+    One address, asked once: an :class:`~edgecache.upstream.parties.Asker`.
 
     :ivar over: it was answered, has failed, or is of no interest any more.
     """
@@ -53,15 +53,15 @@ class Attempt:
     over: bool = False
 
     def connected(self) -> None:
-        """See :meth:`edgecache.upstream.exchange.Asker.connected`."""
+        """See :meth:`edgecache.upstream.parties.Asker.connected`."""
         self._race.connected(self)
 
     def answered(self, response: Response) -> None:
-        """See :meth:`edgecache.upstream.exchange.Asker.answered`."""
+        """See :meth:`edgecache.upstream.parties.Asker.answered`."""
         self._race.answered(response, self)
 
     def failed(self, error: BaseException) -> None:
-        """See :meth:`edgecache.upstream.exchange.Asker.failed`."""
+        """See :meth:`edgecache.upstream.parties.Asker.failed`."""
         self._race.failed(error, self)
 
     def rest(self) -> None:

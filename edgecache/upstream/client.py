@@ -13,7 +13,8 @@ from twisted.python.failure import Failure
 from edgecache.upstream.addresses import Address, Origin
 from edgecache.upstream.connection import Connection
 from edgecache.upstream.dialing import Dialer
-from edgecache.upstream.exchange import Asker, Exchange
+from edgecache.upstream.exchange import Exchange
+from edgecache.upstream.parties import Asker
 from edgecache.upstream.pool import Pool
 from edgecache.upstream.proxying import ProxyRefused, tunnel
 from edgecache.upstream.requests import serialise
@@ -139,7 +140,7 @@ class Client:
         """
         :meth:`send` for who awaits the answer.
 
-        :param connected: see :meth:`edgecache.upstream.exchange.Asker.connected`.
+        :param connected: see :meth:`edgecache.upstream.parties.Asker.connected`.
         :return: fires with the response, or fails; cancelling closes the connection.
         """
         asking = _Asking(connected)
@@ -177,11 +178,11 @@ class Client:
     # exchange.Keeper
 
     def head_came(self, exchange: Exchange) -> None:
-        """See :meth:`edgecache.upstream.exchange.Keeper.head_came`."""
+        """See :meth:`edgecache.upstream.parties.Keeper.head_came`."""
         self._pools[exchange.address].awaited -= 1
 
     def over(self, exchange: Exchange, connection: Connection | None, idle_seconds: int | None) -> None:
-        """See :meth:`edgecache.upstream.exchange.Keeper.over`."""
+        """See :meth:`edgecache.upstream.parties.Keeper.over`."""
         self._running.discard(exchange)
         if connection is None:
             self._forget(exchange.address)
@@ -347,7 +348,7 @@ class Client:
 
 @define(eq=False)
 class _Asking:
-    """An :class:`~edgecache.upstream.exchange.Asker` with a Deferred."""
+    """An :class:`~edgecache.upstream.parties.Asker` with a Deferred."""
 
     _connected: Callable[[], None] | None
     exchange: Exchange | None = None

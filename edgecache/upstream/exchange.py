@@ -7,10 +7,8 @@ itself, which is the :class:`~edgecache.upstream.responses.Response`.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from math import inf
-from typing import Protocol
 
 from edgecache.upstream.addresses import Address
 from edgecache.upstream.chunked import ChunkedDecoder
@@ -18,8 +16,8 @@ from edgecache.upstream.connection import Connection
 from edgecache.upstream.delivery import Delivery
 from edgecache.upstream.direct import LEAST, DirectReading
 from edgecache.upstream.heads import END, FramingError, HeadBuffer, ParsedHead, parse_head
+from edgecache.upstream.parties import Asker, Keeper, Stage
 from edgecache.upstream.requests import ContentPump
-from edgecache.upstream.responses import Response
 from edgecache.upstream.tls import is_refusal, reason
 from edgecache.words.config import UpstreamSettings
 from edgecache.words.errors import BadResponse, ConnectionLost, ContentStalled, HeadTimedOut, TLSFailed, UpstreamFailed
@@ -29,43 +27,8 @@ from edgecache.words.messages import Head, Outbound
 _WORTH_A_CALL = 4096
 
 
-class Stage(enum.Enum):
-    """How far an exchange is."""
-
-    AWAITING = "awaiting the head"
-    CONTENT = "reading content"
-    OVER = "over"
-
-
 # Looking a member up in its class costs on every read.
 _AWAITING, _CONTENT, _OVER = Stage.AWAITING, Stage.CONTENT, Stage.OVER
-
-
-class Asker(Protocol):
-    """Who asked. At most one of ``answered`` and ``failed`` is called, once; none after :meth:`Exchange.cancel`."""
-
-    def connected(self) -> None:
-        """See :meth:`edgecache.upstream.client.Client.send`."""
-
-    def answered(self, response: Response) -> None:
-        """The head of the final response has come, and as much of its content as came with it."""
-
-    def failed(self, error: BaseException) -> None:
-        """
-        There is none.
-
-        :param error: an :class:`~edgecache.words.errors.UpstreamFailed`; or what kept the request from being sent.
-        """
-
-
-class Keeper(Protocol):
-    """Who started an exchange and takes the connection back."""
-
-    def head_came(self, exchange: Exchange) -> None:
-        """The exchange awaits no head any more: it has one, failed, or was cancelled. Once."""
-
-    def over(self, exchange: Exchange, connection: Connection | None, idle_seconds: int | None) -> None:
-        """It is over; ``connection`` may serve another, and is ``None`` where it must not."""
 
 
 class Exchange(Delivery):
