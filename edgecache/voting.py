@@ -27,10 +27,10 @@ from edgecache.admin.site import listen
 from edgecache.admin.tokens import ADMIN_FILE, Tokens
 from edgecache.common import RUN
 from edgecache.fleet import Fleet, entry_octets
+from edgecache.member import MemberService
 from edgecache.preparing import shown
 from edgecache.processes.timers import LoopTimers, boot_clock
 from edgecache.rules.sites import Sites
-from edgecache.service import MemberService
 from edgecache.siblings.purger import Purger
 from edgecache.store.control import Control
 from edgecache.store.environments import Environment, open_control
@@ -145,7 +145,7 @@ class VoterService(MemberService):
     voter: Voter = field(init=False)
 
     def open(self) -> None:
-        """See :class:`~edgecache.service.MemberService`."""
+        """See :class:`~edgecache.member.MemberService`."""
         config, prepared = self.config, self.prepared
         where = f" in {config.node.region}" if config.node.region else ""
         _log.info(
@@ -159,12 +159,12 @@ class VoterService(MemberService):
         self.voter = Voter.open(config, self.reactor, LoopTimers(self.loop), lambda: self.reloads.last)
 
     async def run(self) -> None:
-        """See :class:`~edgecache.service.MemberService`."""
+        """See :class:`~edgecache.member.MemberService`."""
         await self.voter.start(self.prepared.admin, self.prepared.siblings)
         _log.info("ready: voting")
 
     async def take_over(self, config: Config) -> None:
-        """See :class:`~edgecache.service.MemberService`."""
+        """See :class:`~edgecache.member.MemberService`."""
         await self.voter.follow(config)
         self.config = config
 

@@ -1,0 +1,138 @@
+"""What twistd runs, whatever it is: it opens, starts, takes other settings over, and says in one line why not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from edgecache.preparing import Prepared, check
+from edgecache.reloading import Reloads
+from edgecache.store.threads import OneThread
+from edgecache.words.config import Config
+from edgecache.words.errors import EdgeError, StartError
+
+_log = Logger()
+
+
+@define(eq=False)
+class MemberService(Service, ABC):
+    """
+    What twistd runs: starts what it is, or says in one line why not.
+
+    :ivar prepared: what was taken before.
+    :ivar reread: the settings as flags and file have them now.
+    :ivar config: those of this node.
+    :ivar foreground: an error at the start goes to standard error; in the background twistd tells it.
+    """
+
+    prepared: Prepared
+    reactor: Any
+    loop: asyncio.AbstractEventLoop
+    reread: Callable[[], Config]
+    foreground: bool = True
+    config: Config = field(init=False)
+    _thread: OneThread = field(init=False)
+    reloads: Reloads = field(init=False)
+
+    @config.default
+    def _as_prepared(self) -> Config:
+        return self.prepared.config
+
+    @_thread.default
+    def _unstarted(self) -> OneThread:
+        return OneThread.named(self.reactor, "settings")
+
+    @reloads.default
+    def _none_yet(self) -> Reloads:
+        return Reloads(self._read, lambda: self.config, self.take_over, self._thread, time.time)
+
+    def startService(self) -> None:
+        """
+        Open the store and start everything.
+
+        :raises SystemExit: the node cannot start; one line was written.
+        """
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted has no types here
+        try:
+            self.prepared.lock.sign()
+            self.open()
+        except EdgeError as error:
+            self._complain(error)
+            if not self.foreground:
+                raise
+            raise SystemExit(1) from None
+        # Signals are the reactor's to set up when it begins to run.
+        self.reactor.callWhenRunning(self._begin)
+
+    @abstractmethod
+    def open(self) -> None:
+        """
+        Open what is on disk; nothing runs yet.
+
+        :raises EdgeError: it cannot be.
+        """
+
+    @abstractmethod
+    async def run(self) -> None:
+        """
+        Start everything.
+
+        :raises EdgeError: it cannot be.
+        """
+
+    @abstractmethod
+    async def take_over(self, config: Config) -> None:
+        """
+        Go on with other settings.
+
+        :raises EdgeError: that cannot be; all is as it was.
+        """
+
+    def _read(self) -> Config:
+        """In a thread: files may be slow, and pip may be asked."""
+        config = self.reread()
+        check(config)
+        return config
+
+    def _begin(self) -> None:
+        _ = Deferred.fromCoroutine(self._run()).addErrback(self._crashed)
+
+    async def _run(self) -> None:
+        signal.signal(signal.SIGHUP, lambda *_: self.loop.call_soon_threadsafe(self.reloads.ask))
+        self._thread.start()
+        try:
+            await self.run()
+        except EdgeError as error:
+            self._give_up(error)
+        else:
+            self.reloads.ready()
+
+    def _crashed(self, failure: Failure) -> None:
+        """A bug: half a node is worse than none."""
+        _log.failure("the start failed", failure)
+        self._give_up(StartError(failure.getErrorMessage()))
+
+    def _complain(self, error: Exception) -> None:
+        _log.critical("cannot start: {error}", error=error)
+        if self.foreground and sys.__stderr__ is not None:
+            # twistd has put its log in the place of sys.stderr.
+            sys.__stderr__.write(f"edgecache: {error}\n")
+            sys.__stderr__.flush()
+
+    def _give_up(self, error: Exception) -> None:
+        """Stop, with exit status 1: twistd itself would end with 0."""
+        self._complain(error)
+        self.reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+        self.reactor.stop()
