@@ -89,8 +89,9 @@ class Sender:
         elif type(presentation) is Part:
             start, stop = presentation.start, presentation.stop
         else:
-            self._counts.add(NOT_MODIFIED)
             start = stop = 0
+            if type(presentation) is NotModified:
+                self._counts.add(NOT_MODIFIED)
         if asked.head or start == stop:
             downstream.send(head, b"")
             return ANSWERED
@@ -159,8 +160,9 @@ class Sender:
         if isinstance(presentation, Part):
             start, stop = presentation.start, presentation.stop
         elif not isinstance(presentation, Whole):
-            self._counts.add(NOT_MODIFIED)
             stop = start
+            if isinstance(presentation, NotModified):
+                self._counts.add(NOT_MODIFIED)
         if asked.head or start == stop:
             downstream.send(head, b"")
         elif stop - start <= AT_ONCE:

@@ -187,7 +187,7 @@ class Connection(Answering):
         self._pace = None
         if framed is not None:
             self._tell(framed.request, self._head, self._octets, complete=complete)
-        self._octets = 0
+        self._head, self._octets = b"", 0
         if self._pump is not None:
             self._pump.stop()
             self._pump = None

@@ -139,6 +139,7 @@ class HitTests(RigCase):
             self.assertEqual((206, content[-10:]), (tail.status, tail.content))
             self.assertEqual(304, (await self.ask("/a", 'If-None-Match: "a"')).status)
             self.assertEqual(416, (await self.ask("/a", "Range: bytes=500000-")).status)
+            self.assertEqual(1, self.counter(Counter.NOT_MODIFIED))
             head = await self.ask("/a", method="HEAD")
             self.assertEqual((200, "500000", b""), (head.status, head.fields["content-length"], head.content))
             self.assertEqual(1, self.origin.count("/a"))

@@ -465,3 +465,10 @@ class LogTests(SynchronousTestCase):
         self.rig.say(GET % 1)
         self.rig.link.cut()
         self.assertEqual([(self.rig.requests[0], b"", 0, False)], [line[:4] for line in self.lines])
+
+    def test_what_was_not_answered_has_not_the_head_of_what_was(self) -> None:
+        client = self.rig.say(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.rig.route = self.rig.later
+        self.rig.say(GET % 1, client)
+        self.rig.link.cut()
+        self.assertEqual([(OK, True), (b"", False)], [(line[1], line[3]) for line in self.lines])
