@@ -29,7 +29,8 @@ async def start(reactor: Any, loop: asyncio.AbstractEventLoop) -> None:
     from edgecache.store.threads import OneThread
     from edgecache.words.purging import LogName
     from edgecache.words.reading import build
-    from edgecache.workers import WorkerParts, start_worker
+    from edgecache.workerparts import WorkerParts
+    from edgecache.workers import start_worker
 
     config = build(load(sys.argv[1]), local_facts(), read_secret)
     data = config.node.data

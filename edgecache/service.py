@@ -35,7 +35,8 @@ from edgecache.words.config import GIB, Access, Config
 from edgecache.words.endpoints import origin_url
 from edgecache.words.errors import EdgeError
 from edgecache.words.reading import plain
-from edgecache.workers import Worker, WorkerParts, start_worker
+from edgecache.workerparts import WorkerParts
+from edgecache.workers import Worker, start_worker
 
 _log = Logger()
 

@@ -29,7 +29,8 @@ from edgecache.processes.supervising import TICK_SECONDS
 from edgecache.store.environments import Environments
 from edgecache.store.page import Page
 from edgecache.words.reading import from_plain
-from edgecache.workers import Worker, WorkerParts, start_worker
+from edgecache.workerparts import WorkerParts
+from edgecache.workers import Worker, start_worker
 
 
 @implementer(ILogObserver)

@@ -6,15 +6,12 @@ The same function starts a worker in its own process and, with ``--workers 0``, 
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import gc
-import os
-import socket
 import time
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
@@ -34,7 +31,6 @@ from edgecache.fills.serials import Serials
 from edgecache.fills.unstored import Unstored
 from edgecache.fills.warming import Warming
 from edgecache.node import Node
-from edgecache.processes.channel import Channel
 from edgecache.processes.memory import give_back
 from edgecache.processes.timers import LoopTimers, boot_clock
 from edgecache.rules import status_fields
@@ -51,13 +47,10 @@ from edgecache.siblings.identity import server_context
 from edgecache.siblings.server import Problems
 from edgecache.store.ahead import Disk
 from edgecache.store.controlreading import ControlReader
-from edgecache.store.environments import Environments
 from edgecache.store.epochs import WINDOW, Epochs
-from edgecache.store.folding import DIRECTORY as DOWNLOADS
-from edgecache.store.page import Page
 from edgecache.store.reading import StoreReader
 from edgecache.store.serials import StoredSerials
-from edgecache.store.threads import FewThreads, OneThread
+from edgecache.store.threads import FewThreads
 from edgecache.store.writing import StoreWriter
 from edgecache.upstream.addresses import AddressBook, Origin, origins_of, unix_address
 from edgecache.upstream.client import Client
@@ -65,20 +58,19 @@ from edgecache.upstream.dialing import LoopDialer
 from edgecache.upstream.linkhosts import LinksFollowed
 from edgecache.upstream.standing import Standing
 from edgecache.wire.access import AccessLog
-from edgecache.wire.downloads import DownloadEvents
 from edgecache.wire.gate import Gate
 from edgecache.wire.listener import Listener
 from edgecache.wire.listening import Server, start_server
 from edgecache.wire.purging import PublicPurging
 from edgecache.wire.sampling import Sampling
 from edgecache.wire.tls import tls_context
-from edgecache.words.config import Config
 from edgecache.words.counters import Counter
-from edgecache.words.errors import EdgeError, StartError
+from edgecache.words.errors import EdgeError
 from edgecache.words.fleet import acquainted
 from edgecache.words.messages import combined
 from edgecache.words.purging import LogName
 from edgecache.words.reasons import PurgeMode
+from edgecache.workerparts import CountedDownloads, WorkerParts, access_log
 
 _log = Logger()
 
@@ -90,38 +82,6 @@ reference count; the default of 700 took a sixth of the CPU of small misses to f
 
 DISK_THREADS = 8
 """Contents of which a worker reads at the same time what is not in memory."""
-
-
-@frozen(eq=False)
-class WorkerParts:
-    """
-    Everything that a worker gets from the node process.
-
-    :ivar index: which of the ``count`` workers; it owns the keys whose hash says so.
-    :ivar spawn: number of this incarnation, in no other worker's life again; orphan rows carry it.
-    :ivar data: the data directory; its lock is held by this process too.
-    :ivar page: the mapped page, opened for block ``index``.
-    :ivar channel: to the node process.
-    :ivar sockets: listening sockets of the public listener, one per address, this worker's own.
-    :ivar owner_socket: listening Unix socket on which other workers ask this one, ``None`` for a lone worker.
-    :ivar owner_paths: path of each worker's ``owner_socket``, by index; empty for a lone worker.
-    :ivar content: listening sockets for siblings' look-ups, one per address, this worker's own.
-    """
-
-    config: Config
-    index: int
-    count: int
-    spawn: int
-    data: str
-    page: Page
-    channel: Channel
-    environments: Environments
-    sockets: list[socket.socket]
-    owner_socket: socket.socket | None
-    owner_paths: list[str]
-    reactor: Any
-    loop: asyncio.AbstractEventLoop
-    content: list[socket.socket] = field(factory=list)
 
 
 @define(eq=False)
@@ -137,7 +97,7 @@ class Worker:
     pages: Pages
     _listeners: list[Listener]
     _access: AccessLog | None
-    _downloads: _Downloads | None
+    _downloads: CountedDownloads | None
     _sampling: Sampling
     _unstored: Unstored
     _servers: list[Server] = field(factory=list)
@@ -176,29 +136,6 @@ class Worker:
         if self._downloads is not None:
             await self._downloads.events.close()
             self._downloads.thread.stop()
-
-
-@frozen(eq=False)
-class _Downloads:
-    events: DownloadEvents
-    thread: OneThread
-
-    @classmethod
-    def of(cls, parts: WorkerParts) -> _Downloads | None:
-        if not parts.config.counts_downloads:
-            return None
-        thread = OneThread.named(parts.reactor, "downloads")
-        thread.start()
-        events = DownloadEvents(
-            os.path.join(parts.data, DOWNLOADS),
-            parts.config.node.id,
-            parts.config.index.log_pages,
-            parts.page,
-            LoopTimers(parts.loop),
-            parts.loop.call_soon,
-            thread,
-        )
-        return cls(events, thread)
 
 
 async def start_worker(parts: WorkerParts) -> Worker:
@@ -338,7 +275,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
         Warming(reader, derivations, parts.environments, from_disk, timers.seconds),
     )
     pages.answer = node.answer
-    access, downloads = _access_log(parts), _Downloads.of(parts)
+    access, downloads = access_log(parts), CountedDownloads.of(parts)
 
     def refusal(status: int, detail: str) -> tuple[bytes, bytes]:
         page.add(Counter.REFUSED)
@@ -419,15 +356,3 @@ def _follow_addresses(parts: WorkerParts) -> AddressBook:
     book = AddressBook()
     parts.channel.on("addresses", lambda **document: book.update(document, origins))
     return book
-
-
-def _access_log(parts: WorkerParts) -> AccessLog | None:
-    settings = parts.config.log
-    if not settings.access:
-        return None
-    access = AccessLog(settings.access, settings.format == "combined", time.time, parts.loop.call_soon)
-    try:
-        access.open()
-    except OSError as error:
-        raise StartError(f"access log {settings.access}: {os.strerror(error.errno or 0)}") from error
-    return access

@@ -34,7 +34,8 @@ from edgecache.words.config import (
     UpstreamSettings,
 )
 from edgecache.words.reasons import PurgeMode
-from edgecache.workers import Worker, WorkerParts, start_worker
+from edgecache.workerparts import WorkerParts
+from edgecache.workers import Worker, start_worker
 
 reactor: Any = installed
 Script = Callable[["Exchange"], Awaitable[None]]
