@@ -30,7 +30,7 @@ from edgecache.admin.uploads import Uploads
 from edgecache.fleet import Fleet, entry_octets
 from edgecache.following import Followers
 from edgecache.looking import Looking
-from edgecache.processes.background import background
+from edgecache.processes.background import background, briefly
 from edgecache.processes.channel import Channel, Payload
 from edgecache.processes.timers import boot_clock
 from edgecache.rules.sites import Sites
@@ -316,7 +316,9 @@ class Common:
         self.config = self._parts.config = config
         names = frozenset(origin.name for origin in origins)
         background(self._links.follow(names, config.upstream), "resolve hosts that pages link to")
-        await self._briefly(Deferred.fromCoroutine(self._resolver.follow(origins, config.upstream)), "resolve origins")
+        resolving = Deferred.fromCoroutine(self._resolver.follow(origins, config.upstream))
+        # What is asked meanwhile waits, in the listening sockets or at the workers of before.
+        await briefly(resolving, "resolve origins", self._timers, _FIRST_NAMES_SECONDS)
         self._named({})
         if leaving is None and self._followers.empty:
             self._followers = self._followers_of(config)
@@ -367,20 +369,7 @@ class Common:
 
     async def _first_names(self) -> None:
         background(self._links.start(), "resolve hosts that pages link to")
-        await self._briefly(self._resolver.start(), "resolve origins")
-
-    async def _briefly(self, tried: Deferred[None], what: str) -> None:
-        """Wait for addresses: what is asked meanwhile waits, in the listening sockets or at the workers of before."""
-        waited: Deferred[None] = Deferred()
-
-        def enough(*_: object) -> None:
-            if not waited.called:
-                waited.callback(None)
-
-        timer = self._timers.callLater(_FIRST_NAMES_SECONDS, enough)
-        background(tried.addCallback(enough), what)
-        await waited
-        timer.cancel()
+        await briefly(self._resolver.start(), "resolve origins", self._timers, _FIRST_NAMES_SECONDS)
 
     def _followers_of(self, config: Config | None) -> Followers:
         """:param config: ``None``: none, for now."""

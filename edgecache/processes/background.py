@@ -1,4 +1,4 @@
-"""Work that nobody waits for: its failure is logged, never dropped."""
+"""Work that nobody waits for, or not for long: its failure is logged, never dropped."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+
+from edgecache.words.ports import Timers
 
 _log = Logger()
 
@@ -19,3 +21,21 @@ def background(work: Deferred[Any] | Coroutine[Deferred[Any], Any, Any], what: s
     """
     started = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)
     _ = started.addErrback(lambda failure: _log.failure("failed to {what}", failure, what=what))
+
+
+async def briefly(work: Deferred[None], what: str, timers: Timers, seconds: float) -> None:
+    """
+    Wait for ``work``, at most so long; then it goes on without us.
+
+    :param what: as for :func:`background`.
+    """
+    waited: Deferred[None] = Deferred()
+
+    def enough(*_: object) -> None:
+        if not waited.called:
+            waited.callback(None)
+
+    timer = timers.callLater(seconds, enough)
+    background(work.addCallback(enough), what)
+    await waited
+    timer.cancel()
