@@ -30,6 +30,7 @@ from edgecache.store import disk, layout
 from edgecache.store.disk import Disk
 from edgecache.store.popularity import Popularity
 from edgecache.store.queues import take_over
+from edgecache.store.sizes import fitted, map_sizes
 from edgecache.words.config import MIB, StoreSettings
 from edgecache.words.errors import StartError
 
@@ -37,7 +38,6 @@ _log = Logger()
 
 CONTROL_MAP = 1024 * MIB
 """Four million epochs and their log fit; the file is only as large as what was written."""
-SMALLEST_STORE = 64 * MIB
 # Each process uses a few read slots per environment; a slot is a cache line of the lock file.
 READERS = 1024
 
@@ -177,16 +177,6 @@ def open_control(data: str) -> tuple[Environment, bytes]:
         raise StartError(f"control in {data} cannot be opened: {error}") from error
 
 
-def map_sizes(settings: StoreSettings) -> tuple[int, int]:
-    """:return: octets of the maps of small and blobs: their shares are at most ``evict_share`` of them."""
-    small = int(settings.size * settings.small_share)
-
-    def mapped(share: int) -> int:
-        return int(share / settings.evict_share) // layout.PAGE * layout.PAGE
-
-    return mapped(small), mapped(settings.size - small)
-
-
 def _open_all(data: str, settings: StoreSettings, inspect: Callable[[str], Disk]) -> Environments:
     os.makedirs(data, mode=0o700, exist_ok=True)
     found = inspect(data)
@@ -194,7 +184,7 @@ def _open_all(data: str, settings: StoreSettings, inspect: Callable[[str], Disk]
         raise StartError(f"data directory {data} is on a network file system ({found.network}); LMDB needs a local one")
     if found.magic == disk.FUSE:
         _log.warn("data directory {data} is on FUSE: it must be local, and is slow", data=data)
-    settings = _fitted(data, settings, found)
+    settings = fitted(data, settings, found)
     control, created = _open_control(data)
     try:
         incarnation = _meta(control, layout.META_INCARNATION)
@@ -233,24 +223,6 @@ _NAMES = {
     "small": layout.SMALL_DATABASES,
     "blobs": layout.BLOBS_DATABASES,
 }
-
-
-def _fitted(data: str, settings: StoreSettings, found: Disk) -> StoreSettings:
-    """A store that the disk cannot hold is made smaller, with a warning."""
-    ours = sum(disk.occupied(os.path.join(data, name, "data.mdb")) for name in ("small", "blobs"))
-    # The maps are larger than the store by this much, and control and the logs need room too.
-    room = int((found.free + ours) * settings.evict_share * 0.95)
-    if settings.size <= room:
-        return settings
-    size = max(room, SMALLEST_STORE)
-    _log.warn(
-        "store: {wanted} MiB asked for, {free} MiB free in {data}: using {size} MiB",
-        wanted=settings.size // MIB,
-        free=found.free // MIB,
-        data=data,
-        size=size // MIB,
-    )
-    return StoreSettings(size, settings.small_share, settings.evict_share, settings.full_share)
 
 
 def _open_control(data: str) -> tuple[Environment, bool]:

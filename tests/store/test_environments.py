@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.store import layout
 from edgecache.store.disk import FUSE, Disk, inspect
-from edgecache.store.environments import Environments, map_sizes
+from edgecache.store.environments import Environments
+from edgecache.store.sizes import map_sizes
 from edgecache.words.config import GIB, MIB, StoreSettings
 from edgecache.words.errors import StartError
 
