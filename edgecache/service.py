@@ -233,7 +233,7 @@ class NodeService(MemberService):
         self.common.serve(ours)
         try:
             inside.worker = await starting
-        except EdgeError:
+        except BaseException:
             self._gone_inside(inside)
             raise
         return inside

@@ -298,12 +298,14 @@ async def start_worker(parts: WorkerParts) -> Worker:
         )
 
     public, owned = listener(False), listener(True)
+    # Whatever can fail comes before anything accepts.
     tls = None if config.tls is None else tls_context(config.tls)
+    context = None if config.siblings is None or not parts.content else server_context(config.siblings)
     servers = [await start_server(parts.loop, public, sock, tls) for sock in parts.sockets]
     if parts.owner_socket is not None:
         servers.append(await start_server(parts.loop, owned, parts.owner_socket))
     listeners = [public, owned]
-    if parts.content and config.siblings is not None:
+    if context is not None:
         content = Listener(
             answer=node.answer_sibling,
             limits=config.limits,
@@ -318,7 +320,6 @@ async def start_worker(parts: WorkerParts) -> Worker:
             ),
             make=Guests(acquainted(config), Problems(timers)).connection,
         )
-        context = server_context(config.siblings)
         servers += [await start_server(parts.loop, content, sock, context) for sock in parts.content]
         listeners.append(content)
     for each in listeners:
