@@ -221,7 +221,11 @@ class Supervisor:
         place.restart = None
         taken = [one.block for one in place.running]
         block = next(at for at in range(place.index, sys.maxsize, len(self.workers)) if at not in taken)
-        stream, theirs = channel_to(self.reactor, place.index)
+        try:
+            stream, theirs = channel_to(self.reactor, place.index)
+        except OSError as error:
+            self._refused(place, None, f"cannot be spoken to: {error.strerror}")
+            return None
         running = Running(place.index, block, secrets.randbits(63), stream, self.timers.seconds())
         given = [self.lock, *(sock.fileno() for sock in place.sockets)]
         child = Child(
@@ -266,8 +270,8 @@ class Supervisor:
             running.serves()
         _log.info("worker {index} serves (process {pid})", index=running.index, pid=running.pid)
         if self._all_ready is not None and all(other.ready for other in self.workers):
-            self._all_ready.callback(None)
-            self._all_ready = None
+            waiting, self._all_ready = self._all_ready, None
+            waiting.callback(None)
 
     def _refused(self, place: Supervised, running: Running | None, why: str) -> None:
         """It cannot start. At the node's own start that is the operator's to mend; later, time may mend it."""

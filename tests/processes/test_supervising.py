@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
+from edgecache.processes import supervising
 from edgecache.processes.channel import Channel
 from edgecache.processes.forking import Child
 from edgecache.processes.loop import install_reactor
@@ -272,6 +274,29 @@ class SupervisorTests(SupervisorCase):
         await death
         await supervisor.stop(0.0)
         self.assertIsNone(supervisor.workers[0].restart)
+
+    async def test_without_descriptors_for_its_channel_a_worker_is_tried_again_later(self) -> None:
+        supervisor = self.supervisor(1)
+        await supervisor.start()
+        before = self.present(supervisor, 0)
+
+        def full(*_: Any) -> Any:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        undo = self.patch(supervising, "channel_to", full)
+        with self.assertRaises(StartError):
+            await supervisor.replace((0,), 1.0, [])
+        self.assertEqual([before], supervisor.workers[0].running)
+        death = self.deaths(1)
+        os.kill(before.pid, signal.SIGKILL)
+        await death
+        # Its first restart is tried in vain.
+        for _ in range(4):
+            pause: Deferred[None] = Deferred()
+            self.reactor.callLater(0.005, pause.callback, None)
+            await pause
+        undo.restore()
+        self.assertNotEqual(before.pid, (await self.back(supervisor, 0)).pid)
 
     async def test_stopping_while_one_is_being_forked_that_cannot_be(self) -> None:
         supervisor = self.supervisor(1)
