@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from functools import cache
 from importlib import metadata
 from math import isinf
 from typing import Any
@@ -127,8 +128,9 @@ def _lease(parts: AdminParts) -> dict[str, Any]:
     }
 
 
+@cache
 def versions() -> dict[str, str]:
-    """:return: releases of this program and of what it stands on."""
+    """:return: releases of this program and of what it stands on; read from disk once."""
     found = {"edgecache": edgecache.__version__, "python": platform.python_version()}
     for name in _DISTRIBUTIONS:
         found[name.lower()] = metadata.version(name)

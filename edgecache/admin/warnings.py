@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 EXPIRES_SOON_SECONDS = 14 * 86400.0
 FREE_SHARE = 0.97
@@ -86,9 +87,30 @@ def _of_upstreams(status: dict[str, Any]) -> Iterator[dict[str, str]]:
             where = one["address"] or "no address"
             yield _warning("upstream-down", f"{origin} at {where} is left out: {one['detail'] or one['state']}.")
         if len(down) == len(addresses):
-            yield _critical("origin-down", f"No address of {origin} is in service.")
+            alone = _only_for(origin, origins, status["sites"])
+            told = f"No address of {origin} is in service."
+            if alone:
+                yield _critical("origin-down", f"{told} Nobody else is there for {', '.join(alone)}.")
+            else:
+                yield _warning("origin-down", told)
         for one in spared:
             yield _warning("upstream-failing", f"{origin} at {one['address']}: {one['detail']}.")
+
+
+def _only_for(origin: str, origins: dict[str, list[dict[str, Any]]], sites: list[dict[str, Any]]) -> list[str]:
+    """:return: the sites that ask this origin, and have no other with an address in service."""
+    well = {_place(name) for name, addresses in origins.items() if any(one["healthy"] for one in addresses)}
+    found = []
+    for site in sites:
+        places = {_place(url) for url in site["origins"]}
+        if _place(origin) in places and not places & well:
+            found.append(f"site {site['name']}")
+    return found
+
+
+def _place(url: str) -> tuple[str, str, int]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _of_fleet(status: dict[str, Any]) -> Iterator[dict[str, str]]:

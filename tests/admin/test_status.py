@@ -217,6 +217,17 @@ class WarningTests(StatusCase):
         self.upstreams = [UpstreamState("http://o.example", "192.0.2.1:80", True, "lost, the only one left")]
         self.assertEqual(["upstream-failing"], self.codes())
 
+    def test_an_origin_that_others_stand_in_for_is_no_reason_to_wake_anybody(self) -> None:
+        down, other = UpstreamState("http://files.example", "192.0.2.1:80", False, "no-head"), "http://other.example"
+        self.upstreams = [down, UpstreamState(other, "192.0.2.2:80", True)]
+        found = self.status()
+        files = next(site for site in found["sites"] if site["name"] == "files")
+        severity = {one["code"]: one["severity"] for one in found["warnings"]}
+        self.assertEqual("critical", severity["origin-down"])
+        files["origins"].append(f"{other}:80/pub")
+        severity = {one["code"]: one["severity"] for one in warnings(found)}
+        self.assertEqual("warning", severity["origin-down"])
+
     def test_each_thing_that_is_the_matter_has_a_code(self) -> None:
         self.upstreams = []
         self.parts.lease = lambda: -1.0
