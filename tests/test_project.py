@@ -138,6 +138,28 @@ class ConfigurationTests(SynchronousTestCase):
                     shown = tuple(shown) if isinstance(shown, list) else shown
                     self.assertEqual(getattr(attribute.default, "value", attribute.default), shown, attribute.name)
 
+    def test_every_setting_that_a_page_shows_is_one(self) -> None:
+        known = {**self.tables(), "client": ClientSettings}
+        blocks = [
+            (page.name, block)
+            for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+            for block in re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)
+        ]
+        self.assertGreater(len(blocks), 5)
+
+        def unknown(table: str, rows: Any) -> list[str]:
+            found = []
+            for row in rows if isinstance(rows, list) else [rows]:
+                names = {attribute.name for attribute in attrs.fields(known[table])} | {"client"}
+                for name, value in row.items():
+                    found += [] if name in names else [f"[{table}] {name}"]
+                    found += unknown(name, value) if name == "client" else []
+            return found
+
+        for page, block in blocks:
+            for table, rows in tomllib.loads(block).items():
+                self.assertEqual([], unknown(table, rows), page)
+
     def test_every_setting_says_what_it_is_for_unless_its_name_does(self) -> None:
         plain = {"tls_handshake_seconds", "requests_per_connection", "body_octets"}
         settings = [row for row in CONF.read_text().splitlines() if re.match(r"(# )?[a-z_]+ = ", row)]

@@ -1,10 +1,11 @@
-"""What docs/DEPLOY.md shows of an upload pipeline is run as it stands there, against a node."""
+"""What README and docs/ show of commands is run as it stands there, against a node."""
 
 from __future__ import annotations
 
 import json
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,16 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.harness import Node, environment
+from tests.system.packages import wheel
+from tests.system.serial_index import SerialIndex
 
-PAGE = (Path(__file__).parent.parent.parent / "docs" / "DEPLOY.md").read_text()
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "DEPLOY.md").read_text()
 ADMIN = "http://127.0.0.1:8081"
 
 
-def commands(section: str) -> list[str]:
-    """What a section's console blocks have behind their prompts."""
-    text = PAGE.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+def commands(text: str) -> list[str]:
+    """What the console blocks of a page have behind their prompts."""
     blocks = "".join(re.findall(r"```console\n(.*?)```", text, re.DOTALL))
     return [line[2:] for line in blocks.replace("\\\n", " ").splitlines() if line.startswith("$ ")]
 
@@ -53,7 +56,8 @@ class PipelineTests(SynchronousTestCase):
         return found
 
     def test_a_purge_with_curl_and_a_token_for_nothing_else(self) -> None:
-        purge, token = commands("Purging from your upload pipeline")
+        section = PAGE.partition("\n## Purging from your upload pipeline\n")[2].partition("\n## ")[0]
+        purge, token = commands(section)
         self.assertEqual(("complete", "upload-4711"), ((answer := self.shell(purge))["state"], answer["id"]))
         self.assertEqual(["purge"], self.shell(token)["scopes"])
 
@@ -64,3 +68,59 @@ class PipelineTests(SynchronousTestCase):
         self.assertEqual("complete", names["purge"]("attrs", self.node.token, self.node.admin_url))
         recent = json.loads(self.node.admin("GET", "/status").content)["purges"]["recent"]
         self.assertIn("project/attrs", {one["value"] for purge in recent for one in purge["sample"]})
+
+
+# How the examples call what is a node of the test's: itself, as its own sibling in another region.
+_PLACES = (
+    (r"https?://(?:edge-)?(?:eu|us)\.example:8081|https://edge\.example:8081|http://127\.0\.0\.1:8081", "admin_url"),
+    (r"https://edge-(?:eu|us)\.example", "url"),
+)
+# Shown elsewhere, or by other tests: what starts something of its own.
+_ELSEWHERE = re.compile(r"edgecache (demo|certs)\b")
+
+
+def _status(command: str) -> int:
+    """How it ends here (docs/COMMANDS.md): what is explained would be asked for elsewhere."""
+    return 3 if " explain " in command else 0
+
+
+class CommandTests(SynchronousTestCase):
+    """Every command of the operator's, in the order of the pages, on a node before a small index."""
+
+    PAGES = ("README.md", "docs/COMMANDS.md", "docs/DOWNLOADS.md", "docs/MIRRORS.md")
+
+    def test_each_does_what_it_is_shown_for(self) -> None:
+        directory = tempfile.TemporaryDirectory(prefix="edgecache-examples-")
+        self.addCleanup(directory.cleanup)
+        index = SerialIndex().start()
+        self.addCleanup(index.stop)
+        index.upload(wheel("attrs", "1.0"))
+        node = Node(Path(directory.name), index.url, profile="index", workers=1)
+        self.addCleanup(node.end)
+        node.start()
+        # What the pages speak of as being there.
+        self.assertEqual("complete", json.loads(node.purge(tags=["x"], id="release-7").content)["state"])
+        for name in ("eu.token", "us.token"):
+            (node.root / name).write_text(node.token)
+        (node.root / "requirements.txt").write_text("attrs==1.0\n")
+        (node.root / "list.txt").write_text("/simple/\n")
+        rows = [row for page in self.PAGES for row in commands((ROOT / page).read_text())]
+        wanted = [row for row in rows if re.match(r"edgecache |curl ", row) and not _ELSEWHERE.match(row)]
+        self.assertGreater(len(wanted), 20)
+        program = f"{sys.executable} -c 'from edgecache.cli import main; main()'"
+        own = f"{program} --admin {node.admin_url} --data {node.data}"
+        for row in wanted:
+            command = row.replace("since=AbC...", "since=")
+            for place, ours in _PLACES:
+                command = re.sub(place, getattr(node, ours), command)
+            ran = subprocess.run(
+                ["sh", "-ec", re.sub(r"^edgecache ", f"{own} ", command)],
+                cwd=node.root,
+                env={**environment(), "TOKEN": node.token, "EDGECACHE_TOKEN": node.token},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            self.assertEqual(_status(row), ran.returncode, f"{row}\n{ran.stdout[-1000:]}{ran.stderr[-1000:]}")
+            self.assertNotIn("Traceback", ran.stderr)
