@@ -131,6 +131,11 @@ class Filling:
 
     # The clients' side.
 
+    @property
+    def held_from(self) -> int:
+        """The first octet that is still held somewhere."""
+        return self._writer.held_from
+
     def attach(self, view: View) -> None:
         self._views.append(view)
 

@@ -263,6 +263,13 @@ class Waiters:
         assert filling is not None
         presentation = present(waiter.asked, plan.stored)
         detail = ""
+        size = None if plan.stored.size < 0 else plan.stored.size
+        start, stop = (presentation.start, presentation.stop) if isinstance(presentation, Part) else (0, size)
+        content = isinstance(presentation, Whole | Part) and not (waiter.asked.head or self._empty or start == stop)
+        if content and start < filling.held_from:
+            # It is not being stored, and those who came before have read on.
+            self._fills.alone(waiter)
+            return
         if isinstance(presentation, Part):
             if presentation.start > filling.written + FAR_AHEAD and not waiter.patient:
                 self._fills.ahead(waiter, presentation, plan.stored)
@@ -282,13 +289,10 @@ class Waiters:
         )
         age = int(now - stored.generated_at)
         head = head_of(waiter.asked, stored, presentation, age=age or -1, cache_status=status)
-        size = None if plan.stored.size < 0 else plan.stored.size
-        start, stop = (presentation.start, presentation.stop) if isinstance(presentation, Part) else (0, size)
-        whole_or_part = isinstance(presentation, Whole | Part)
-        if waiter.asked.head or self._empty or not whole_or_part or start == stop:
-            waiter.downstream.send(head, b"")
-        else:
+        if content:
             waiter.downstream.send_from(head, filling.view(start), start, stop)
+        else:
+            waiter.downstream.send(head, b"")
 
     # A response that is not
 

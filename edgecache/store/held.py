@@ -78,6 +78,11 @@ class Held:
     _index: int = -1
     _chunk: bytes = b""
 
+    @property
+    def held_from(self) -> int:
+        """The first octet that is still to be had; more than 0 only where nothing is stored."""
+        return self._discarded
+
     def read(self, position: int, limit: int) -> bytes:
         """
         :return: what came from ``position`` on, at most ``limit`` octets; ``b""`` if nothing yet.

@@ -758,6 +758,34 @@ class FullStoreTests(RigCase):
 
         return self.run_async(test())
 
+    def test_who_comes_when_the_beginning_is_gone_has_a_fetch_of_its_own_and_harms_nobody(self):
+        async def test():
+            self._page.set_full(True, True)
+            content = content_of(6_000_000)
+            go_on = asyncio.Event()
+
+            async def pausing(exchange: Exchange):
+                await exchange.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 6000000\r\n\r\n")
+                await exchange.send(content[:4_000_000])
+                if self.origin.count("/big") == 1:
+                    await go_on.wait()
+                await exchange.send(content[4_000_000:])
+
+            self.origin.scripts["/big"] = pausing
+            first, late = await self.client(0), await self.client(1)
+            first.send("/big")
+            early = asyncio.ensure_future(first.receive())
+            await self.until(lambda: self.counter(Counter.BYTES_FETCHED) >= 4_000_000)
+            late.send("/big")
+            answer = await late.receive()
+            self.assertEqual((True, content), (answer.complete, answer.content))
+            go_on.set()
+            answer = await early
+            self.assertEqual((True, content), (answer.complete, answer.content))
+            self.assertEqual(2, self.origin.count("/big"))
+
+        return self.run_async(test())
+
     def test_it_is_stored_again_once_there_is_room(self):
         async def test():
             self.origin.scripts["/a"] = serves(b"abc", FRESH)
