@@ -22,7 +22,7 @@ from attrs import define, field, frozen
 
 from benchmarks.load import FILE_FIELDS, PAGE_FIELDS, Load, get, is_hit, require_hit, run
 from benchmarks.servers import EdgeNode, NginxCache, OriginServer, Side, artifact
-from benchmarks.tables import table
+from benchmarks.tables import table, told
 from tests.system.certificates import make_certificate
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -260,10 +260,7 @@ def main() -> int:
 
     print(f"\nmedians of {rounds} rounds of {seconds} s, profile {options.profile}; ratios are ours to nginx's\n")
     print(table([HEAD, *(each.row() for each in comparisons)]), end="\n\n")
-    results = [verdict for each in comparisons for verdict in each.verdicts()]
-    for reached, text in results:
-        print(f"{'reached' if reached else 'MISSED '}  {text}")
-    return 0 if all(reached for reached, _ in results) else 1
+    return told([verdict for each in comparisons for verdict in each.verdicts()])
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from attrs import define, field, frozen
 
 from benchmarks.flow import Flow, percentile
 from benchmarks.servers import EdgeNode, NginxCache, OriginServer, Side
-from benchmarks.tables import table
+from benchmarks.tables import table, told
 from tests.system import processes
 from tests.system.certificates import make_certificate
 
@@ -300,10 +300,7 @@ def main() -> int:
     print(table([HEAD, *(each.row() for each in figures)]), end="\n\n")
     moved = [each.p99_during / each.p99_before for each in figures if each.side == "edgecache" and each.p99_before]
     print(f"others' p99 at ours, during to before: {statistics.median(moved):.2f}")
-    results = verdicts(figures)
-    for reached, text in results:
-        print(f"{'reached' if reached else 'MISSED '}  {text}")
-    return 0 if all(reached for reached, _ in results) else 1
+    return told(verdicts(figures))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from attrs import frozen
 
 from benchmarks.load import FILE_FIELDS, PAGE_FIELDS, BadRun, Load, get, is_hit, run
 from benchmarks.servers import Nginx, artifact, write_artifact
-from benchmarks.tables import table
+from benchmarks.tables import table, told
 from edgecache.index.catalogue import Catalogue
 from edgecache.index.documents import Document, canonical
 from edgecache.index.representing import Links, derive, etag_of
@@ -270,9 +270,7 @@ def main() -> int:
     if not options.making:
         with tempfile.TemporaryDirectory(prefix="edgecache-index-") as name:
             results += serving(Path(name), options.rounds, options.seconds)
-    for reached, text in results:
-        print(f"{'reached' if reached else 'MISSED '}  {text}")
-    return 0 if all(reached for reached, _ in results) else 1
+    return told(results)
 
 
 if __name__ == "__main__":

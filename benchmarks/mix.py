@@ -38,7 +38,7 @@ from benchmarks.indexes import PLAIN_FIELDS, SIDES, IndexSide, missing
 from benchmarks.load import PAGE_FIELDS, BadRun
 from benchmarks.mixload import THOUSANDS, Driver, MixLoad, Targets, content_of, order, pinned
 from benchmarks.peers import leave_at_termination
-from benchmarks.tables import table
+from benchmarks.tables import table, told
 from tests.system import processes
 from tests.system.clients import ask
 
@@ -302,10 +302,7 @@ def main() -> int:
             print(f"{each.side.name}'s memory holds {each.side.memory}")
         if each.driver.exhausted:
             print(f"{each.side.name} was so fast that cold files were asked for again: fewer than 1 % were misses")
-    results = verdicts(found)
-    for reached, text in results:
-        print(f"{'reached' if reached else 'MISSED '}  {text}")
-    return 0 if all(reached for reached, _ in results) else 1
+    return told(verdicts(found))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from benchmarks.index import OneNode
 from benchmarks.load import FILE_FIELDS, require_hit
 from benchmarks.mixload import MixLoad, drive, head_of, pinned
 from benchmarks.servers import NginxCache, OriginServer, Side, artifact
-from benchmarks.tables import table
+from benchmarks.tables import table, told
 from tests.system.certificates import make_certificate
 from tests.system.harness import Node
 
@@ -99,9 +99,7 @@ def main() -> int:
         )
     print(f"\nHits, plain, medians of {options.rounds} rounds of {options.seconds} s; ratios are ours to nginx's\n")
     print(table(rows), end="\n\n")
-    for reached, text in results:
-        print(f"{'reached' if reached else 'MISSED '}  {text}")
-    return 0 if all(reached for reached, _ in results) else 1
+    return told(results)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ from twisted.python import usage
 
 from edgecache.admin.client import AdminAddress, as_lines, call
 from edgecache.admin.statusclient import status
-from edgecache.cli_downloads import address_of
+from edgecache.cli_nodes import NodesOptions
 from edgecache.cli_purge import say
 
 
-class StatusOptions(usage.Options):
+class StatusOptions(NodesOptions):
     """Flags of ``edgecache status``."""
 
     synopsis = "Usage: edgecache [options] status [--node URL[,TOKENFILE]]... [options]"
@@ -26,17 +26,9 @@ class StatusOptions(usage.Options):
         ["strict", None, "Warnings have exit status 3."],
     ]
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types here
-        self["nodes"] = []
-
-    def opt_node(self, node: str) -> None:
-        """URL of a node's admin listener; after a comma the file with its token, if it is another. May be repeated."""
-        self["nodes"].append(node)
-
     async def run(self, reactor: Any, where: AdminAddress) -> int:
         """:return: exit status."""
-        nodes = [address_of(node, where) for node in self["nodes"]] or [where]
+        nodes = self.addresses(where)
         return await status(reactor, nodes, say, as_json=bool(self["json"]), strict=bool(self["strict"]))
 
 

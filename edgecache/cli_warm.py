@@ -14,7 +14,7 @@ from edgecache.admin.fetching import Fetcher
 from edgecache.admin.progress import Progress
 from edgecache.admin.requirements import read_requirements
 from edgecache.admin.warming import Warming, hottest, index_site, report, targets_of
-from edgecache.cli_downloads import address_of
+from edgecache.cli_nodes import address_of
 from edgecache.cli_purge import say
 from edgecache.words.credentials import credentials
 

@@ -116,18 +116,22 @@ class ReloadCase(SynchronousTestCase):
         until(lambda: self.told(node) != before, "the end of the reload", looks=1200)
         return self.told(node)
 
+    def with_a_wheel_that_pauses(self, workers: int) -> tuple[Node, Origin, Hold]:
+        """A node before the first origin, whose wheel stops in the middle until it is released; and the second one."""
+        first, second = self.origin("first"), self.origin("second")
+        hold = Hold(1_000_000)
+        self.addCleanup(hold.release)
+        first.serve("/wheel", Reply(WHEEL, etag='"1"', hold=hold))
+        self.file.write_text(FILE.format(origin=first.url, idle=50))
+        return self.start(workers), second, hold
+
     def told(self, node: Node) -> Any:
         return json.loads(node.admin("GET", "/status").content)["reload"]
 
 
 class ReloadTests(ReloadCase):
     def _reloaded(self, workers: int) -> None:
-        first, second = self.origin("first"), self.origin("second")
-        hold = Hold(1_000_000)
-        self.addCleanup(hold.release)
-        first.serve("/wheel", Reply(WHEEL, etag='"1"', hold=hold))
-        self.file.write_text(FILE.format(origin=first.url, idle=50))
-        node = self.start(workers)
+        node, second, hold = self.with_a_wheel_that_pauses(workers)
         load, downloads = Load(node.url), Together()
         load.start()
         download = Download(node.url, "/wheel", WHEEL)
@@ -271,12 +275,7 @@ class DrainTests(ReloadCase):
         self._stopped_in_a_reload(0)
 
     def _stopped_in_a_reload(self, workers: int) -> None:
-        first, second = self.origin("first"), self.origin("second")
-        hold = Hold(1_000_000)
-        self.addCleanup(hold.release)
-        first.serve("/wheel", Reply(WHEEL, etag='"1"', hold=hold))
-        self.file.write_text(FILE.format(origin=first.url, idle=50))
-        node = self.start(workers)
+        node, second, hold = self.with_a_wheel_that_pauses(workers)
         clients, download = Together(), Download(node.url, "/wheel", WHEEL)
         clients.start(download.read_all)
         hold.wait_reached()
