@@ -180,8 +180,10 @@ class Attempts:
             if response is not None:
                 return response
         from_origin = partial(self._from_origin, site, outbound, interim, avoid, ticket, seeking=seeking)
+        # Of little time, the origin has half.
+        kept = min(COPY_SECONDS, (until - self._outlet.timers.seconds()) / 2.0)
         try:
-            response = await from_origin(until - COPY_SECONDS, which=_Which.IN_SERVICE)
+            response = await from_origin(until - kept, which=_Which.IN_SERVICE)
         except UpstreamFailed as failure:
             copy = await siblings.copy(look_up, avoid)
             if copy is not None:

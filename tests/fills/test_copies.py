@@ -27,13 +27,25 @@ class NotStored(Character):
 
 
 class CopyTests(SynchronousTestCase):
-    def ask(self, first: Character, second: Character, sibling: Character, *, ejected: bool = True) -> Rig:
+    def ask(
+        self,
+        first: Character,
+        second: Character,
+        sibling: Character,
+        *,
+        ejected: bool = True,
+        seconds: float | None = None,
+        connects: float = 0.0,
+    ) -> Rig:
         """
         :param ejected: the first origin is, when a client asks.
+        :param seconds: that are left, where it is not the whole time.
+        :param connects: seconds that the first origin takes to connect.
         :return: after a few seconds; ``self.status`` and ``self.after`` are what came and when.
         """
         rig = Rig()
         rig.play(first, second, sibling)
+        rig.stage.hang(rig.addresses[0].host, connects)
         (site,) = sites(origins=("http://one.test", "http://two.test"), policy=Policy.ORDERED).all
         known = {"n2": evolve(parse_origin("http://three.test"), sibling="n2")}
         origins = (*origins_of(site.settings), *known.values())
@@ -55,7 +67,7 @@ class CopyTests(SynchronousTestCase):
         def bad(failure: Failure) -> None:
             self.status, self.after = 0, rig.now - began
 
-        asking = attempts.ask(site, GET, None, look_up=look_up)
+        asking = attempts.ask(site, GET, None, look_up=look_up, seconds=seconds)
         Deferred.fromCoroutine(asking).addCallbacks(good, bad)
         rig.stage.settle()
         rig.seconds(13.0)
@@ -74,6 +86,10 @@ class CopyTests(SynchronousTestCase):
         rig = self.ask(Silent(), Silent(), Good(), ejected=False)
         self.assertEqual((200, 1), (self.status, rig.requests(2)))
         self.assertLess(self.after, rig.settings.first_byte_seconds)
+
+    def test_with_little_time_left_the_origin_is_asked_all_the_same(self) -> None:
+        rig = self.ask(Good(), Refusing(), NotStored(), ejected=False, seconds=0.5, connects=0.1)
+        self.assertEqual((200, 1, 0), (self.status, rig.requests(0), rig.requests(2)))
 
     def test_nobody_has_it(self) -> None:
         rig = self.ask(Refusing(), Refusing(), NotStored())
