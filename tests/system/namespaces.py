@@ -14,7 +14,9 @@ import subprocess
 
 from tests.system.processes import NeverHappened
 
-_DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""Words before a command that is to die with the test."""
+
 _TOOLS = ("ip", "bridge", "nsenter", "unshare", "setpriv")
 _BRIDGE = "switch"
 
@@ -44,7 +46,7 @@ def unavailable() -> str:
 class _Namespace:
     def __init__(self) -> None:
         self._keeper = subprocess.Popen(
-            [*_DIE_WITH_US, "unshare", "--net", "sh", "-c", "echo here; exec sleep infinity"], stdout=subprocess.PIPE
+            [*DIE_WITH_US, "unshare", "--net", "sh", "-c", "echo here; exec sleep infinity"], stdout=subprocess.PIPE
         )
         assert self._keeper.stdout is not None
         if self._keeper.stdout.readline() != b"here\n":
@@ -68,6 +70,7 @@ class Network:
     def __init__(self, names: list[str]) -> None:
         self._names = names
         self._spaces: dict[str, _Namespace] = {}
+        self._losing: set[str] = set()
         self._switch = _Namespace()
         try:
             self._switch.run("ip", "link", "add", _BRIDGE, "type", "bridge")
@@ -128,8 +131,21 @@ class Network:
             where = ("to", self.sibling(hearer), "dev", "others")
             self._spaces[speaker].run("ip", "neighbor", "replace", *where, "lladdr", _NOBODY, "nud", "permanent")
 
+    def lose(self, name: str, percent: int) -> None:
+        """Of what this node and the others send each other, so many packets of a hundred are lost; needs ``nft``."""
+        ruleset = "\n".join(
+            f"add table inet loss\nadd chain inet loss {hook} {{ type filter hook {hook} priority 0; }}\n"
+            f"add rule inet loss {hook} {direction} others numgen random mod 100 < {percent} drop"
+            for hook, direction in (("input", "iifname"), ("output", "oifname"))
+        )
+        run(*self.prefix(name), "nft", ruleset)
+        self._losing.add(name)
+
     def heal(self) -> None:
         """All passes again."""
+        for name in self._losing:
+            run(*self.prefix(name), "nft", "delete table inet loss")
+        self._losing.clear()
         for name, space in self._spaces.items():
             self._switch.run("bridge", "link", "set", "dev", name, "state", _WHOLE)
             space.run("ip", "neighbor", "flush", "dev", "others", "nud", "permanent")

@@ -42,13 +42,16 @@ class SerialIndex:
     :ivar age: seconds for which its pages lay in a cache before us.
     """
 
-    def __init__(self, *, file_host: str = "", json_pages: bool = True, credentials: str = "") -> None:
+    def __init__(
+        self, *, host: str = "127.0.0.1", file_host: str = "", json_pages: bool = True, credentials: str = ""
+    ) -> None:
         """
+        :param host: address at which it is.
         :param file_host: another address of loopback that has the files.
         :param json_pages: without, it knows HTML only.
         :param credentials: the Authorization that everybody needs.
         """
-        self.origin = Origin(self._answer)
+        self.origin = Origin(self._answer, host=host)
         self.file_origin = Origin(self._answer, host=file_host) if file_host else self.origin
         self._json_pages = json_pages
         self._credentials = credentials

@@ -1,0 +1,404 @@
+"""
+Was every promise of DESIGN 9 kept? Of a history, in one pass over its moments for each promise.
+
+``python -m tests.system.historychecks DIRECTORY`` checks one that was kept.
+"""
+
+# Note [intervals]
+#
+# A request happened at some moment between its call and its return. So what was promised binds it if the promise was
+# there before the call; and what it shows binds others that were called after its return. Of two that overlap
+# nothing is said, and where two moments are equal, the one that binds comes last.
+#
+# Note [what a death may take]
+#
+# A page is sent to clients before its record is on the disk. So a node that is killed may come back with what it had
+# a moment earlier: what was read ``settled_seconds`` before is there again, what was read later need not be.
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field, frozen
+
+from tests.system.history import (
+    Agreed,
+    Asked,
+    Claimed,
+    Counted,
+    Disturbed,
+    History,
+    Read,
+    Sampled,
+    Told,
+    Uploaded,
+)
+
+STATES = ("local", "durable", "effective", "complete")
+STATUSES = {"local": 503, "durable": 202, "effective": 200, "complete": 200}
+ORIGIN = "origin"
+
+
+@frozen
+class Violation:
+    """
+    :ivar promise: which was broken.
+    :ivar how: with the records that show it.
+    """
+
+    promise: str
+    how: str
+
+    def __str__(self) -> str:
+        return f"{self.promise}: {self.how}"
+
+
+@define(eq=False)
+class _Pass:
+    """Moments in their order; see Note [intervals]."""
+
+    _moments: list[tuple[float, int, int, Callable[..., None], tuple[Any, ...]]] = field(factory=list)
+
+    def before(self, moment: float, act: Callable[..., None], *arguments: Any) -> None:
+        """What looks at what was so far."""
+        self._moments.append((moment, 0, len(self._moments), act, arguments))
+
+    def after(self, moment: float, act: Callable[..., None], *arguments: Any) -> None:
+        """What binds from then on."""
+        self._moments.append((moment, 1, len(self._moments), act, arguments))
+
+    def run(self) -> None:
+        for _, _, _, act, arguments in sorted(self._moments):
+            act(*arguments)
+
+
+def violations(history: History) -> list[Violation]:
+    """:return: all; empty for a history as it should be."""
+    return [Violation(promise.__name__.replace("_", " "), how) for promise in PROMISES for how in promise(history)]
+
+
+def nothing_older_than_a_purge_promised(history: History) -> Iterator[str]:
+    """
+    What ``applied`` names holds at those nodes at once; what is complete or effective, or was given out by a feed, at
+    all; what is durable after ``effective_by``, and after the bound at the latest; at a node that was dead, at once.
+    """
+    sweep, floors = _Pass(), _Floors()
+    members, bound = history.begun.members, history.begun.bound_seconds
+    for uploaded in history.of(Uploaded):
+        sweep.after(uploaded.returned, floors.published.update, uploaded.versions)
+    for asked in history.of(Asked):
+        sweep.before(asked.called, floors.asked_for, asked)
+    for claimed in history.of(Claimed):
+        everywhere = claimed.state in ("effective", "complete")
+        sweep.after(claimed.returned, floors.bind, claimed.id, members if everywhere else claimed.applied, claimed)
+        if claimed.state != "local":
+            latest = claimed.returned + bound
+            by = latest if claimed.effective_by is None else min(latest, claimed.effective_by)
+            sweep.after(by, floors.bind, claimed.id, members, claimed)
+            sweep.after(claimed.returned, floors.durable.update, {claimed.id: claimed})
+    for told in history.of(Told):
+        if told.id:
+            sweep.after(told.returned, floors.bind, told.id, members, told)
+    for disturbed in history.of(Disturbed):
+        if disturbed.gone:
+            sweep.after(disturbed.gone, floors.restarted, disturbed.nodes)
+    for read in history.of(Read):
+        if read.version:
+            sweep.before(read.called, floors.check, read)
+    sweep.run()
+    return iter(floors.found)
+
+
+@define(eq=False)
+class _Floors:
+    """
+    Least versions by node and key, and what bound them: of anything that is served, and of what is served as fresh.
+
+    :ivar published: newest versions at the origin.
+    :ivar durable: purges that no death can undo, and what said so.
+    """
+
+    published: dict[str, int] = field(factory=dict)
+    durable: dict[str, Claimed] = field(factory=dict)
+    found: list[str] = field(factory=list)
+    _due: dict[str, tuple[dict[str, int], bool]] = field(factory=dict)
+    _fresh: dict[tuple[str, str], tuple[int, object]] = field(factory=dict)
+    _any: dict[tuple[str, str], tuple[int, object]] = field(factory=dict)
+
+    def asked_for(self, asked: Asked) -> None:
+        versions = {key: self.published[key] for key in asked.covers if key in self.published}
+        self._due.setdefault(asked.id, (versions, asked.strict))
+
+    def bind(self, purge_id: str, nodes: list[str], why: object) -> None:
+        versions, strict = self._due.get(purge_id, ({}, False))
+        for kind in (self._fresh, self._any) if strict else (self._fresh,):
+            for node in nodes:
+                for key, version in versions.items():
+                    if kind.get((node, key), (0, ""))[0] < version:
+                        kind[node, key] = version, why
+
+    def restarted(self, nodes: list[str]) -> None:
+        for purge_id, claimed in self.durable.items():
+            self.bind(purge_id, nodes, claimed)
+
+    def check(self, read: Read) -> None:
+        for kind in (self._any, self._fresh) if read.fresh else (self._any,):
+            version, why = kind.get((read.node, read.key), (0, ""))
+            if read.version < version:
+                self.found.append(f"{read} is older than {version}, due by {why}")
+                return
+
+
+def no_node_goes_back(history: History) -> Iterator[str]:
+    """Not to an older page, and not below what its list of projects has said. See Note [what a death may take]."""
+    sweep, seen = _Pass(), _Seen()
+    for disturbed in history.of(Disturbed):
+        if disturbed.died:
+            # What was answered while it died may be lost as well.
+            sweep.after(disturbed.began, seen.died, disturbed)
+            sweep.after(disturbed.gone or disturbed.ended, seen.died, disturbed)
+    for read in history.of(Read):
+        if read.version:
+            sweep.before(read.called, seen.check, read)
+            sweep.after(read.returned, seen.add, read, {read.key: read.version, **read.lists})
+            settled = read.returned + history.begun.settled_seconds
+            sweep.after(settled, seen.settle, read, {read.key: read.version, **read.lists})
+    sweep.run()
+    return iter(seen.found)
+
+
+@define(eq=False)
+class _Seen:
+    """What was read of each key at each node, by what; and what of it is on the node's disk by now."""
+
+    found: list[str] = field(factory=list)
+    _seen: dict[tuple[str, str], tuple[int, Read]] = field(factory=dict)
+    _settled: dict[tuple[str, str], tuple[int, Read]] = field(factory=dict)
+    _death: dict[str, float] = field(factory=dict)
+
+    def add(self, read: Read, versions: dict[str, int]) -> None:
+        _raise(self._seen, read, versions)
+
+    def settle(self, read: Read, versions: dict[str, int]) -> None:
+        if read.returned > self._death.get(read.node, 0.0):
+            _raise(self._settled, read, versions)
+
+    def died(self, disturbed: Disturbed) -> None:
+        for node in disturbed.nodes:
+            self._death[node] = disturbed.gone or disturbed.ended
+            kept = {} if disturbed.lost else {place: each for place, each in self._settled.items() if place[0] == node}
+            for known in (self._seen, self._settled):
+                for place in [place for place in known if place[0] == node]:
+                    del known[place]
+                known.update(kept)
+
+    def check(self, read: Read) -> None:
+        version, other = self._seen.get((read.node, read.key), (0, read))
+        if read.version < version:
+            self.found.append(f"{read} is older than {version}, seen by {other}")
+
+
+def _raise(known: dict[tuple[str, str], tuple[int, Read]], read: Read, versions: dict[str, int]) -> None:
+    for key, version in versions.items():
+        if known.get((read.node, key), (0, read))[0] < version:
+            known[read.node, key] = version, read
+
+
+def every_octet_is_right(history: History) -> Iterator[str]:
+    """What is served is what was uploaded by then, and the same version in the same form is the same everywhere."""
+    uploads = {(key, version): each for each in history.of(Uploaded) for key, version in each.versions.items()}
+    first: dict[tuple[str, str, int], Read] = {}
+    for read in history.of(Read):
+        if read.wrong:
+            yield f"{read.wrong}: {read}"
+        if not read.version:
+            continue
+        upload = uploads.get((read.key, read.version))
+        if upload is None or upload.called > read.returned:
+            yield f"nobody has uploaded this: {read}"
+        elif read.look and read.look != upload.looks[read.key]:
+            yield f"this was not uploaded as version {read.version}: {read}, but {upload.looks[read.key]}"
+        if read.octets:
+            other = first.setdefault((read.key, read.form, read.version), read)
+            if other.octets != read.octets:
+                yield f"{read} and {other} are the same version in the same form"
+
+
+def who_demands_a_version_gets_no_older_one(history: History) -> Iterator[str]:
+    """``Edgecache-Min-Serial``."""
+    for read in history.of(Read):
+        if read.version and read.version < read.least:
+            yield f"{read}"
+
+
+def whoever_can_answer_does(history: History) -> Iterator[str]:
+    """
+    With a whole and fresh answer, unless the origin or the node itself is disturbed: no sibling that is away, and no
+    cable that is cut, keeps a node from it.
+    """
+    excuses: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for disturbed in history.of(Disturbed):
+        for name in disturbed.nodes:
+            excuses[name].append((disturbed.began, disturbed.ended + history.begun.recovery_seconds))
+    for read in history.of(Read):
+        good = not read.failure and read.status in (200, 206, 304)
+        if good and read.fresh:
+            continue
+        names = (read.node,) if read.failure else (read.node, ORIGIN)
+        if not any(read.called <= until and read.returned >= since for name in names for since, until in excuses[name]):
+            yield f"{read}"
+
+
+def what_an_answer_claims_is_possible(history: History) -> Iterator[str]:
+    """States, and who has applied the purge. A place in a log is that of one purge, and stays."""
+    members = set(history.begun.members)
+    places: dict[str, tuple[str, int]] = {}
+    purges: dict[tuple[str, int], str] = {}
+    for claimed in history.of(Claimed):
+        applied, pending, by = set(claimed.applied), set(claimed.pending), claimed.effective_by
+        possible = (
+            STATUSES.get(claimed.state) == claimed.status
+            and applied | pending == members
+            and not applied & pending
+            and (claimed.state == "complete") is (not pending)
+            and (claimed.state == "local" or 2 * len(applied) > len(members))
+            and (by is not None) is (claimed.state == "durable")
+            and (by is None or by <= claimed.returned + history.begun.bound_seconds)
+        )
+        if not possible:
+            yield f"{claimed}"
+        place = claimed.log, claimed.sequence
+        if places.setdefault(claimed.id, place) != place or purges.setdefault(place, claimed.id) != claimed.id:
+            yield f"{claimed}, but {places[claimed.id]} and {purges[place]}"
+
+
+def positions_never_go_back(history: History) -> Iterator[str]:
+    """And who is said to have applied a purge says so too. A node that lost its data begins anew."""
+    sweep, heads = _Pass(), _Heads()
+    losses = {node: each for each in history.of(Disturbed) if each.lost for node in each.nodes}
+    for node, lost in losses.items():
+        for moment in (lost.began, lost.ended):
+            sweep.after(moment, heads.forget, node)
+    for claimed in history.of(Claimed):
+        for node in claimed.applied:
+            # What is known of a node may be of before its loss.
+            if node not in losses or claimed.returned < losses[node].began:
+                sweep.after(claimed.returned, heads.bind, node, {claimed.log: claimed.sequence}, claimed)
+    for sampled in history.of(Sampled):
+        lost_meanwhile = losses.get(sampled.node)
+        if lost_meanwhile and sampled.returned >= lost_meanwhile.began and sampled.called <= lost_meanwhile.ended:
+            continue
+        sweep.before(sampled.called, heads.check, sampled)
+        sweep.after(sampled.returned, heads.bind, sampled.node, sampled.positions, sampled)
+    sweep.run()
+    return iter(heads.found)
+
+
+@define(eq=False)
+class _Heads:
+    """How far each log is at a node, and who said so."""
+
+    found: list[str] = field(factory=list)
+    _least: dict[str, dict[str, tuple[int, object]]] = field(factory=lambda: defaultdict(dict))
+
+    def forget(self, node: str) -> None:
+        self._least[node].clear()
+
+    def bind(self, node: str, positions: dict[str, int], why: object) -> None:
+        known = self._least[node]
+        for log, position in positions.items():
+            if known.get(log, (0, ""))[0] < position:
+                known[log] = position, why
+
+    def check(self, sampled: Sampled) -> None:
+        for log, (position, why) in self._least[sampled.node].items():
+            if sampled.positions.get(log, 0) < position:
+                self.found.append(f"{sampled} is behind {position} of {log} by {why}")
+
+
+def a_feed_leaves_nothing_out(history: History) -> Iterator[str]:
+    """Each log's purges one after the other, each once, by the ids that they were asked for under."""
+    known = {asked.id for asked in history.of(Asked)}
+    places: dict[str, dict[str, int]] = {}
+    ids: dict[tuple[str, int], str] = {}
+    for told in history.of(Told):
+        if not told.id:
+            places[told.node] = dict(told.places)
+            continue
+        before = places.setdefault(told.node, {})
+        moved = {log: place for log, place in told.places.items() if before.get(log, 0) != place}
+        steps = {log: place - before.get(log, 0) for log, place in moved.items()}
+        if list(steps.values()) != [1] or told.id not in known:
+            yield f"{told} after {before}"
+        for log, place in moved.items():
+            if ids.setdefault((log, place), told.id) != told.id:
+                yield f"{told}, but {ids[log, place]} at another node"
+        places[told.node] = dict(told.places)
+
+
+def nothing_durable_is_lost(history: History) -> Iterator[str]:
+    """When faults are over, every node knows what any node has ever called durable, and has all of its log."""
+    claims = [claimed for claimed in history.of(Claimed) if claimed.state != "local"]
+    for agreed in history.of(Agreed):
+        due = [claimed for claimed in claims if claimed.returned <= agreed.healed]
+        ids = {claimed.id for claimed in due}
+        for node in history.begun.members:
+            missing = ids - set(agreed.known.get(node, ()))
+            if missing:
+                yield f"{node} does not know {sorted(missing)} at {agreed.returned}"
+        for claimed in due:
+            if agreed.positions.get(claimed.log, 0) < claimed.sequence:
+                yield f"{claimed}, but {agreed.positions}"
+
+
+def downloads_are_counted_once(history: History) -> Iterator[str]:
+    """What was read whole is counted, but for what finished as its node was killed; and no more than was sent."""
+    for counted in history.of(Counted):
+        for node, count in counted.downloads.items():
+            reads = [read for read in history.of(Read) if read.node == node and read.download]
+            deaths = [each for each in history.of(Disturbed) if each.died and node in each.nodes]
+            sure = [
+                read
+                for read in reads
+                if read.download == "whole" and not any(_lost_with(read, each, history) for each in deaths)
+            ]
+            if not len(sure) <= count <= len(reads):
+                yield f"{node} has counted {count} of {len(sure)} to {len(reads)}"
+
+
+def _lost_with(read: Read, death: Disturbed, history: History) -> bool:
+    until = death.ended if death.lost else death.gone or death.ended
+    since = 0.0 if death.lost else death.began - history.begun.settled_seconds
+    return since <= read.returned and read.called <= until
+
+
+PROMISES: tuple[Callable[[History], Iterator[str]], ...] = (
+    nothing_older_than_a_purge_promised,
+    no_node_goes_back,
+    every_octet_is_right,
+    who_demands_a_version_gets_no_older_one,
+    whoever_can_answer_does,
+    what_an_answer_claims_is_possible,
+    positions_never_go_back,
+    a_feed_leaves_nothing_out,
+    nothing_durable_is_lost,
+    downloads_are_counted_once,
+)
+
+
+def main(directory: Path) -> int:
+    """:return: how many violations were printed."""
+    history = History.kept_in(directory)
+    found = violations(history)
+    for each in found:
+        sys.stdout.write(f"{each}\n")
+    sys.stdout.write(f"{len(history.records)} records, {len(found)} violations\n")
+    return len(found)
+
+
+if __name__ == "__main__":
+    sys.exit(min(1, main(Path(sys.argv[1]))))
