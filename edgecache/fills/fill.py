@@ -353,13 +353,13 @@ class Fill:
             self.fills.unshareable.add(self.leader.key_hash)
         if self.fills.unstored is not None:
             self.fills.unstored.passed(self.leader, response, decision.detail)
-        first = self.waiters.all_but_first()
+        own = self.waiters.own()
         if decision.update is not None:
             await self.fills.writer.put(decision.update_hash, decision.update)
-        if first is None:
+        if own is None:
             response.cancel()
         else:
-            self.waiters.pass_on(decision, response, first)
+            self.waiters.pass_on(decision, response, own)
 
     def fail(self, failure: UpstreamFailed) -> None:
         _log.warn("{target}: {failure}", target=self.leader.request.target.decode("latin-1"), failure=failure)

@@ -89,13 +89,13 @@ async def pass_on(fill: Fill, decision: Pass, response: Response, fallback: bool
     fill.leave()
     if decision.remember and leader.fills:
         fills.unshareable.add(leader.key_hash)
-    first = fill.waiters.all_but_first()
+    own = fill.waiters.own()
     if decision.update is not None:
         await fills.writer.put(decision.update_hash, decision.update)
-    if first is None:
+    if own is None:
         response.cancel()
         return
-    reading = Deferred.fromCoroutine(fills.paging.read(first.asked, response, fallback=fallback))
+    reading = Deferred.fromCoroutine(fills.paging.read(own.asked, response, fallback=fallback))
     late = fills.timers.callLater(max(fill.until - fills.seconds(), 0.0), _cut, fill, reading)
     try:
         page = await reading
@@ -105,7 +105,7 @@ async def pass_on(fill: Fill, decision: Pass, response: Response, fallback: bool
     except (UpstreamFailed, CancelledError) as why:
         failure = why if isinstance(why, UpstreamFailed) else _stalled(fill)
         _log.warn("{target}: {failure}", target=_target(fill), failure=failure)
-        fill.waiters.join(first)
+        fill.waiters.join(own)
         fill.waiters.fail(failure)
         return
     finally:
@@ -113,7 +113,7 @@ async def pass_on(fill: Fill, decision: Pass, response: Response, fallback: bool
             late.cancel()
     assert decision.page is not None
     record = base_record(decision.page, page.document, page.digest, b"", page.serial)
-    await fill.waiters.pass_page(first, record, page.document)
+    await fill.waiters.pass_page(own, record, page.document)
 
 
 async def _remember(fill: Fill, serial: int | None) -> None:

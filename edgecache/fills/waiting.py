@@ -296,24 +296,26 @@ class Waiters:
 
     # A response that is not
 
-    def all_but_first(self) -> Waiter | None:
+    def own(self) -> Waiter | None:
         """
-        Only one can have it: all others are forwarded on their own.
+        Only the one whose request went upstream can have it (its credentials, its cookies): all who have joined are
+        forwarded on their own, also when that one has left.
 
         :return: the one, if it is still there.
         """
-        waiters = self.take()
-        first = next((waiter for waiter in waiters if not waiter.downstream.gone), None)
-        for waiter in waiters:
-            if waiter is not first:
+        own = None
+        for waiter in self.take():
+            if waiter.downstream.gone:
+                continue
+            if waiter.collapsed:
                 self._fills.alone(waiter)
-        return first
+            else:
+                own = waiter
+        return own
 
     def pass_on(self, decision: Pass, response: Response, to: Waiter) -> None:
         """Straight on to one client."""
-        status = status_fields.forwarded(
-            to.asked.site, to.forward.reason, collapsed=to.collapsed, detail=decision.detail
-        )
+        status = status_fields.forwarded(to.asked.site, to.forward.reason, detail=decision.detail)
         private = to.asked.site.clients is not None and to.asked.sibling is None
         head = status_fields.with_cache_status(decision.head + PRIVATE if private else decision.head, status)
         if response.empty or to.asked.head:
@@ -365,9 +367,10 @@ class Waiters:
             self._refuse(waiter, _DEFECT)
 
     def interim(self, status: int, head: bytes) -> None:
-        """A 1xx response for everybody."""
+        """A 1xx response, for whom it is meant: hints can be as personal as what they come before."""
         for waiter in self._waiting:
-            waiter.downstream.interim(status, head)
+            if not waiter.collapsed:
+                waiter.downstream.interim(status, head)
 
     def _refuse(self, waiter: Waiter, refuse: Refuse) -> None:
         self._fills.refuse(waiter.asked, refuse, waiter.downstream, waiter.forward.reason)
