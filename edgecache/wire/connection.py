@@ -29,7 +29,9 @@ from edgecache.wire.states import (
     HOLD_SECONDS,
     LINGER_OCTETS,
     LINGER_SECONDS,
+    PIPELINE_MOST,
     PIPELINE_OCTETS,
+    PIPELINE_TURN,
     READING,
     SENDING,
     State,
@@ -52,7 +54,8 @@ class Connection(Answering):
 
     # fmt: off
     __slots__ = (
-        "_advancing", "_client", "_discarded", "_eof", "_held", "_left", "_pace", "_release", "_started", "peer",
+        "_advancing", "_client", "_discarded", "_eof", "_held", "_left", "_pace", "_release", "_started", "_yielding",
+        "peer",
     )
     # fmt: on
 
@@ -65,6 +68,7 @@ class Connection(Answering):
         self._left = listener.limits.requests_per_connection
         self._eof = False
         self._advancing = False
+        self._yielding = False  # further requests are here, and wait for our next turn of the loop
         self._pace: Pace | None = None
         self._discarded = 0
         self._started = 0.0
@@ -127,21 +131,29 @@ class Connection(Answering):
         self._advance()
 
     def _advance(self) -> None:
-        """Take requests out of what is here until one of them must be waited for."""
-        if self._advancing:
+        """Take requests out of what is here until one of them must be waited for, or others are to have their turn."""
+        if self._advancing or self._yielding:
             return
         self._advancing = True
         try:
-            while self._state is READING:
-                framed = self._next()
+            for _ in range(PIPELINE_TURN):
+                framed = self._next() if self._state is READING else None
                 if framed is None:
                     break
                 self._ask(framed)
+            else:
+                self._yielding = self._state is READING and bool(self._intake.pending)
         finally:
             self._advancing = False
-        if self._eof and self._state is READING:
+        if self._yielding:
+            self._listener.soon(self._take_turn)
+        elif self._eof and self._state is READING:
             self._close()
         self._regulate()
+
+    def _take_turn(self) -> None:
+        self._yielding = False
+        self._advance()
 
     def _next(self) -> Framed | None:
         """:return: the next request that the route may see."""
@@ -168,9 +180,14 @@ class Connection(Answering):
 
     def _regulate(self) -> None:
         """Read the client while there is room for what it sends."""
-        content = self._content
-        full = (content is not None and content.full) or len(self._intake.pending) >= PIPELINE_OCTETS
-        pause = full and self._state in (ANSWERING, SENDING)
+        content, pending = self._content, self._intake.pending
+        full = (content is not None and content.full) or len(pending) >= PIPELINE_OCTETS
+        answering = self._state in (ANSWERING, SENDING)
+        if answering and len(pending) > PIPELINE_MOST:
+            # One read can bring four times as much. Nothing of it was looked at: the client may ask again elsewhere.
+            self.close_after()
+            pending.clear()
+        pause = full and (answering or self._yielding)
         if pause and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
@@ -342,6 +359,8 @@ class Connection(Answering):
         self._eof = self._reading_paused = True
         if self._state is CLOSING or self._listener.secure:
             return False
+        if self._yielding:
+            return True
         if self._intake.content is not None or (self._state is READING and self._intake.pending):
             self._refuse(RequestRefused(400, "the request broke off"))
         elif self._state is READING:

@@ -45,3 +45,12 @@ HOLD_SECONDS = 1.0
 
 PIPELINE_OCTETS = 16 << 10
 """With so many octets of further requests here the client is not read: some twenty of an installer's."""
+
+PIPELINE_TURN = 4
+"""Requests of one connection answered in one turn of the loop: who sends thousands at once waits, others do not."""
+
+PIPELINE_MOST = 64 << 10
+"""
+With more than this here, unanswered, the current response is the last one: what a client sends ahead without reading
+its responses is memory.
+"""

@@ -186,6 +186,14 @@ class Rig:
         self.network.settle()
         return client
 
+    def turns(self) -> None:
+        """Let pass as many turns of the loop as something waits for."""
+        clock = self.network.clock
+        self.network.settle()
+        while any(call.getTime() <= clock.seconds() for call in clock.getDelayedCalls()):
+            clock.advance(0)
+            self.network.settle()
+
     def seconds(self, seconds: float) -> None:
         """Let time pass in steps of a quarter second, as sweeps need it."""
         for _ in range(int(seconds * 4)):
@@ -215,6 +223,7 @@ def judge(pieces: Iterable[bytes], rig: Rig) -> Verdict:
         if transport._closing:
             break
         connection.data_received(piece)
+    rig.turns()
     output = bytes(transport.outbox)
     closed = transport._closing or transport._eof
     requests = len(rig.requests) - before

@@ -8,7 +8,7 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.wire.sending import BURST
-from edgecache.wire.states import HOLD_OCTETS, LINGER_OCTETS, PIPELINE_OCTETS
+from edgecache.wire.states import HOLD_OCTETS, LINGER_OCTETS, PIPELINE_MOST, PIPELINE_OCTETS, PIPELINE_TURN
 from edgecache.words.config import LimitSettings
 from edgecache.words.counters import Counter
 from tests.wire.rig import OK, Given, Rig, Waking
@@ -113,14 +113,46 @@ class PipeliningTests(SynchronousTestCase):
         self.assertFalse(self.rig.link.b.is_reading())
         self.rig.route = self.rig.at_once
         self.rig.downstreams[0].send(OK, b"ok")
-        self.rig.network.settle()
+        self.rig.turns()
         self.assertTrue(self.rig.link.b.is_reading())
         self.assertEqual((many + many).count(b"GET"), client.received.count(ANSWER))
 
     def test_thousands_at_once_do_not_nest(self) -> None:
         self.rig.route = self.rig.at_once
         client = self.rig.say((GET % 1) * 5000)
+        self.rig.turns()
         self.assertEqual(ANSWER * 5000, client.received)
+
+    def test_a_few_are_answered_in_one_turn_of_the_loop_and_then_it_is_the_others_turn(self) -> None:
+        self.rig.route = self.rig.at_once
+        client = self.rig.say((GET % 1) * 1000)
+        self.assertEqual(ANSWER * PIPELINE_TURN, client.received)
+        other = self.rig.say(GET % 2)
+        self.assertEqual(ANSWER, other.received)
+        self.assertLess(client.received.count(ANSWER), 1000)
+        self.rig.turns()
+        self.assertEqual(ANSWER * 1000, client.received)
+
+    def test_the_end_of_the_clients_side_waits_for_its_turn_as_well(self) -> None:
+        self.rig.route = self.rig.at_once
+        client = self.rig.connect()
+        client.transport.write((GET % 1) * 10)
+        client.transport.write_eof()
+        self.rig.turns()
+        self.assertEqual(ANSWER * 10, client.received)
+        self.assertTrue(client.lost)
+
+    def test_what_is_sent_ahead_without_reading_is_not_kept(self) -> None:
+        client = self.rig.connect()
+        client.transport.write((GET % 1) * (4 * PIPELINE_MOST // len(GET % 1)))
+        # As much as a loop's transport reads at once.
+        self.rig.network.settle(4 * PIPELINE_MOST)
+        kept = self.rig.listener._connections
+        self.assertEqual([0], [len(each._intake.pending) for each in kept])
+        self.rig.downstreams[0].send(OK, b"ok")
+        self.rig.turns()
+        self.assertEqual((OK + b"Connection: close\r\n\r\nok", 1), (client.received, len(self.rig.requests)))
+        self.assertTrue(client.lost)
 
     def test_a_bad_request_is_answered_after_the_good_ones_before_it(self) -> None:
         client = self.rig.say(GET % 1 + b"nonsense\r\n\r\n")
