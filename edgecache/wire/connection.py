@@ -81,6 +81,7 @@ class Connection(Answering):
         if self._state is READING and not intake.pending and intake.content is None:
             framed = self._listener.memo.get(data)
             if framed is not None:
+                intake.skipped = False
                 self._ask(framed)
                 return
         self._receive(data)

@@ -34,8 +34,8 @@ class Intake:
     _dechunker: Dechunker | None = None
     _scanned: int = 0
     """So many octets of ``pending`` hold neither the end of a head nor an unseen fault."""
-    _skipped: bool = False
-    """One empty line before a request is forgiven (RFC 9112 §2.2)."""
+    skipped: bool = False
+    """One empty line before a request is forgiven (RFC 9112 §2.2), and was here; over with the request."""
 
     def feed(self, data: bytes) -> None:
         """
@@ -65,12 +65,12 @@ class Intake:
         :raise RequestRefused: what is here is no request, or will never be one.
         """
         pending = self.pending
-        if pending.startswith(b"\r") and not self._skipped:
+        if pending.startswith(b"\r") and not self.skipped:
             if len(pending) == 1:
                 return None
             if pending.startswith(b"\r\n"):
                 del pending[:2]
-                self._skipped = True
+                self.skipped = True
         if not pending:
             return None
         end = pending.find(b"\r\n\r\n", self._scanned) + 4
@@ -79,7 +79,7 @@ class Intake:
             return None
         head = bytes(pending[:end])
         del pending[:end]
-        self._scanned, self._skipped = 0, False
+        self._scanned, self.skipped = 0, False
         framed = self._memo.get(head)
         if framed is None:
             framed = parse(head, self._limits, secure=self._secure, trusted=self._trusted, sections=self._sections)

@@ -86,6 +86,13 @@ class PersistenceTests(SynchronousTestCase):
         client = rig.say(b"\r\n" + GET % 1 + b"\r\n" + GET % 2)
         self.assertEqual(ANSWER * 2, client.received)
 
+    def test_and_so_is_one_before_the_next_however_they_are_cut_into_packets(self) -> None:
+        rig = Rig()
+        client = rig.say(GET % 1)
+        for packet in (b"\r\n", GET % 1, b"\r\n", GET % 1, b"\r\n" + GET % 1):
+            rig.say(packet, client)
+        self.assertEqual(ANSWER * 4, client.received)
+
     def test_a_protocol_switch_is_not_made(self) -> None:
         """``curl --http2``: served as HTTP/1.1, and so is what follows."""
         rig = Rig()
