@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
 
-from edgecache.siblings.bounded import BoundedRequest
+from edgecache.siblings.bounded import BoundedChannel, BoundedRequest
 
 JSON = b"application/json"
 
@@ -19,7 +18,8 @@ REQUEST_SECONDS = 30.0
 class Bounds(Protocol):
     """What a connection needs of its site."""
 
-    connections: int
+    def left(self, channel: AdminChannel) -> None:
+        """It is closed."""
 
     def most_content(self, request: AdminRequest) -> int:
         """:return: octets of content that are kept for this request."""
@@ -54,11 +54,20 @@ class AdminRequest(BoundedRequest):
         return b", ".join(self.requestHeaders.getRawHeaders(name) or ())
 
 
-class AdminChannel(HTTPChannel):
+class AdminChannel(BoundedChannel):
     """A connection with a deadline for each request: an octet now and then does not keep it open."""
 
     site: Bounds
     _deadline: IDelayedCall | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Is no request of it being answered?"""
+        return not self._handlingRequest
+
+    def abort(self) -> None:
+        """Close it at once."""
+        cast(Any, self.transport).abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
         """Octets came."""
@@ -74,8 +83,8 @@ class AdminChannel(HTTPChannel):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # HTTPChannel itself demands the reason
         """It is over."""
         self._forget()
-        self.site.connections -= 1
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted has no types here
+        self.site.left(self)
+        super().connectionLost(reason)
 
     def _forget(self) -> None:
         if self._deadline is not None:

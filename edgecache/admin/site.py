@@ -67,7 +67,7 @@ class Gate(Resource):
 
 
 class AdminSite(Site):
-    """:ivar connections: open now."""
+    """:ivar channels: open now, the oldest first."""
 
     requestFactory = AdminRequest
     displayTracebacks = False
@@ -75,7 +75,8 @@ class AdminSite(Site):
 
     def __init__(self, resource: Resource, access: Access, body_octets: int, reactor: Any) -> None:
         super().__init__(resource, timeout=IDLE_SECONDS, reactor=reactor)  # type: ignore[no-untyped-call]  # Twisted has no types here
-        self.connections = 0
+        self.channels: dict[AdminChannel, None] = {}
+        self._full = False  # which was logged
         self._access = access
         self._body_octets = body_octets
 
@@ -84,12 +85,31 @@ class AdminSite(Site):
         return self._body_octets if self._access.knows(request) else min(_UNKNOWN_OCTETS, self._body_octets)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """:return: ``None``, which closes the connection, when there are too many."""
-        if self.connections >= CONNECTIONS:
-            _log.warn("admin: {count} connections are open; one more was closed", count=self.connections)
-            return None
-        self.connections += 1
-        return super().buildProtocol(addr)  # type: ignore[no-untyped-call]  # Twisted has no types here
+        """
+        Who holds connections pushes out the oldest one that waits for nothing.
+
+        :return: ``None``, which closes the new one, when all of them wait for an answer.
+        """
+        if len(self.channels) >= CONNECTIONS:
+            idle = next((channel for channel in self.channels if channel.idle), None)
+            if idle is None:
+                if not self._full:
+                    _log.warn(
+                        "admin: all of {count} connections wait for answers; another was closed", count=CONNECTIONS
+                    )
+                self._full = True
+                return None
+            # Its end may be told of a little later.
+            self.left(idle)
+            idle.abort()
+        channel = super().buildProtocol(addr)  # type: ignore[no-untyped-call]  # Twisted has no types here
+        self.channels[channel] = None
+        return channel
+
+    def left(self, channel: AdminChannel) -> None:
+        """It is closed."""
+        self._full = False
+        self.channels.pop(channel, None)
 
     def startFactory(self) -> None:
         """No access log: purges and tokens are audited where they are done."""

@@ -1,9 +1,13 @@
-"""A request of twisted.web that a stranger cannot make hold more than he may."""
+"""Requests and connections of twisted.web that a stranger cannot make hold more than he may."""
 
 from __future__ import annotations
 
 from io import BytesIO
+from typing import Any
 
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from twisted.web.server import Request
 
 
@@ -41,3 +45,51 @@ class BoundedRequest(Request):
             self.body = BytesIO()
         if not self.too_large:
             self.body.write(data)
+
+
+class BoundedChannel(HTTPChannel):
+    """
+    A connection with one request at a time.
+
+    What is sent ahead waits until the answer before has left, and for a turn of the loop: twisted.web answers all that
+    one read has brought at once, whether the client reads or not.
+    """
+
+    _turn: IDelayedCall | None = None
+
+    def requestDone(self, request: Any) -> None:
+        """An answer was written."""
+        # Whatever is here is only kept.
+        self.paused = True
+        super().requestDone(request)  # type: ignore[no-untyped-call]  # Twisted has no types here
+        if self._buffer or self._waitingForTransport:
+            self._networkProducer.pauseProducing()
+            self._take_turn()
+        else:
+            self.paused = False
+
+    def resumeProducing(self) -> None:
+        """The client has taken what was written."""
+        super().resumeProducing()  # type: ignore[no-untyped-call]  # Twisted has no types here
+        self._take_turn()
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # HTTPChannel itself demands the reason
+        """It is over."""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+    def _take_turn(self) -> None:
+        if self.paused and self._turn is None and not self._waitingForTransport:
+            self._turn = self.callLater(0, self._go_on)  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+    def _go_on(self) -> None:
+        self._turn = None
+        if self._waitingForTransport:
+            return
+        self.paused = False
+        if self._buffer:
+            self.dataReceived(b"")  # type: ignore[no-untyped-call]  # Twisted has no types here
+        if not self.paused and not self._handlingRequest:
+            self._networkProducer.resumeProducing()

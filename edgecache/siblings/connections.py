@@ -9,12 +9,11 @@ from attrs import frozen
 from OpenSSL import SSL
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
-from edgecache.siblings.bounded import BoundedRequest
+from edgecache.siblings.bounded import BoundedChannel, BoundedRequest
 from edgecache.siblings.identity import BadCertificate, named_id
-from edgecache.siblings.tls import Verdict, said, verdict_of
+from edgecache.siblings.tls import Verdict, refused_by_peer, said, verdict_of
 
 HANDSHAKE_SECONDS = 10.0
 REQUEST_SECONDS = 30.0
@@ -68,7 +67,7 @@ class SiblingRequest(BoundedRequest):
 
 
 @implementer(IHandshakeListener)
-class SiblingChannel(HTTPChannel):
+class SiblingChannel(BoundedChannel):
     """
     A connection of a sibling; handshake and each request have their deadlines.
 
@@ -122,7 +121,7 @@ class SiblingChannel(HTTPChannel):
         if self.peer is None:
             problem = (self._verdict and self._verdict.problem) or _ended(reason)
         self.site.left(self, problem)
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted has no types here
+        super().connectionLost(reason)
 
     def abort(self) -> None:
         """Close it at once."""
@@ -143,5 +142,6 @@ class SiblingChannel(HTTPChannel):
 
 def _ended(reason: Failure) -> str:
     if isinstance(reason.value, SSL.Error):
-        return said(reason.value)
+        words = said(reason.value)
+        return f"it refuses this node's certificate: {words}" if refused_by_peer(reason.value) else words
     return "the handshake was not finished"

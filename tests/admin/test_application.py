@@ -350,7 +350,7 @@ class BoundTests(AdminCase):
         self.assertTrue(client.transport.connected)
         self.clock.advance(1.5)
         self.assertFalse(client.transport.connected)
-        self.assertEqual(0, self.site.connections)
+        self.assertEqual({}, self.site.channels)
 
     def test_an_idle_connection_is_closed_and_a_used_one_is_kept(self) -> None:
         client = Client(self.site, "192.0.2.9")
@@ -365,13 +365,66 @@ class BoundTests(AdminCase):
         self.clock.advance(60)
         self.assertEqual([], self.clock.getDelayedCalls())
 
-    def test_there_is_an_end_to_connections(self) -> None:
+    def test_whoever_holds_connections_pushes_out_the_oldest_that_waits_for_nothing(self) -> None:
+        waiting, *idle = [Client(self.site, "192.0.2.9") for _ in range(CONNECTIONS)]
+        feed = b"GET /feed?timeout=50&since=" + self.ask("GET", "/feed").json["cursor"].encode()
+        waiting.send(feed + b" HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + self.token.encode() + b"\r\n\r\n")
+        for client in idle:
+            client.connect()
+        self.assertEqual(200, self.ask("GET", "/status").status)
+        connected = [client.transport.connected for client in (waiting, *idle[:2])]
+        self.assertEqual([True, False, True], connected)
+        self.assertEqual(CONNECTIONS, len(self.site.channels))
+        waiting.transport.loseConnection()
+
+    def test_there_is_an_end_to_connections_that_wait_for_answers(self) -> None:
         clients = [Client(self.site, "192.0.2.9") for _ in range(CONNECTIONS)]
         for client in clients:
             client.connect()
+            client.channel._handlingRequest = True
         self.assertIsNone(self.site.buildProtocol(None))
         clients[0].transport.loseConnection()
         self.assertIsNotNone(self.site.buildProtocol(None))
+
+
+class PipeliningTests(AdminCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.client = Client(self.site, "127.0.0.1")
+        self.client.connect()
+        self.many = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100
+
+    def answers(self) -> int:
+        return int(self.client.transport.value().count(b"HTTP/1.1 200 "))
+
+    def test_one_request_is_answered_in_a_turn_of_the_loop(self) -> None:
+        self.client.send(self.many)
+        self.assertEqual(1, self.answers())
+        self.clock.advance(0)
+        self.assertEqual(100, self.answers())
+        self.client.send(self.many)
+        self.assertEqual(101, self.answers())
+
+    def test_a_client_that_does_not_read_gets_no_further_answer_and_is_cut(self) -> None:
+        self.client.send(self.many)
+        # What a transport does when its buffer is full.
+        self.client.channel.pauseProducing()
+        self.clock.advance(0)
+        self.assertEqual(1, self.answers())
+        self.assertEqual("paused", self.client.transport.producerState)
+        for _ in range(80):
+            self.clock.advance(1)
+        self.assertFalse(self.client.transport.connected)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_it_goes_on_once_the_client_reads(self) -> None:
+        self.client.send(self.many)
+        self.client.channel.pauseProducing()
+        self.clock.advance(1)
+        self.client.channel.resumeProducing()
+        self.clock.advance(0)
+        self.assertEqual(100, self.answers())
+        self.assertEqual("producing", self.client.transport.producerState)
 
 
 class HealthTests(AdminCase):
