@@ -150,8 +150,7 @@ class Fleet:
         assert settings is not None
         members, identity = membership(config), Identity.load(settings, config.node.id)
         trust = SiblingTrust.of(settings)
-        renewed = (identity.chain, identity.authorities) != (self._identity.chain, self._identity.authorities)
-        if renewed or config.others != self._config.others:
+        if not identity.same(self._identity) or config.others != self._config.others:
             await self._caller.follow(identity, config.others)
         self._listener.follow(identity, members.others)
         self.mesh.configured(members, _everything(config), settings.pull_seconds)

@@ -17,6 +17,7 @@ from edgecache.fleet import membership
 from edgecache.processes.datalock import DataLock, lock_data, make_data
 from edgecache.processes.sockets import OwnerSockets, PublicSockets, bind_once
 from edgecache.siblings.identity import Identity
+from edgecache.siblings.tls import context_of
 from edgecache.store import disk
 from edgecache.upstream.tls import client_context
 from edgecache.wire.tls import tls_context
@@ -66,7 +67,7 @@ def check(config: Config) -> None:
         tls_context(config.tls)
     if config.siblings is not None:
         membership(config)
-        Identity.load(config.siblings, config.node.id)
+        context_of(Identity.load(config.siblings, config.node.id))
     if config.upstream.ca is not None or config.upstream.client_certificate is not None:
         client_context(config.upstream)
 

@@ -63,7 +63,7 @@ from edgecache.wire.listener import Listener
 from edgecache.wire.listening import Server, start_server
 from edgecache.wire.purging import PublicPurging
 from edgecache.wire.sampling import Sampling
-from edgecache.wire.tls import tls_context
+from edgecache.wire.tls import Handshakes, tls_context, why
 from edgecache.words.counters import Counter
 from edgecache.words.errors import EdgeError
 from edgecache.words.fleet import acquainted
@@ -294,6 +294,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
             downloads=downloads.events if downloads is not None and not owned else None,
             wall=time.time,
             refusal=refusal,
+            unshaken=Handshakes(UNCOUNTED if owned else page, timers).failed,
             give_back=give_back,
         )
 
@@ -306,6 +307,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
         servers.append(await start_server(parts.loop, owned, parts.owner_socket))
     listeners = [public, owned]
     if context is not None:
+        problems = Problems(timers, "siblings (content)")
         content = Listener(
             answer=node.answer_sibling,
             limits=config.limits,
@@ -318,7 +320,8 @@ async def start_worker(parts: WorkerParts) -> Worker:
             refusal=lambda status, detail: status_fields.refusal(
                 None, node_id, marked(Refuse(status, detail, close=True))
             ),
-            make=Guests(acquainted(config), Problems(timers)).connection,
+            make=Guests(acquainted(config), problems).connection,
+            unshaken=lambda peer, problem: problems.tell(peer.decode("latin-1"), why(problem)) if problem else None,
         )
         servers += [await start_server(parts.loop, content, sock, context) for sock in parts.content]
         listeners.append(content)

@@ -155,9 +155,18 @@ class Caller:
     async def follow(self, identity: Identity, others: Iterable[SiblingSettings]) -> None:
         """From now on these siblings, with this certificate; connections of before are closed, their calls fail."""
         before = list(self._siblings.values())
+        problems = self.problems
         context = context_of(identity)
         self._siblings = {
-            other.id: Sibling(other.id, other.control_url.rstrip("/"), context, self._reactor, self._call_seconds)
+            other.id: Sibling(
+                other.id,
+                other.control_url.rstrip("/"),
+                context,
+                self._reactor,
+                self._call_seconds,
+                # Who has heard that it cannot be called wants to hear of the end of that, too.
+                problems.get(other.id),
+            )
             for other in others
         }
         for sibling in before:

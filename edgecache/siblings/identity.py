@@ -52,9 +52,12 @@ def node_uri(node_id: str) -> str:
 def named_id(certificate: x509.Certificate) -> str:
     """
     :return: the id of the node whose certificate this is, as it is written there.
-    :raises BadCertificate: it names none, or several.
+    :raises BadCertificate: it names none, or several, or is a CA's.
     """
     try:
+        # The chain's verification says nothing of that: a CA's is a fine end of a chain.
+        if _is_authority(certificate):
+            raise BadCertificate("the certificate is a CA's, not a node's")
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         raise BadCertificate("the certificate names no node") from None
@@ -65,6 +68,13 @@ def named_id(certificate: x509.Certificate) -> str:
     if len(ids) != 1:
         raise BadCertificate("the certificate names several nodes" if ids else "the certificate names no node")
     return ids[0].removeprefix(_SCHEME).removesuffix(_SUFFIX)
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
 
 
 def check_peer(certificate: x509.Certificate, node_id: str, host: str) -> None:
@@ -124,6 +134,10 @@ class Identity:
     chain: tuple[x509.Certificate, ...] = field(repr=False)
     key: PrivateKeyTypes = field(repr=False)
     authorities: tuple[x509.Certificate, ...] = field(repr=False)
+
+    def same(self, other: Identity) -> bool:
+        """Do both show the same, and trust the same?"""
+        return (self.chain, self.authorities) == (other.chain, other.authorities)
 
     @property
     def not_after(self) -> datetime.datetime:

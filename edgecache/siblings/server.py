@@ -19,6 +19,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
+from edgecache.rules.lately import Lately
 from edgecache.siblings.connections import Peer, SiblingChannel, SiblingRequest
 from edgecache.siblings.identity import Identity
 from edgecache.siblings.tls import ListenerTLS, context_of
@@ -36,27 +37,21 @@ PER_MEMBER = 64
 IDLE_SECONDS = 300
 """Between two requests; a caller that pulls comes each second."""
 
-_SAME_PROBLEM_SECONDS = 60.0
-_MOST_PROBLEMS = 1000
-
 
 @define(eq=False)
 class Problems:
-    """Refused connections as log lines; one that tries each second fills no log."""
+    """Refused connections as log lines. :ivar leg: of which listener."""
 
     _timers: Timers
-    _told: dict[tuple[str, str], float] = field(factory=dict)
+    leg: str = "siblings"
+    _lately: Lately = field(factory=Lately)
 
     def tell(self, host: str, problem: str) -> None:
         """Log it, unless that was done lately."""
-        now = self._timers.seconds()
-        last = self._told.get((host, problem))
-        if last is not None and now - last < _SAME_PROBLEM_SECONDS:
-            return
-        if len(self._told) >= _MOST_PROBLEMS:
-            self._told.clear()
-        self._told[host, problem] = now
-        _log.warn("siblings: a connection from {host} was refused: {problem}", host=host, problem=problem)
+        if self._lately.news((host, problem), self._timers.seconds()):
+            _log.warn(
+                "{leg}: a connection from {host} was refused: {problem}", leg=self.leg, host=host, problem=problem
+            )
 
 
 @define(eq=False)
@@ -228,6 +223,7 @@ class ControlListener:
     """``[listen] siblings``, as the node process has it."""
 
     _site: ControlSite
+    _identity: Identity
     _tls: ListenerTLS
     _answering: Answering
     _reactor: Any
@@ -254,7 +250,7 @@ class ControlListener:
         answering = Answering(handlers, wall, problems, members)
         site = ControlSite(answering, problems, message_octets, reactor)
         site.noisy = False
-        return cls(site, ListenerTLS(context_of(identity)), answering, reactor)
+        return cls(site, identity, ListenerTLS(context_of(identity)), answering, reactor)
 
     def listen(self, sockets: list[socket.socket]) -> None:
         """:param sockets: listening; they are closed here, the reactor has its own copies."""
@@ -265,9 +261,19 @@ class ControlListener:
             sock.close()
 
     def follow(self, identity: Identity, members: frozenset[str]) -> None:
-        """From now on another certificate, for connections made later, and other members, at once."""
+        """
+        From now on another certificate, other CAs and other members.
+
+        Who was let in by what was before has to show again who it is: callers do that by themselves.
+
+        :raises ConfigError: TLS does not take the certificate; all is as it was.
+        """
         self._tls.context = context_of(identity)
         self._answering.members = members
+        if not identity.same(self._identity):
+            for channel in list(self._site.channels):
+                channel.abort()
+        self._identity = identity
 
     @property
     def connections(self) -> int:

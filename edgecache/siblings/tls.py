@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from edgecache.siblings.identity import BadCertificate, Identity, check_peer
+from edgecache.words.errors import ConfigError
 
 _log = Logger()
 
@@ -48,7 +49,17 @@ class Verdict:
 
 
 def context_of(identity: Identity) -> SSL.Context:
-    """:return: for either side: TLS 1.3, this node's certificate, the fleet's CA and no other."""
+    """
+    :return: for either side: TLS 1.3, this node's certificate, the fleet's CA and no other.
+    :raises ConfigError: TLS does not take the certificate: its key is too weak, for one.
+    """
+    try:
+        return _context_of(identity)
+    except SSL.Error as error:
+        raise ConfigError("[siblings] certificate", f"TLS does not take it: {said(error)}") from error
+
+
+def _context_of(identity: Identity) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     # A resumed session would be that of a certificate looked at long ago.

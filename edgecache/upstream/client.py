@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from edgecache.rules.lately import Lately
 from edgecache.upstream.addresses import Address, Origin
 from edgecache.upstream.connection import Connection
 from edgecache.upstream.dialing import Dialer
@@ -34,6 +36,8 @@ from edgecache.words.errors import (
 from edgecache.words.messages import Head, Outbound
 from edgecache.words.ports import Timers
 
+_log = Logger()
+
 _SIBLING_STALL = 1.0
 """A sibling whose own upstream stalls goes on elsewhere; for that it has so much longer than an origin."""
 _SIBLING_INTERIMS = 64
@@ -44,7 +48,8 @@ _SIBLING_IDLE_SECONDS = 30.0
 
 class Client:
     """
-    One worker's client. It counts nothing: who asks knows what its exchanges are for.
+    One worker's client. It counts nothing: who asks knows what its exchanges are for. It says what is wrong with TLS,
+    for another address may serve the request, and nobody would ever hear of it.
 
     :param dialer: opens connections.
     :param timers: monotonic; every deadline runs on it.
@@ -74,6 +79,7 @@ class Client:
             idle_seconds=_SIBLING_IDLE_SECONDS,
         )
         self._proxy = None if settings.proxy is None else proxy_url(settings.proxy.value)
+        self._lately = Lately()
         self._pools: dict[Address, Pool] = {}
         self._dialing: dict[Exchange, Deferred[None]] = {}
         self._running: set[Exchange] = set()
@@ -196,6 +202,11 @@ class Client:
             if work is not None:
                 work.cancel()
 
+    def untrusted(self, failure: TLSFailed) -> None:
+        """See :meth:`edgecache.upstream.parties.Keeper.untrusted`."""
+        if self._lately.news((failure.upstream, failure.detail), self._timers.seconds()):
+            _log.warn("upstream {upstream}: TLS failed: {why}", upstream=failure.upstream, why=failure.detail)
+
     def _pool(self, address: Address) -> Pool:
         pool = self._pools.get(address)
         if pool is None:
@@ -244,6 +255,8 @@ class Client:
         except UpstreamFailed as failure:
             connection.close()
             self._dialing.pop(exchange, None)
+            if isinstance(failure, TLSFailed):
+                self.untrusted(failure)
             exchange.failed(failure)
             return
         except CancelledError:

@@ -189,7 +189,9 @@ class Exchange(Delivery):
     def lost(self, error: Exception | None) -> None:
         """See :meth:`edgecache.upstream.connection.User.lost`."""
         if self._unheard and self._connection is not None and self._connection.used == 1 and is_refusal(error):
-            self.failed(TLSFailed(self.address.name, self.since(), reason(error)))
+            refused = TLSFailed(self.address.name, self.since(), f"it refuses this node's certificate: {reason(error)}")
+            self._keeper.untrusted(refused)
+            self.failed(refused)
             return
         self._lost("closed without an end" if error is None else str(error) or type(error).__name__)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edgecache.upstream.connection import Connection
 from edgecache.upstream.responses import Response
+from edgecache.words.errors import TLSFailed
 
 if TYPE_CHECKING:
     from edgecache.upstream.exchange import Exchange
@@ -42,6 +43,9 @@ class Keeper(Protocol):
 
     def head_came(self, exchange: Exchange) -> None:
         """The exchange awaits no head any more: it has one, failed, or was cancelled. Once."""
+
+    def untrusted(self, failure: TLSFailed) -> None:
+        """Its TLS came to nothing after the handshake."""
 
     def over(self, exchange: Exchange, connection: Connection | None, idle_seconds: int | None) -> None:
         """It is over; ``connection`` may serve another, and is ``None`` where it must not."""

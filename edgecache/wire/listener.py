@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -75,6 +76,7 @@ class Listener:
     :ivar downloads: told about every exchange at its end, where downloads are counted.
     :ivar refusal: status and a short detail -> head and content of our own error responses.
     :ivar make: connections that are more than a client's: listener, peer, what to call when it is closed.
+    :ivar unshaken: told of a TLS handshake that failed: the client's address, and why if it did not just leave.
     :ivar give_back: gives free memory back to the system; takes some milliseconds.
     :ivar admitted: connections let in and not yet closed, those in their TLS handshake included.
     :ivar now: monotonic seconds at the last sweep: good enough for deadlines, and free.
@@ -95,6 +97,7 @@ class Listener:
     wall: Callable[[], float] = time.time
     refusal: Callable[[int, str], tuple[bytes, bytes]] = refusal
     make: Callable[[Listener, bytes, Callable[[], None]], Connection] | None = None
+    unshaken: Callable[[bytes, ssl.SSLError | None], None] = lambda peer, problem: None
     give_back: Callable[[], None] = lambda: None
     memo: Memo[Framed] = field(factory=Memo, init=False)
     sections: Memo[Section] = field(factory=Memo, init=False)

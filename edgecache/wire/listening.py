@@ -121,18 +121,19 @@ class Server:
         make = listener.make or Connection
         connection = make(listener, peer, lambda: listener.release(client))
         if self._tls is not None:
-            self._secure(sock, self._tls, connection)
+            self._secure(sock, self._tls, connection, peer)
             return
         opening = asyncio.ensure_future(self._loop.connect_accepted_socket(lambda: connection, sock), loop=self._loop)
         self._opening.add(opening)
         opening.add_done_callback(lambda done: self._made(done, connection))
 
-    def _secure(self, sock: socket.socket, tls: ssl.SSLContext, connection: Connection) -> None:
+    def _secure(self, sock: socket.socket, tls: ssl.SSLContext, connection: Connection, peer: bytes) -> None:
         seconds = self._listener.limits.tls_handshake_seconds
 
         def over(transport: SecureTransport, made: bool) -> None:
             self._shaking.discard(transport)
             if not made:
+                self._listener.unshaken(peer, transport.problem)
                 connection.never_made()
 
         self._shaking.add(SecureTransport(self._loop, sock, tls, self._buffers, connection, seconds, over))

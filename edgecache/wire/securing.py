@@ -49,13 +49,15 @@ class SecureTransport(asyncio.Transport):
     The transport of one connection; its protocol sees it once the handshake is done.
 
     To the protocol it is as asyncio's: nothing is called from within a call of it, except ``pause_writing``.
+
+    :ivar problem: why the handshake failed; ``None``: its client left, or took too long.
     """
 
     # fmt: off
     __slots__ = (
         "_buffer", "_buffered", "_buffers", "_closing", "_descriptor", "_discarded", "_ended", "_high", "_loop",
         "_lost", "_low", "_paused", "_protocol", "_reading", "_shaken", "_sock", "_timer", "_tls", "_unread",
-        "_writing",
+        "_writing", "problem",
     )
     # fmt: on
 
@@ -95,6 +97,7 @@ class SecureTransport(asyncio.Transport):
         self._lost = False
         self._ended = False  # the client has ended its side
         self._discarded = 0
+        self.problem: ssl.SSLError | None = None
         self._watch()
 
     # Reading.
@@ -165,6 +168,8 @@ class SecureTransport(asyncio.Transport):
         if timer is not None and shaken is not None:
             timer.cancel()
             shaken(self, made)
+        # Its traceback holds us.
+        self.problem = None
 
     def pause_reading(self) -> None:
         if self._reading and not self._lost:
@@ -329,6 +334,8 @@ class SecureTransport(asyncio.Transport):
         if self._lost:
             return
         self._lost = self._closing = True
+        if self._shaken is not None and isinstance(error, ssl.SSLError):
+            self.problem = error
         self._loop.remove_reader(self._descriptor)
         if self._writing:
             self._loop.remove_writer(self._descriptor)

@@ -78,6 +78,8 @@ class Counter(enum.IntEnum):
     """Pages that came, but not within the time that their clients wait."""
     WRONG_CONTENTS = 40
     """Contents that were not what their digest names: neither stored, nor ever complete at a client."""
+    TLS_FAILED = 41
+    """Clients whose TLS handshake failed, or took too long."""
 
 
 SLOTS = 96

@@ -188,6 +188,17 @@ class AskerTests(Case):
         self.assertEqual("not-a-member", error.code)
 
     @asynchronous
+    async def test_whoever_was_let_in_by_a_ca_that_has_gone_is_refused_at_the_next_call(self) -> None:
+        other = Certificates(Path(self.mktemp())).issue("asker")
+        asker, ours = self.node(trusting(other, self.home.identity)), self.home.identity
+        self.home.listener.follow(trusting(ours, other), self.home.members)
+        await asker.know(self.home)
+        await asker.caller.call("home", Call.PULL, {})
+        self.home.listener.follow(ours, self.home.members)
+        await self.assertFailure(Deferred.fromCoroutine(asker.caller.call("home", Call.PULL, {})), CertificateRefused)
+        self.assertLogged("from 127.0.0.1 was refused: the certificate is not of the fleet's CA")
+
+    @asynchronous
     async def test_who_is_refused_again_and_again_is_logged_once_a_minute(self) -> None:
         asker = self.node(self.certificates.issue("other"))
         for _ in range(3):

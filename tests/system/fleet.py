@@ -110,6 +110,10 @@ class Fleet:
         """All of them, the voter as well."""
         return [*self.nodes.values(), *([] if self.voter is None else [self.voter])]
 
+    def ports(self, name: str) -> tuple[int, int]:
+        """Of control calls, and of look-ups of content."""
+        return self._ports[name]
+
     def configuration(self, name: str) -> Path:
         """The file of one node."""
         return self._root / name / "edgecache.toml"
