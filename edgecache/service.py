@@ -12,7 +12,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import define, field
@@ -276,8 +276,7 @@ class NodeService(MemberService):
     def stopService(self) -> Deferred[None]:
         """Drain, at most for ``[limits] drain_seconds``; a second SIGTERM or SIGINT ends that."""
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted has no types here
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._hurry)
+        on_stop_signals(self._hurry)
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -302,7 +301,7 @@ class NodeService(MemberService):
         await self.common.stop()
         _log.info("stopped")
 
-    def _hurry(self, *_: Any) -> None:
+    def _hurry(self) -> None:
         """Asked twice to stop: do not wait for clients any longer."""
         if self._supervisor is None:
             # As a kill, which loses nothing that is committed.
@@ -310,3 +309,14 @@ class NodeService(MemberService):
         if not self._hurried:
             self._hurried = True
             background(self._supervisor.stop(0.0), "stop at once")
+
+
+def on_stop_signals(act: Callable[[], None]) -> None:
+    """
+    From now on a SIGTERM or SIGINT is this.
+
+    A plain function is what is installed: at the end twistd puts the default back, and Python then writes out the old
+    handler (of which it keeps nothing). With a method that is all that the node has in memory, for minutes.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: act())
