@@ -12,11 +12,12 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from edgecache.processes.nursery import OUTPUT, REQUESTS
+from edgecache.processes.nursery import ALIVE, OUTPUT, REQUESTS
 
 _log = Logger()
 
@@ -59,18 +60,24 @@ class Forks:
     """
     Has workers forked; the nursery is started when the first one is asked for, and anew when it has died.
 
-    Its workers die with it, as it dies with this process.
+    Its workers die with it, as it dies with this process. One that stands still (somebody has stopped it) could replace
+    no worker and tell of no death: :meth:`watch` has it go on, or ends it.
 
     :ivar module: whose ``main`` is a worker.
+    :ivar patience: ticks that it may stand still; eight times as many while it starts.
     """
 
     _reactor: Any
     module: str
+    patience: int
     _requests: socket.socket | None = None
     _nursery: Any = None
     _stopped: list[Deferred[None]] = field(factory=list)
     _children: dict[int, Child] = field(factory=dict)
     _last: int = 0
+    # Ticks since it was asked whether it lives, 0 when it has answered; whether it ever did.
+    _silent: int = 0
+    _answered: bool = False
 
     def fork(self, child: Child, say: Say, descriptors: list[int]) -> None:
         """
@@ -83,12 +90,45 @@ class Forks:
         ours, theirs = socket.socketpair()
         self._last += 1
         self._children[self._last] = child
-        with theirs:
-            # Small, and few: there is always room.
-            socket.send_fds(self._requests, [b"%d" % self._last], [theirs.fileno(), *descriptors])
+        try:
+            with theirs:
+                socket.send_fds(self._requests, [b"%d" % self._last], [theirs.fileno(), *descriptors])
+        except OSError:
+            # It has died, which we are yet to be told; or it stands still, and enough waits for it.
+            del self._children[self._last]
+            ours.close()
+            raise
         ours.setblocking(False)
         self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, _Once(_Lines(say, child.fell_silent)))
         ours.close()
+
+    def watch(self) -> None:
+        """
+        Once a tick: does it still answer?
+
+        First it is told to go on, which undoes a stop and harms nobody. Only then it is killed, for its workers die
+        with it: without it they could not be replaced, and nobody would be told how they end.
+        """
+        if self._requests is None or self._stopped:
+            return
+        if self._silent:
+            self._silent += 1
+            limit = self.patience if self._answered else 8 * self.patience
+            if self._silent == max(2, limit // 2):
+                self._signal(signal.SIGCONT)
+            elif self._silent > limit:
+                _log.error(
+                    "the process that workers are forked from stands still; it is killed, and its workers with it"
+                )
+                self._signal(signal.SIGKILL)
+                self._silent = 1
+            return
+        try:
+            self._requests.send(ALIVE)
+        except OSError:
+            # As in `fork`.
+            return
+        self._silent = 1
 
     def stop(self) -> Deferred[None]:
         """There are no workers any more, and there will be none; fires when the nursery has ended."""
@@ -96,11 +136,20 @@ class Forks:
             return succeed(None)
         stopped: Deferred[None] = Deferred()
         self._stopped.append(stopped)
-        self._nursery.signalProcess("KILL")
+        self._signal(signal.SIGKILL)
         return stopped
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            self._nursery.signalProcess(int(number))
+        except ProcessExitedAlready:
+            return  # which we are yet to be told
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # While it stands still, nobody may stand still with it.
+        ours.setblocking(False)
+        self._silent, self._answered = 0, False
         with theirs, open(os.devnull, "rb") as nothing:
             self._nursery = self._reactor.spawnProcess(
                 _Nursery(self),
@@ -116,6 +165,9 @@ class Forks:
     def said(self, line: bytes) -> None:
         """The nursery answers."""
         words = json.loads(line)
+        if "alive" in words:
+            self._silent, self._answered = 0, True
+            return
         number = words["number"]
         if "pid" in words:
             self._children[number].born(words["pid"])

@@ -25,6 +25,9 @@ from collections.abc import Callable
 REQUESTS, OUTPUT = 3, 4
 """Descriptors: whence requests come, and what is a worker's standard output. Its own is where it answers."""
 
+ALIVE = b"?"
+"""Instead of a worker's number: nothing is to be forked, only to be answered."""
+
 FIRST = 3
 """Of a worker's descriptors, after the standard ones."""
 
@@ -68,6 +71,9 @@ def main() -> None:
             message, descriptors, _, _ = socket.recv_fds(requests, 4096, MOST)
             if not message:
                 os._exit(0)
+            if message == ALIVE:
+                _say(alive=True)
+                continue
             _fork(int(message), descriptors, work, numbers)
 
 

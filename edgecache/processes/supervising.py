@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from edgecache.processes.background import background
 from edgecache.processes.channel import CallRefused, Channel, ChannelClosed, Payload
 from edgecache.processes.forking import Child, Forks
-from edgecache.processes.running import Running, Stage, channel_to, how, last_words, listen
+from edgecache.processes.running import SILENT_TICKS, Running, Stage, channel_to, how, last_words, listen
 from edgecache.words.errors import StartError
 from edgecache.words.ports import Timer, Timers
 
@@ -107,6 +107,7 @@ class Supervisor:
     :ivar serve: puts the node's handlers on a new worker's channel, and tells it what it must know beyond the greeting.
     :ivar beat: what the worker of this block last wrote to say that it lives (any changing number).
     :ivar gone: told the block of a process that has ended, before it is another one's.
+    :ivar patience: ticks that the process may stand still from which workers are forked.
     """
 
     reactor: Any
@@ -118,6 +119,7 @@ class Supervisor:
     serve: Callable[[Channel], None]
     beat: Callable[[int], float]
     gone: Callable[[int], None]
+    patience: int = SILENT_TICKS
     workers: list[Supervised] = field(init=False)
     _forks: Forks = field(init=False)
     _stopped: list[Deferred[None]] = field(factory=list)
@@ -131,7 +133,7 @@ class Supervisor:
 
     @_forks.default
     def _from(self) -> Forks:
-        return Forks(self.reactor, self.module)
+        return Forks(self.reactor, self.module, self.patience)
 
     def start(self) -> Deferred[None]:
         """
@@ -291,6 +293,7 @@ class Supervisor:
         self._tick = self.timers.callLater(TICK_SECONDS, self._watch)
         # A death is told by a signal; who else may have its hands on signals, we do not know.
         reapAllProcesses()
+        self._forks.watch()
         for running in self._all():
             running.watch(self.beat(running.block))
 

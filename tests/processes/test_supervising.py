@@ -63,6 +63,9 @@ class Refusing:
     def fork(self, child: Child, say: Any, descriptors: list[int]) -> None:
         self.asked.append(child)
 
+    def watch(self) -> None:
+        """It answers."""
+
     def stop(self) -> Deferred[None]:
         return succeed(None)
 
@@ -80,7 +83,9 @@ class SupervisorCase(TestCase):
         self.lock = os.open(self.mktemp(), os.O_CREAT | os.O_RDWR)
         self.addCleanup(os.close, self.lock)
 
-    def supervisor(self, workers: int = 2, timers: Any = None) -> Supervisor:
+    def supervisor(
+        self, workers: int = 2, timers: Any = None, patience: int = 1 << 20, module: str = TOY
+    ) -> Supervisor:
         sockets = []
         for _ in range(workers):
             sock = socket.create_server(("127.0.0.1", 0))
@@ -89,13 +94,14 @@ class SupervisorCase(TestCase):
         made = Supervisor(
             reactor=self.reactor,
             timers=timers or QuickTimers(self.loop),
-            module=TOY,
+            module=module,
             lock=self.lock,
             sockets=sockets,
             greeting=lambda index, block, spawn: {"index": index, **self.greeting},
             serve=lambda channel: None,
             beat=self.beats.of,
             gone=self.on_gone,
+            patience=patience,
         )
         self.addCleanup(made.stop, 0.0)
         return made

@@ -1,0 +1,56 @@
+"""What workers are forked from, when it stands still: nobody could be replaced, and no death be told."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from edgecache.processes.nursery import ALIVE
+from tests.processes.test_supervising import SupervisorCase
+
+# Of timers that are a hundred times as fast: two seconds, which a busy machine needs.
+PATIENCE = 200
+
+
+def parent(pid: int | None) -> int:
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
+class StandingStillTests(SupervisorCase):
+    async def test_one_that_was_stopped_goes_on_and_its_other_workers_with_it(self) -> None:
+        supervisor = self.supervisor(patience=PATIENCE)
+        await supervisor.start()
+        dying, other = (worker.pid for worker in supervisor.workers)
+        assert dying is not None
+        nursery = parent(dying)
+        death = self.deaths(1)
+        os.kill(nursery, signal.SIGSTOP)
+        os.kill(dying, signal.SIGKILL)
+        await death
+        successor = (await self.back(supervisor, 0)).pid
+        self.assertEqual((nursery, other), (parent(successor), supervisor.workers[1].pid))
+
+    async def test_one_that_does_not_go_on_is_replaced_with_all_its_workers(self) -> None:
+        supervisor = self.supervisor(patience=PATIENCE, module="tests.processes.stuck_toy")
+        await supervisor.start()
+        before = [worker.pid for worker in supervisor.workers]
+        assert before[0] is not None
+        nursery = parent(before[0])
+        deaths = self.deaths(2)
+        os.kill(before[0], signal.SIGKILL)
+        await deaths
+        for index in (0, 1):
+            pid = (await self.back(supervisor, index)).pid
+            self.assertNotIn(pid, before)
+            self.assertNotEqual(nursery, parent(pid))
+
+    async def test_while_it_stands_still_nobody_stands_still_with_it(self) -> None:
+        supervisor = self.supervisor(1, patience=PATIENCE)
+        await supervisor.start()
+        os.kill(parent(supervisor.workers[0].pid), signal.SIGSTOP)
+        requests = supervisor._forks._requests
+        assert requests is not None
+        with self.assertRaises(BlockingIOError):
+            for _ in range(10_000):
+                requests.send(ALIVE)
