@@ -123,12 +123,11 @@ class Forks:
                 self._signal(signal.SIGKILL)
                 self._silent = 1
             return
+        self._silent = 1
         try:
             self._requests.send(ALIVE)
         except OSError:
-            # As in `fork`.
-            return
-        self._silent = 1
+            return  # as in `fork`
 
     def stop(self) -> Deferred[None]:
         """There are no workers any more, and there will be none; fires when the nursery has ended."""
@@ -165,8 +164,8 @@ class Forks:
     def said(self, line: bytes) -> None:
         """The nursery answers."""
         words = json.loads(line)
+        self._silent, self._answered = 0, True
         if "alive" in words:
-            self._silent, self._answered = 0, True
             return
         number = words["number"]
         if "pid" in words:
