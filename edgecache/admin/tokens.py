@@ -19,6 +19,7 @@ from attrs import define, field
 from twisted.logger import Logger
 
 from edgecache.store.control import Control
+from edgecache.store.disk import sync_directory
 from edgecache.words.errors import StartError
 from edgecache.words.purging import ALL_SCOPES, Scope, Token
 
@@ -154,8 +155,4 @@ def _write(path: str, token: str) -> None:
         file.flush()
         os.fsync(descriptor)
     os.replace(unfinished, path)
-    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(os.path.dirname(path) or ".")

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from attrs import frozen
 
+from edgecache.store.disk import sync_directory
 from edgecache.words.errors import StartError
 
 LOCK = "lock"
@@ -47,12 +48,18 @@ class DataLock:
 
 def make_data(data: str) -> None:
     """
-    Make the data directory if it is not there.
+    Make the data directory if it is not there, so that a power cut leaves it there.
 
     :raises StartError: it cannot be made.
     """
+    made, path = [], os.path.abspath(data)
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+        made.append(path)
     try:
         os.makedirs(data, mode=0o700, exist_ok=True)
+        for directory in made:
+            sync_directory(directory)
     except OSError as error:
         raise StartError(f"cannot make the data directory {data}: {error.strerror}") from error
 

@@ -34,6 +34,7 @@ from edgecache.index.distributions import Distribution, distribution_of
 from edgecache.index.downloads import Event, Kind
 from edgecache.index.tabulating import CLIENT_KEYS, FILE_KEYS, Row
 from edgecache.index.useragents import OTHER, Installer, installer_of
+from edgecache.store.disk import sync_directory
 from edgecache.store.partials import Partials
 from edgecache.words.config import GIB
 
@@ -98,6 +99,9 @@ class DownloadCounts:
                 if txn.get(_LAYOUT, db=meta) != _FORMAT:
                     raise lmdb.InvalidError("another layout")
                 life = bytes(txn.get(LIFE, b"", db=meta)).decode()
+            # Events are removed once they are counted here.
+            for directory in (path, os.path.dirname(path)):
+                sync_directory(directory)
         except BaseException:
             env.close()
             raise

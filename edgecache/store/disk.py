@@ -1,4 +1,4 @@
-"""What the data directory lies on: which file system, and how much is free there."""
+"""What the data directory lies on: which file system, how much is free there, and that names are there as well."""
 
 from __future__ import annotations
 
@@ -63,6 +63,19 @@ def inspect(path: str) -> Disk:
     magic = ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
     status = os.statvfs(path)
     return Disk(magic, status.f_bavail * status.f_frsize)
+
+
+def sync_directory(path: str) -> None:
+    """
+    Names in the directory are on disk after this: those of files that were synced are not, without it.
+
+    :raises OSError: they may not be.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def occupied(path: str) -> int:

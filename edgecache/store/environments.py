@@ -11,7 +11,8 @@ pair only) and the store begins empty. So no record can meet chunks of another l
 Note [who syncs what]: every commit syncs its pages before it writes LMDB's head, so that any head on disk is that of
 a whole state. The heads that workers write to blobs are themselves synced by the next commit: a power cut may take the
 last commit back. What is missing then is a chunk that a record speaks of, which reading finds. The node process,
-whose commits free chunks and must not be taken back once their rows in small are gone, syncs heads too.
+whose commits free chunks and must not be taken back once their rows in small are gone, syncs heads too. Names of new
+files are synced by whoever makes them, before anything is answered.
 """
 
 from __future__ import annotations
@@ -170,6 +171,7 @@ def open_control(data: str) -> tuple[Environment, bytes]:
     try:
         control, _ = _open_control(data)
         control.env.reader_check()
+        _keep_names(data, ("control",))
         return control, _meta(control, layout.META_INCARNATION)
     except _Unusable as unusable:
         raise StartError(f"control in {data} cannot be used: {unusable}") from unusable
@@ -195,6 +197,7 @@ def _open_all(data: str, settings: StoreSettings, inspect: Callable[[str], Disk]
         raise
     environments = Environments(control, small, blobs, incarnation, created, popularity)
     environments.reader_check()
+    _keep_names(data, ("control", "small", "blobs"))
     return environments
 
 
@@ -364,6 +367,13 @@ def _create(environment: Environment, names: Iterable[bytes], incarnation: bytes
     environment.databases.update(handles)
 
 
+def _keep_names(data: str, names: Iterable[str]) -> None:
+    """Before anything is answered: what is synced in a file is lost with the file's name."""
+    for name in names:
+        disk.sync_directory(os.path.join(data, name))
+    disk.sync_directory(data)
+
+
 def _meta(environment: Environment, key: bytes) -> bytes:
     with environment.env.begin() as txn:
         value: bytes | None = txn.get(key, db=environment.databases[layout.META])
@@ -384,7 +394,9 @@ def _move_aside(data: str, names: tuple[str, ...], why: str) -> None:
             elif os.path.lexists(kept):
                 os.unlink(kept)
             os.rename(path, kept)
+            disk.sync_directory(aside)
+            disk.sync_directory(data)
             _log.warn("store: {name} moved to {kept} and begun anew: {why}", name=name, kept=kept, why=why)
-        # Only now: a crash before the rename must find the mark again.
+        # Only now: a crash or a power cut before the rename must find the mark again.
         if os.path.exists(path + ".damaged"):
             os.unlink(path + ".damaged")

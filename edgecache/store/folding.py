@@ -33,6 +33,7 @@ from edgecache.index.downloads import Event, Reader, log_line
 from edgecache.index.tabulating import Query, Row, tabulated
 from edgecache.rules.sites import site_id
 from edgecache.store.counts import Batch, DownloadCounts
+from edgecache.store.disk import sync_directory
 from edgecache.store.threads import InThread
 from edgecache.words.config import Config
 from edgecache.words.errors import EdgeError
@@ -176,7 +177,8 @@ class Downloads:
         for name in os.listdir(self._directory):
             if name.endswith(SUFFIX + ".new"):
                 os.unlink(os.path.join(self._directory, name))
-        _sync_directory(self._directory)
+        sync_directory(os.path.dirname(self._directory))
+        sync_directory(self._directory)
         self._removed.update(set(self._opened().segments()).difference(os.listdir(self._directory)))
 
     def _opened(self) -> DownloadCounts:
@@ -227,7 +229,7 @@ class Downloads:
         for name in ended:
             os.unlink(os.path.join(self._directory, name))
         if ended:
-            _sync_directory(self._directory)
+            sync_directory(self._directory)
             self._removed.update(ended)
             for name in ended:
                 del self._readers[name]
@@ -362,14 +364,6 @@ def _append(path: str, content: bytes, place: tuple[int, int, int] | None) -> tu
             os.ftruncate(descriptor, length)
             raise
         return found.st_dev, found.st_ino, length + len(content)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

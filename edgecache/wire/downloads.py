@@ -214,6 +214,8 @@ class DownloadEvents:
             raise
         if self._descriptor >= 0:
             _ = self._thread(_sync_and_close, self._descriptor)
+        # Whatever is synced in it later: without its name that is lost.
+        _ = self._thread(_sync_names, self._directory)
         self._descriptor, self._octets, self._retry_at = descriptor, len(header), 0.0
         self._known += 1
 
@@ -265,6 +267,17 @@ def _sync(descriptor: int) -> None:
         os.fdatasync(descriptor)
     except OSError as error:
         _log.error("downloads: events could not be synced: {why}", why=error.strerror)
+
+
+def _sync_names(directory: str) -> None:
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        _log.error("downloads: the name of a file of events could not be synced: {why}", why=error.strerror)
 
 
 def _sync_and_close(descriptor: int) -> None:

@@ -24,6 +24,8 @@ IMPORT_ROOT = Path(edgecache.__file__).resolve().parent.parent
 
 _WORKER = "edgecache.worker_main"
 _LOOPBACK = "127.0.0.1"
+# Commands that run another one, whose words are among their own.
+_PREFIXES = ("unshare", "strace")
 
 
 # twistd ends by the signal that stopped it, once everything is done; as PID 1 it cannot, and unshare says 128 + 15.
@@ -44,7 +46,7 @@ class Node:
 
     A node that was stopped or killed starts again with the same ports and data directory.
 
-    :ivar prefix: words before ``twistd``, such as ``unshare --pid``.
+    :ivar prefix: words before ``twistd``, such as ``unshare --pid`` or ``strace -f``.
     """
 
     def __init__(
@@ -148,7 +150,7 @@ class Node:
         """The node process itself."""
         for pid in self.family():
             line = processes.command_line(pid)
-            if "twistd" in line and _WORKER not in line and "unshare" not in line.split(" ")[0]:
+            if "twistd" in line and _WORKER not in line and os.path.basename(line.split(" ")[0]) not in _PREFIXES:
                 return pid
         raise NodeDied(self.log[-4000:])
 

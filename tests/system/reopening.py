@@ -1,0 +1,293 @@
+"""
+What a node's start finds in a data directory, looked at with the node's own code: is it all true, and is nothing lost?
+
+A program: each line of its input is a data directory and what must hold of it, each line of its output what does not.
+Every directory is looked at in a process of its own: LMDB may end it, and opens a file once per process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from typing import Any
+
+import lmdb
+from attrs import define, field
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
+from twisted.logger import LogLevel, globalLogPublisher
+
+from edgecache.index.tabulating import Query
+from edgecache.rules.sites import site_id
+from edgecache.store import layout
+from edgecache.store.checks import payload
+from edgecache.store.collecting import Collector
+from edgecache.store.control import Control
+from edgecache.store.counts import DownloadCounts
+from edgecache.store.disk import Disk
+from edgecache.store.environments import Environments
+from edgecache.store.folding import Answer, Downloads
+from edgecache.store.page import Page, PageWriter
+from edgecache.store.reading import StoreReader
+from edgecache.store.record import Damaged, unpack
+from edgecache.store.serials import StoredSerials
+from edgecache.store.verifying import Verifier
+from edgecache.words.config import GIB, MIB, StoreSettings
+from edgecache.words.errors import ContentMissing
+from edgecache.words.purging import LogName
+from edgecache.words.stored import Flag, Stored
+from tests.system.contents import Artifact
+
+NODE = "node"
+SETTINGS = StoreSettings(size=64 * MIB)
+_SECONDS = 60
+_SITE = site_id("default")
+
+
+@define(eq=False)
+class Look:
+    """
+    At one data directory.
+
+    :ivar due: ``ready``: the node had begun to answer; ``purges``: sequence of each id; ``versions``: the oldest of each
+        target that may be fresh; ``serials``: of projects; ``downloads``: at least, at most.
+    """
+
+    data: str
+    due: dict[str, Any]
+    wrong: list[str] = field(factory=list)
+    said: list[str] = field(factory=list)
+    counts: dict[str, int] = field(factory=dict)
+
+    def all(self) -> None:
+        """Twice: what the first start does must not undo anything."""
+        first = self._open()
+        second = self._open()
+        if second[0] < first[0] or second[1] < first[1]:
+            self._no(f"the log or the epochs went back from {first} to {second} at the second start")
+
+    def _no(self, what: str) -> None:
+        self.wrong.append(what)
+
+    def _open(self) -> tuple[int, int]:
+        """:return: how far its own log, and its epochs, are in the end."""
+        environments = Environments.open(
+            self.data, SETTINGS, node_process=True, inspect=lambda _: Disk(0xEF53, 100 * GIB)
+        )
+        run = tempfile.mkdtemp(dir=os.path.dirname(self.data))
+        writer = PageWriter.create(os.path.join(run, "page"), 1)
+        page = Page.open(writer.path, 0)
+        try:
+            for name in ("control", "small", "blobs"):
+                # One that was never complete is begun anew.
+                if self.due["ready"] and os.path.exists(os.path.join(self.data, "aside", name)):
+                    self._no(f"{name} was moved aside")
+            control = Control.open(
+                environments.control, writer, maybeDeferred, node_id=NODE, incarnation=environments.incarnation
+            )
+            self._purges(control)
+            self._records(environments, page, control)
+            self._chunks(environments)
+            self._serials(environments, page)
+            self._downloads()
+            self._tidy(environments, writer)
+            self._verified(environments)
+            for one in (environments.control, environments.small, environments.blobs):
+                if one.condemned:
+                    self._no(f"{one.name} was condemned")
+            return control.head().sequence, control.read.purges().epoch
+        finally:
+            page.close()
+            writer.close()
+            environments.close()
+            shutil.rmtree(run)
+
+    def _purges(self, control: Control) -> None:
+        """What was acknowledged is in the log, and the next one is numbered after all of it."""
+        last = 0
+        for purge_id, sequence in self.due["purges"].items():
+            entry = control.by_id(purge_id)
+            last = max(last, sequence)
+            if entry is None:
+                self._no(f"purge {purge_id}, acknowledged as {sequence}, is in no log")
+            elif entry.sequence != sequence or entry.last_epoch > control.read.purges().epoch:
+                self._no(f"purge {purge_id}, acknowledged as {sequence}, is {entry}")
+        head = control.head().sequence
+        found = control.read.recent(LogName(NODE, control.name.incarnation), head + 1)
+        if [entry.sequence for entry in found] != list(range(head, 0, -1)):
+            self._no(f"the log has gaps: {[entry.sequence for entry in found]} up to {head}")
+        added: list[Any] = []
+        _ = control.append(b"after", f"after {time.time_ns()}", [(b"/x", 1, 2)]).addBoth(added.append)
+        if not added or getattr(getattr(added[0], "entry", None), "sequence", 0) <= last:
+            self._no(f"a new purge after {last} was numbered {added}")
+
+    def _records(self, environments: Environments, page: Page, control: Control) -> None:
+        """Whatever is found is what it says; what is older than an acknowledged purge is not taken for fresh."""
+        small = environments.small
+        with small.env.begin() as txn, txn.cursor(small.databases[layout.RECORDS]) as cursor:
+            rows = [(bytes(key), bytes(value)) for key, value in cursor]
+        reader = StoreReader(environments, page)
+        for key_hash, value in rows:
+            try:
+                stored = unpack(value)[0]
+            except Damaged as damage:
+                self._no(f"record {key_hash.hex()} is damaged: {damage}")
+                continue
+            if isinstance(stored, Stored):
+                self._count("records")
+                self._record(reader, control, key_hash, stored)
+
+    def _record(self, reader: StoreReader, control: Control, key_hash: bytes, stored: Stored) -> None:
+        try:
+            content = self._content(reader, key_hash, stored)
+        except ContentMissing as missing:
+            # Of blobs alone a power cut may take the last commit back.
+            self._count("missing")
+            if not stored.flags & Flag.IN_BLOBS or missing.index >= stored.size // layout.CHUNK:
+                self._no(f"{stored.key!r}: a piece is missing in small")
+            return
+        target, mark, version = stored.etag.decode().strip('"').partition("#")
+        if not mark or stored.flags & Flag.PAGE:
+            return
+        artifact = Artifact(f"{target}#{version}", stored.size)
+        if content != b"".join(artifact.read(at, 1 << 18) for at in range(0, stored.size, 1 << 18)):
+            self._no(f"{stored.key!r} has other octets than {stored.etag!r}")
+        if int(version) < self.due["versions"].get(target, 0):
+            self._count("superseded")
+            if control.read.since(stored.selectors, stored.floor) is None:
+                self._no(f"{stored.etag!r} with floor {stored.floor} was purged, and would be fresh")
+
+    @staticmethod
+    def _content(reader: StoreReader, key_hash: bytes, stored: Stored) -> bytes:
+        found = reader.look_up(key_hash, stored.key)
+        try:
+            assert isinstance(found, Stored)
+            if found.size < layout.CHUNK:
+                return reader.content(found)
+        finally:
+            reader.done()
+        return reader.part(key_hash, stored.content_id, stored.size, 0, stored.size)
+
+    def _chunks(self, environments: Environments) -> None:
+        """Every chunk that blobs' tree speaks of was written."""
+        blobs = environments.blobs
+        try:
+            with blobs.env.begin(buffers=True) as txn, txn.cursor(blobs.databases[layout.CHUNKS]) as cursor:
+                for key, value in cursor:
+                    content_id, index = layout.PLACE.unpack(key)
+                    self._count("chunks")
+                    if payload(value, layout.CHUNK, layout.seed(content_id, index)) is None:
+                        self._no(f"chunk {index} of {content_id.hex()} is not what was written")
+        except lmdb.Error as error:
+            self._no(f"blobs: {error}")
+
+    def _serials(self, environments: Environments, page: Page) -> None:
+        serials = StoredSerials(environments, StoreReader(environments, page).unreadable)
+        for project, serial in self.due["serials"].items():
+            found = serials.of(_SITE, project.encode())
+            if found is None or found[0] < serial:
+                self._no(f"of {project}, serial {serial} was shown, and {found} is known")
+
+    def _downloads(self) -> None:
+        directory = os.path.join(self.data, "downloads")
+        if not os.path.isdir(directory):
+            if self.due["downloads"][0]:
+                self._no("there are no downloads")
+            return
+        downloads = Downloads(directory, {}, "", 3650, Clock(), maybeDeferred)
+        downloads.start()
+        answers: list[Answer] = []
+        query = Query(0, 1 << 31)
+        _ = downloads.ask(query, lambda answer: answer).addBoth(answers.append)
+        stopped: Deferred[None] = Deferred.fromCoroutine(downloads.stop())
+        assert stopped.called
+        counted = sum(int(row["downloads"]) for row in answers[0].rows)
+        least, most = self.due["downloads"]
+        self._count("downloads", counted)
+        if not least <= counted <= most:
+            self._no(f"{counted} downloads are counted of {least} to {most}")
+        if os.path.exists(os.path.join(directory, "counts.aside")):
+            self._no("the counts were moved aside")
+        DownloadCounts.open(directory).close()
+
+    def _tidy(self, environments: Environments, writer: PageWriter) -> None:
+        """Once nobody fills anything, all that lies there belongs to a record."""
+        collector = Collector(environments, writer, SETTINGS, set, Clock(), maybeDeferred)
+        while collector.turn(0.0):
+            pass
+        rows = {
+            name: self._keys(environments.blobs if name == layout.CHUNKS else environments.small, name)
+            for name in (layout.CHUNKS, layout.CONTENTS, layout.ORPHANS)
+        }
+        small = environments.small
+        with small.env.begin() as txn, txn.cursor(small.databases[layout.QUEUE]) as cursor:
+            owned = {layout.QUEUE_ROW.unpack_from(value)[1] for _, value in cursor}
+        for name in (layout.CHUNKS, layout.CONTENTS):
+            if {key[:16] for key in rows[name]} - owned:
+                self._no(f"{name.decode()} of no record stay for ever")
+        if rows[layout.ORPHANS]:
+            self._no("orphans stay")
+
+    def _verified(self, environments: Environments) -> None:
+        verifier = Verifier(environments)
+        while verifier.turn(64 * MIB):
+            pass
+        found = verifier.verified
+        if found.failed:
+            self._no(f"verify failed: {found.failed}")
+        for each in found.found:
+            if "is missing" not in each.why:
+                self._no(f"verify found {each}")
+
+    @staticmethod
+    def _keys(environment: Any, name: bytes) -> list[bytes]:
+        with environment.env.begin() as txn, txn.cursor(environment.databases[name]) as cursor:
+            return [bytes(key) for key in cursor.iternext(keys=True, values=False)]
+
+    def _count(self, name: str, more: int = 1) -> None:
+        self.counts[name] = self.counts.get(name, 0) + more
+
+
+def _looked(data: str, due: dict[str, Any]) -> dict[str, Any]:
+    look = Look(data, due)
+
+    def hear(event: Any) -> None:
+        if event["log_level"] >= LogLevel.error:
+            look.said.append(str(event.get("log_format")))
+
+    globalLogPublisher.addObserver(hear)
+    try:
+        look.all()
+    except Exception:  # noqa: BLE001  # it is told, with all that is known about it
+        look.wrong.append(traceback.format_exc())
+    return {"wrong": look.wrong, "said": look.said, "counts": look.counts}
+
+
+def main() -> None:
+    for line in sys.stdin:
+        data, due = json.loads(line)
+        read, write = os.pipe()
+        pid = os.fork()
+        if not pid:
+            signal.alarm(_SECONDS)
+            os.write(write, json.dumps(_looked(data, due)).encode()[:60_000])
+            os._exit(0)
+        os.close(write)
+        with open(read, "rb") as answer:
+            told = answer.read()
+        _, status = os.waitpid(pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code:
+            told = json.dumps({"wrong": [f"it ended with {code}"], "said": [], "counts": {}}).encode()
+        sys.stdout.write(told.decode() + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
