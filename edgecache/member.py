@@ -115,6 +115,10 @@ class MemberService(Service, ABC):
         try:
             await self.run()
         except EdgeError as error:
+            if not self.running:
+                # It goes down before it was up; what was being started cannot be any more.
+                _log.info("the start ends with the node: {error}", error=error)
+                return
             self._give_up(error)
         else:
             self.reloads.ready()

@@ -77,6 +77,10 @@ class Reloads:
             self.last = ReloadState(self._wall(), str(error))
             _log.error("reload: everything stays as it was: {error}", error=error)
             return
+        except Exception as error:  # noqa: BLE001  # a defect of ours: whoever asked for the reload looks into /status
+            self.last = ReloadState(self._wall(), f"it failed, see the log: {error!r}")
+            _log.failure("reload: it failed")
+            return
         self.last = ReloadState(self._wall(), "", found.taken, found.waiting)
         _log.info("reloaded; changed: {taken}", taken=", ".join(found.taken) or "nothing but what files hold")
         if found.waiting:

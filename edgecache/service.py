@@ -33,7 +33,6 @@ from edgecache.store.page import Page
 from edgecache.upstream.dialing import LoopDialer
 from edgecache.words.config import GIB, Access, Config
 from edgecache.words.endpoints import origin_url
-from edgecache.words.errors import EdgeError
 from edgecache.words.reading import plain
 from edgecache.workerparts import WorkerParts
 from edgecache.workers import Worker, start_worker
@@ -168,7 +167,7 @@ class NodeService(MemberService):
         self.config = config
         try:
             await self._replace(places, replaced)
-        except EdgeError:
+        except Exception:
             self.config = before
             if self._stopping:
                 raise

@@ -42,6 +42,17 @@ class ReloadsTests(SynchronousTestCase):
         self.reloads.ask()
         self.assertEqual(1, len(self.taken))
 
+    def test_one_that_fails_by_a_defect_is_shown_and_the_next_one_is_done(self) -> None:
+        self.reloads.ready()
+        self.reloads.ask()
+        self.taken[0].errback(ZeroDivisionError("a defect"))
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        assert self.reloads.last is not None
+        self.assertIn("a defect", self.reloads.last.detail)
+        self.reloads.ask()
+        self.taken[1].callback(None)
+        self.assertEqual("", self.reloads.last.detail)
+
     def test_without_one_there_is_nothing_to_wait_for_also_before_the_node_is_ready(self) -> None:
         self.reloads.ask()
         self.successResultOf(Deferred.fromCoroutine(self.reloads.stop()))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import lmdb
 from attrs import define, field, frozen
+from twisted.logger import Logger
 
 from edgecache.fills.deriving import Derivations
 from edgecache.rules.asking import Asked
@@ -27,6 +28,8 @@ from edgecache.store.reading import StoreReader
 from edgecache.store.residency import Residency, waits
 from edgecache.store.threads import InThread
 from edgecache.words.stored import Stored, Variants
+
+_log = Logger()
 
 LOOKS = 4
 """Base record, record of a form or variant, chunks, pieces: there is nothing more to read before an answer begins."""
@@ -116,6 +119,8 @@ class Warming:
         except lmdb.Error:
             # As above.
             return
+        except Exception:  # noqa: BLE001  # no thread, no memory: whoever waits for this is answered all the same
+            _log.failure("store: reading before an answer failed")
 
     def _absent(self, asked: Asked) -> Absent | None:
         key_hash = asked.key_hash

@@ -84,9 +84,15 @@ class Committer(Generic[T]):
             done(StoreFull(self._environment.name, "closing"))
             return
         if not self._running:
+            try:
+                # A daemon: a disk that never answers must not keep the process from ending.
+                threading.Thread(target=self._run, name=f"store-{self._environment.name}", daemon=True).start()
+            except (RuntimeError, MemoryError) as error:
+                # Too many threads, or too little memory for one: the next operation may find more.
+                refusal = StoreFull(self._environment.name, str(error) or "no memory for a thread")
+                self._tell([_Operation(octets, apply, done)], [refusal])
+                return
             self._running = True
-            # A daemon: a disk that never answers must not keep the process from ending.
-            threading.Thread(target=self._run, name=f"store-{self._environment.name}", daemon=True).start()
         self._queue.put(_Operation(octets, apply, done))
 
     def close(self) -> Deferred[None]:

@@ -8,7 +8,7 @@ from threading import Thread
 from typing import Any, Protocol, TypeVar
 
 from attrs import define
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -48,7 +48,8 @@ class OneThread:
             self._pool.stop()
 
     def __call__(self, function: Callable[..., T], /, *args: Any) -> Deferred[T]:
-        return deferToThreadPool(self._reactor, self._pool, function, *args)
+        # Also where no thread can be had any more: whoever asks is told by the Deferred.
+        return maybeDeferred(deferToThreadPool, self._reactor, self._pool, function, *args)
 
 
 class FewThreads(OneThread):

@@ -83,6 +83,16 @@ class WarmingTests(StoreTestCase):
         self.be_sure()
         self.assertEqual([], [read for name in SIZES for read in self.reads(name)])
 
+    def test_whoever_waits_for_a_read_is_answered_however_that_ends(self) -> None:
+        class Dying:
+            def read(self, database: Any, keys: list[bytes]) -> bool:
+                raise MemoryError
+
+        residency: Any = Dying()
+        absent = Absent(residency, self.environments.small.databases[layout.RECORDS], [b"x"])
+        self.successResultOf(Deferred.fromCoroutine(self.warming.read(absent)))
+        self.assertEqual(1, len(self.flushLoggedErrors(MemoryError)))
+
     def test_a_wait_for_the_disk_makes_it_careful_again(self) -> None:
         self.be_sure()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import attrs
 
@@ -28,6 +29,18 @@ BOUNDARIES = sorted(
 
 
 class StoringTests(StoreTestCase):
+    def test_without_a_thread_to_write_it_is_refused_and_the_next_one_finds_one(self) -> None:
+        def full(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        undo = self.patch(threading.Thread, "start", full)
+        writer = self.fill(octets(3 * CHUNK + 5))
+        self.assertFalse(self.commit(writer, response()))
+        writer.finished()
+        undo.restore()
+        self.store(octets(3 * CHUNK + 5), response())
+        self.assertEqual(octets(3 * CHUNK + 5), self.content())
+
     def test_content_of_any_size_is_read_as_it_was_written(self) -> None:
         for size in BOUNDARIES:
             key = b"size %d" % size
