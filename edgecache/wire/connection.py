@@ -256,6 +256,8 @@ class Connection(Answering):
         self._state = CLOSING
         self._since = self._listener.now
         self.gone = True
+        # Nobody looks at it any more, and it may be much.
+        self._intake.pending.clear()
         if reset:
             sock = transport.get_extra_info("socket")
             if sock is not None:
@@ -276,6 +278,17 @@ class Connection(Answering):
     def abort(self) -> None:
         """Close at once."""
         self._transport.abort()
+
+    @property
+    def waits_since(self) -> float | None:
+        """See :attr:`edgecache.wire.listener.Swept.waits_since`."""
+        waits = self._state is READING and self._held is None and not self._yielding
+        return self._since if waits and not self._transport.get_write_buffer_size() else None
+
+    def push_out(self) -> None:
+        """Others need its place at once."""
+        self.turn_away()
+        self.never_made()
 
     def turn_away(self) -> None:
         """Close at once, and read nothing of what is here already."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 SWEEP_SECONDS = 1.0
 """Deadlines are kept to within so much; a timer per request would cost more than the request."""
 
+
+ROOM = 32
+"""When there are as many connections as may be, this part of them is pushed out, if it waits for nothing of ours."""
 
 CROWD = 500
 """When so many connections have gone, and half of all, what they took is given back."""
@@ -62,6 +66,20 @@ class Swept(Protocol):
     def abort(self) -> None:
         """Close at once."""
 
+    @property
+    def waits_since(self) -> float | None:
+        """:return: since when it waits for a request, monotonic seconds; ``None``: it has something to do."""
+
+    def push_out(self) -> None:
+        """Close at once; it counts no more when this returns."""
+
+
+class Shaking(Protocol):
+    """A connection in its TLS handshake."""
+
+    def push_out(self) -> None:
+        """Close at once; it counts no more when this returns."""
+
 
 @define(eq=False)
 class Listener:
@@ -79,6 +97,7 @@ class Listener:
     :ivar unshaken: told of a TLS handshake that failed: the client's address, and why if it did not just leave.
     :ivar give_back: gives free memory back to the system; takes some milliseconds.
     :ivar admitted: connections let in and not yet closed, those in their TLS handshake included.
+    :ivar shaking: those in their TLS handshake, the oldest first.
     :ivar now: monotonic seconds at the last sweep: good enough for deadlines, and free.
     :ivar idle_seconds: how long a connection may wait for its next request.
     :ivar sampling: the next request is one that is looked at.
@@ -109,7 +128,9 @@ class Listener:
     _most: int = field(default=0, init=False)
     _connections: set[Swept] = field(factory=set, init=False)
     admitted: int = field(default=0, init=False)
+    shaking: dict[Shaking, None] = field(factory=dict, init=False)
     _of_client: dict[bytes, int] = field(factory=dict, init=False)
+    _nothing_waits: bool = field(default=False, init=False)
     _timer: Timer | None = field(default=None, init=False)
     _drained: Deferred[None] | None = field(default=None, init=False)
     _deadline: float = field(default=0.0, init=False)
@@ -129,8 +150,12 @@ class Listener:
 
         :param client: what counts as one client, see :func:`edgecache.wire.listening.client_of`.
         """
-        if self.admitted >= self.limits.connections or self.draining:
+        if self.draining:
             return False
+        if self.admitted >= self.limits.connections:
+            self._make_room()
+            if self.admitted >= self.limits.connections:
+                return False
         if not self.trusted:
             count = self._of_client.get(client, 0)
             if count >= self.limits.connections_per_client:
@@ -138,6 +163,26 @@ class Listener:
             self._of_client[client] = count + 1
         self.admitted += 1
         return True
+
+    def _make_room(self) -> None:
+        """
+        Whoever holds connections for nothing must not lock others out: the oldest handshakes have to go, then those
+        that wait for a request for the longest time. So many at once that it is not done for each new one.
+        """
+        if self._nothing_waits:
+            return
+        some = max(1, self.limits.connections // ROOM)
+        oldest = list(self.shaking)[:some]
+        for shaking in oldest:
+            del self.shaking[shaking]
+            shaking.push_out()
+        if not oldest:
+            waiting = [(since, each) for each in self._connections if (since := each.waits_since) is not None]
+            waiting.sort(key=itemgetter(0))
+            # All have something to do: who comes until the next sweep need not be the reason for another search.
+            self._nothing_waits = not waiting
+            for _, connection in waiting[:some]:
+                connection.push_out()
 
     def release(self, client: bytes) -> None:
         """The connection that was admitted is closed, or was never made."""
@@ -200,6 +245,7 @@ class Listener:
 
     def _sweep(self) -> None:
         self.now = now = self.timers.seconds()
+        self._nothing_waits = False
         self._timer = self.timers.callLater(SWEEP_SECONDS, self._sweep)
         for connection in list(self._connections):
             connection.check(now)

@@ -27,6 +27,12 @@ _log = Logger()
 BATCH = 64
 """Connections accepted in one turn of the loop."""
 
+STRANGERS = 128
+"""
+Handshakes at a time where only siblings are let in: whoever has no certificate is one of them, and they are not counted
+by address. One more, and the oldest has to go.
+"""
+
 PAUSE_SECONDS = 1.0
 """When there are no descriptors left, some close meanwhile."""
 
@@ -52,6 +58,18 @@ def client_of(address: Any) -> tuple[bytes, bytes]:
 
 
 @define(eq=False)
+class _Handshake:
+    """See :class:`edgecache.wire.listener.Shaking`."""
+
+    _transport: SecureTransport
+    _connection: Connection
+
+    def push_out(self) -> None:
+        self._transport.abort()
+        self._connection.never_made()
+
+
+@define(eq=False)
 class Server:
     """Accepts from one socket."""
 
@@ -61,7 +79,7 @@ class Server:
     _tls: ssl.SSLContext | None
     _open: bool = True
     _opening: set[asyncio.Future[Any]] = field(factory=set)
-    _shaking: set[SecureTransport] = field(factory=set)
+    _shaking: dict[SecureTransport, _Handshake] = field(factory=dict)
     _buffers: Buffers = field(factory=Buffers)
 
     def start(self) -> None:
@@ -131,12 +149,19 @@ class Server:
         seconds = self._listener.limits.tls_handshake_seconds
 
         def over(transport: SecureTransport, made: bool) -> None:
-            self._shaking.discard(transport)
+            self._listener.shaking.pop(self._shaking.pop(transport), None)
             if not made:
                 self._listener.unshaken(peer, transport.problem)
                 connection.never_made()
 
-        self._shaking.add(SecureTransport(self._loop, sock, tls, self._buffers, connection, seconds, over))
+        transport = SecureTransport(self._loop, sock, tls, self._buffers, connection, seconds, over)
+        self._shaking[transport] = handshake = _Handshake(transport, connection)
+        waiting = self._listener.shaking
+        waiting[handshake] = None
+        if self._listener.trusted and len(waiting) > STRANGERS:
+            oldest = next(iter(waiting))
+            del waiting[oldest]
+            oldest.push_out()
 
     def _made(self, opening: asyncio.Future[Any], connection: Connection) -> None:
         """A client that leaves at once is its own affair: counted, not logged."""

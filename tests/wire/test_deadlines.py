@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from attrs import evolve
+from attrs import define, evolve
 from twisted.trial.unittest import SynchronousTestCase
 
+from edgecache.wire.connection import Connection
+from edgecache.wire.listener import Listener
 from edgecache.wire.pace import Pace
 from edgecache.wire.states import LINGER_SECONDS
 from edgecache.words.config import LimitSettings
 from edgecache.words.counters import Counter
-from tests.wire.rig import OK, Given, Rig, Waking
+from tests.wire.rig import OK, Client, Given, Rig, Waking
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 ANSWER = OK + b"\r\nok"
@@ -306,6 +308,68 @@ class CapTests(SynchronousTestCase):
     def test_another_worker_is_not_one_client(self) -> None:
         listener = Rig(limits=evolve(LIMITS, connections_per_client=1), trusted=True).listener
         self.assertEqual([True, True], [listener.admit(b""), listener.admit(b"")])
+
+
+class CrowdedOutTests(SynchronousTestCase):
+    """Who holds connections for nothing does not lock others out."""
+
+    def setUp(self) -> None:
+        self.rig = Rig(limits=evolve(LIMITS, connections=4))
+        self.listener = self.rig.listener
+        self.rig.network.listen("edge", self.accepted)
+
+    def accepted(self) -> Connection:
+        if not self.listener.admit(b"a"):
+            raise ConnectionAbortedError
+        return Connection(self.listener, b"a", lambda: self.listener.release(b"a"))
+
+    def crowd(self, *octets: bytes) -> list[Client]:
+        clients = []
+        for each in octets:
+            clients.append(self.rig.say(each))
+            self.rig.seconds(1)
+        return clients
+
+    def test_the_one_that_waits_for_a_request_for_the_longest_time_makes_room(self) -> None:
+        clients = self.crowd(b"", b"GET", GET, b"")
+        self.assertEqual(ANSWER, self.rig.say(GET).received)
+        self.assertEqual([True, False, False, False], [client.lost for client in clients])
+        self.assertEqual(4, self.listener.admitted)
+        self.assertEqual(ANSWER, self.rig.say(GET).received)
+        self.assertEqual([True, True, False, False], [client.lost for client in clients])
+
+    def test_those_that_are_being_answered_stay_and_then_there_is_no_room(self) -> None:
+        self.rig.route = self.rig.later
+        clients = self.crowd(*[GET] * 4)
+        with self.assertRaises(ConnectionAbortedError):
+            self.rig.connect()
+        self.assertEqual([False] * 4, [client.lost for client in clients])
+        self.rig.downstreams[0].send(OK, b"ok")
+        self.rig.seconds(1)
+        self.rig.say(b"")
+        self.assertEqual([True, False, False, False], [client.lost for client in clients])
+
+    def test_the_oldest_handshake_goes_before_anybody_who_has_done_his(self) -> None:
+        clients, handshakes = self.crowd(b"", b""), [Handshake(self.listener) for _ in range(2)]
+        self.rig.connect()
+        self.assertEqual([True, False], [each.out for each in handshakes])
+        self.assertEqual([False, False], [client.lost for client in clients])
+
+
+@define(eq=False)
+class Handshake:
+    """A client in its handshake."""
+
+    listener: Listener
+    out: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.listener.admit(b"b")
+        self.listener.shaking[self] = None
+
+    def push_out(self) -> None:
+        self.out = True
+        self.listener.release(b"b")
 
 
 class PaceTests(SynchronousTestCase):

@@ -24,7 +24,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from edgecache.wire.listener import Listener
-from edgecache.wire.listening import Server, client_of, start_server
+from edgecache.wire.listening import STRANGERS, Server, client_of, start_server
 from edgecache.wire.sending import HIGH_WATER
 from edgecache.wire.tls import tls_context
 from edgecache.words.config import LimitSettings, TLSSettings
@@ -419,6 +419,24 @@ class TLSTests(Sockets):
 
         def check(answer: bytes) -> None:
             self.assertEqual((b"", 0), (answer, listener.admitted))
+
+        return deferToThread(ask).addCallback(check)
+
+    def test_of_many_handshakes_where_only_siblings_are_let_in_the_oldest_goes(self) -> Any:
+        listener = self.listen(tls=tls_context(self.settings))
+        listener.trusted = True
+
+        def ask() -> bytes:
+            with contextlib.ExitStack() as stack:
+                first, *rest = [stack.enter_context(self.connect()) for _ in range(STRANGERS + 1)]
+                answer = read_all(first)
+                rest[0].setblocking(False)
+                self.assertRaises(BlockingIOError, rest[0].recv, 1)
+                return answer
+
+        def check(answer: bytes) -> None:
+            self.assertEqual(b"", answer)
+            self.server.stop()
 
         return deferToThread(ask).addCallback(check)
 
