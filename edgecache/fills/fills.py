@@ -129,8 +129,10 @@ class Fills:
         if forward.alone or not asked.fills:
             self._start(asked, forward, record_hash, None, [waiter])
         elif forward.stored is None and self.unshareable.has(asked.key_hash):
-            # Nothing will be stored: the client's own conditions and range may as well go along.
-            waiter.forward = evolve(forward, alone=True)
+            if not asked.whole and asked.page is None:
+                # Nothing will be stored, it seems: the client's own conditions and range may as well go along.
+                waiter.forward = evolve(forward, alone=True)
+            # Otherwise what comes may be stored after all: one odd request must not keep a key from it.
             self._start(asked, waiter.forward, record_hash, None, [waiter])
         elif not self._join_running(waiter):
             self._begin(asked, forward, record_hash, [waiter])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Iterator
 from functools import cached_property
@@ -12,19 +11,17 @@ from attrs import define, evolve, field
 from edgecache.rules.conditions import CONDITION_FIELDS, Conditions, RangeAsked, conditions_of, range_of
 from edgecache.rules.decisions import Refuse
 from edgecache.rules.directives import NONE, RequestDirectives, request_directives
-from edgecache.rules.fields import members, named_by_connection
+from edgecache.rules.fields import members
+from edgecache.rules.forwarding import fields_for_fills, own_fields, passed, shared_fields
 from edgecache.rules.hops import PAGE, PageNeeded, is_secure, page_needed
 from edgecache.rules.indexpaths import (
     NOWHERE,
-    SIMPLE_ACCEPT,
     ArtifactAsked,
     PageAsked,
     PageKind,
-    page_accept,
     place_of,
 )
-from edgecache.rules.lookups import INTERNAL, POSITIONS, REFUSED, FromSibling, from_sibling
-from edgecache.rules.negotiation import accepts_gzip, ranked
+from edgecache.rules.lookups import POSITIONS, REFUSED, FromSibling, from_sibling
 from edgecache.rules.representations import SOURCE, Representation, representation_of
 from edgecache.rules.selectors import selectors_of_target
 from edgecache.rules.sites import Site, Sites, climbs
@@ -47,7 +44,8 @@ class Asked:
     :ivar joinable: GET or HEAD without content: the store may answer it. (Only a GET fills.)
     :ivar fills: it may start or join a fill: joinable and a GET; a HEAD of a page as well.
     :ivar head_only: a HEAD that goes upstream as such.
-    :ivar bypass: it must be forwarded on its own although it is joinable.
+    :ivar bypass: it must be forwarded on its own although it is joinable: what is stored is no answer to it, nor is its
+        answer one for others.
     :ivar simple: a client's GET or HEAD without directives: what is stored and fresh answers it, nothing else is asked.
     :ivar whole: neither conditions nor a range: all of the response is sent.
     :ivar plain: a GET, whose answer is what is stored, as it is stored.
@@ -112,21 +110,12 @@ class Asked:
         """End-to-end fields to send for a fill: without conditions and Range."""
         if self.upload or self.site.index:
             return self.own_fields
-        return _for_fills(tuple(self.request.fields), self.site.via, self.site.cdn_id)
+        return fields_for_fills(tuple(self.request.fields), self.site.via, self.site.cdn_id)
 
     @cached_property
     def own_fields(self) -> Fields:
         """Likewise for a request that is forwarded on its own: with them."""
-        if self.upload:
-            fields = [line for line in self.request.fields if line[0] in _OF_UPLOAD]
-        elif self.site.index:
-            fields = _index_fields(self.request, self.site, self.file, self.page)
-        else:
-            fields = _end_to_end(self.request.fields)
-            if self.method in (b"TRACE", b"OPTIONS"):
-                fields = [_one_less(line) if line[0] == b"max-forwards" else line for line in fields]
-        via = None if self.site.index else combined(self.request.fields, b"via")
-        return _with_trace(fields, via, combined(self.request.fields, b"cdn-loop"), self.site.via, self.site.cdn_id)
+        return own_fields(self.request, self.site, file=self.file, page=self.page, upload=self.upload)
 
     @property
     def sends_authorization(self) -> bool:
@@ -137,26 +126,18 @@ class Asked:
 MIN_SERIAL = b"edgecache-min-serial"
 """Field of a request: a page that is older is not good enough (DESIGN 11)."""
 
-_NOT_SENT = frozenset((b"host", b"content-length", b"expect", b"http2-settings"))
-"""Besides hop-by-hop fields: the upstream's own, or framing, or for us."""
-
 BYPASS = b"edgecache-bypass"
 
-_OF_UPLOAD = frozenset((b"accept", b"authorization", b"content-type", b"user-agent"))
-"""All that an origin gets of an upload's fields."""
+_OVERRIDES = frozenset(
+    (b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-rewrite-url")
+)
+"""Some origins take these for the method or the target: then the answer is to another request than the key says."""
 
-_NOT_SHARED = CONDITION_FIELDS | {b"range"}
-
-_SPEAKING = _NOT_SHARED | {
-    b"authorization",
-    b"cache-control",
-    b"cdn-loop",
-    b"pragma",
-    BYPASS,
-    MIN_SERIAL,
-    PAGE,
-    POSITIONS,
-}
+_SPEAKING = (
+    CONDITION_FIELDS
+    | _OVERRIDES
+    | {b"authorization", b"cache-control", b"cdn-loop", b"pragma", b"range", BYPASS, MIN_SERIAL, PAGE, POSITIONS}
+)
 """Fields that change what becomes of a request. Most have none of them, and are not searched for each one."""
 
 
@@ -202,6 +183,10 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
             said -= {b"authorization"}
     method = request.method
     readable = method in (b"GET", b"HEAD")
+    joinable = readable and not request.has_content
+    if site.passes is not None and joinable and not site.index:
+        request = evolve(request, fields=passed(request.fields, site.passes))
+        said = _SPEAKING.intersection([name for name, _ in request.fields])
     place = place_of(path) if site.index else NOWHERE
     if place.reference is not None and readable:
         # Relative: however this node is reached, and wherever the site is below it.
@@ -210,7 +195,6 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
         min_serial = _min_serial(request.fields) if MIN_SERIAL in said else None
     except ValueError as error:
         return Refuse(400, str(error))
-    joinable = readable and not request.has_content
     # However it is spelt, and whatever query is added: nobody shall make us store it many times.
     target = place.canonical or target
     artifact, file, page = place.artifact, place.file, place.page
@@ -227,9 +211,11 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
         bypass = authorized
         # One page is stored, whatever of it clients want to have.
         if page is None:
-            shared_key = b"\n".join(value for _, value in (_FILE_FIELDS if file else _unknown_fields(request)))
+            shared_key = b"\n".join(value for _, value in shared_fields(request, file=file))
     else:
-        bypass = (conditions is not None and conditions.for_origin) or directives.no_store
+        bypass = (
+            (conditions is not None and conditions.for_origin) or directives.no_store or not said.isdisjoint(_OVERRIDES)
+        )
     authority = request.authority if site.settings.preserve_host else b""
     needed = page_needed(request.fields) if page is not None and PAGE in said else None
     representation = None
@@ -354,70 +340,3 @@ def _bad_upload(request: Request, site: Site) -> Refuse | None:
 
 def _names(value: bytes, cdn_id: bytes) -> bool:
     return any(member.partition(b";")[0].strip(b" \t").lower() == cdn_id for member in members(value))
-
-
-_FILE_FIELDS: Fields = [(b"accept", b"*/*"), (b"accept-encoding", b"identity")]
-"""A file has one representation: whoever asks with whatever, it is stored once."""
-
-
-def _unknown_fields(request: Request) -> Fields:
-    """For what may be a page and is none of ours."""
-    accept = combined(request.fields, b"accept")
-    return [
-        (b"accept", b"*/*" if accept is None else _known_kinds(accept)),
-        (b"accept-encoding", b"gzip" if accepts_gzip(request.fields) else b"identity"),
-    ]
-
-
-# Clients of one kind send the same.
-@functools.lru_cache(64)
-def _known_kinds(accept: bytes) -> bytes:
-    return page_accept([one for one in ranked(accept) if one[1] > 0])
-
-
-def _index_fields(request: Request, site: Site, file: bool, page: PageAsked | None) -> Fields:
-    """The fields that reach an index: all of them are in the key, or sent without storing (DESIGN 12)."""
-    if file:
-        shared = _FILE_FIELDS
-    elif page is not None:
-        kinds = b"application/json" if page.kind is PageKind.RELEASES else SIMPLE_ACCEPT
-        shared = [(b"accept", kinds), (b"accept-encoding", b"identity")]
-    else:
-        shared = _unknown_fields(request)
-    fields = [*shared, (b"user-agent", b"edgecache")]
-    if site.settings.pass_authorization:
-        fields += [line for line in request.fields if line[0] == b"authorization"]
-    return fields
-
-
-# All that a client sends but the target is the same from one request to the next.
-@functools.lru_cache(64)
-def _for_fills(lines: tuple[tuple[bytes, bytes], ...], via: bytes, cdn_id: bytes) -> Fields:
-    """:return: see :attr:`Asked.upstream_fields`, of a plain site."""
-    fields = list(lines)
-    shared = without(_end_to_end(fields), _NOT_SHARED)
-    return _with_trace(shared, combined(fields, b"via"), combined(fields, b"cdn-loop"), via, cdn_id)
-
-
-def _end_to_end(fields: Fields) -> Fields:
-    dropped = named_by_connection(fields) | _NOT_SENT
-    return [line for line in fields if line[0] not in dropped and not line[0].startswith(INTERNAL)]
-
-
-def _one_less(line: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-    """RFC 9110 §7.6.2"""
-    name, value = line
-    return (name, b"%d" % (int(value) - 1)) if value.isdigit() and len(value) < 10 else line
-
-
-def _with_trace(fields: Fields, via: bytes | None, loop: bytes | None, our_via: bytes, cdn_id: bytes) -> Fields:
-    """
-    Via and CDN-Loop with this node added; a CDN-Loop of others is kept even on an index (RFC 8586 §2).
-
-    :param via: and ``loop``, of the request.
-    """
-    return [
-        *without(fields, (b"via", b"cdn-loop")),
-        (b"via", our_via if via is None else via + b", " + our_via),
-        (b"cdn-loop", cdn_id if loop is None else loop + b", " + cdn_id),
-    ]

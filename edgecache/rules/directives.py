@@ -58,6 +58,11 @@ class ResponseDirectives:
     targeted: bool = False
     withheld: frozenset[bytes] = frozenset()
 
+    @property
+    def for_all(self) -> bool:
+        """Whatever credentials it was asked for with, may others be sent it (RFC 9111 §3.5)?"""
+        return self.public or self.must_revalidate or self.s_maxage
+
 
 _Directives = dict[bytes, bytes | None]
 

@@ -6,7 +6,7 @@ from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Freshen, Store
 from edgecache.rules.fields import parsed
 from edgecache.rules.reusing import satisfies
-from edgecache.rules.selectors import Selector, normal_target
+from edgecache.rules.selectors import MAX_TAGS, Selector, normal_target
 from edgecache.rules.sites import without_default_port
 from edgecache.rules.tags import groups
 from edgecache.rules.varying import nominated, variant_of
@@ -51,7 +51,11 @@ def invalidated(asked: Asked, head: Head) -> tuple[Selector, ...]:
             other = _same_origin(asked, reference)
             if other is not None:
                 found[Selector("url", site, normal_target(other))] = None
-    for group in groups(head, b"cache-group-invalidation"):
+    named = groups(head, b"cache-group-invalidation")
+    if len(named) > MAX_TAGS:
+        # Each costs an epoch, of which there are so many for all sites: more than a response may have mean all of it.
+        found[Selector("all", site, b"")] = None
+    for group in named[:MAX_TAGS]:
         found[Selector("tag", site, group)] = None
     return tuple(found)
 

@@ -28,6 +28,7 @@ class Site:
     :ivar clients: who may read it; ``None``: everybody.
     :ivar lends: requests without credentials of their own get those of the site at its origins.
     :ivar followed: its place among all sites, where the word about its follower is; -1: it has none.
+    :ivar passes: names of the fields of a request without content that go upstream; ``None``: all that are end-to-end.
     :ivar origin_url: of the first origin, without credentials and without its last slash.
     :ivar public: (authority, path before ``path``) of ``public_url``; ``None`` without one.
     """
@@ -46,6 +47,7 @@ class Site:
     clients: Clients | None = None
     lends: bool = False
     followed: int = -1
+    passes: frozenset[bytes] | None = None
     origin_url: bytes = b""
 
     @property
@@ -137,6 +139,7 @@ class Sites:
                 clients=Clients.of(settings),
                 lends=settings.origin_authorization is not None or any("@" in url for url in settings.origins),
                 followed=place if settings.follow_seconds else -1,
+                passes=frozenset(name.lower().encode("ascii") for name in settings.request_fields) or None,
                 origin_url=_origin_url(settings.origins[0]),
             )
             for place, settings in enumerate(config.sites)

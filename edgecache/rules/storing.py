@@ -26,7 +26,7 @@ from edgecache.rules.recording import (
 from edgecache.rules.reusing import RETRY_AFTER, stale_reuse
 from edgecache.rules.selectors import MAX_TAGS
 from edgecache.rules.tags import TAG_FIELDS
-from edgecache.rules.validating import freshened, updated_by_head
+from edgecache.rules.validating import freshened, supersedes, updated_by_head
 from edgecache.rules.varying import nominated, variant_hash, variant_of
 from edgecache.words.messages import Head
 from edgecache.words.stored import Flag, Stored
@@ -117,8 +117,10 @@ def on_response(
         or len(tags) > MAX_TAGS
         or not storable(asked, head, directives, freshness)
     ):
-        remember = head.status < 500 and head.status not in (206, 304) and not fallback
-        superseded = None if stored is None or worse or not _supersedes(head.status) else _never_stale(stored)
+        # What is so for this one request alone says nothing about what others would be answered.
+        general = supersedes(head.status) and not _own(asked, directives)
+        remember = general and not fallback
+        superseded = None if stored is None or worse or not general else _never_stale(stored)
         if fallback:
             until = min(freshness.fresh_until, responded_at + seconds)
             head = evolve(head, fields=fallbacks.capped(head.fields, max(0, int(until - freshness.generated_at))))
@@ -194,9 +196,7 @@ def storable(asked: Asked, head: Head, directives: ResponseDirectives, freshness
             return False
     elif directives.no_store:
         return False
-    if (directives.private and not asked.site.one_user) or asked.directives.no_store:
-        return False
-    if asked.authorized and not (directives.public or directives.must_revalidate or directives.s_maxage):
+    if (directives.private and not asked.site.one_user) or _own(asked, directives):
         return False
     explicit = (
         directives.public or directives.lifetime is not None or (not directives.targeted and b"expires" in head.by_name)
@@ -206,16 +206,19 @@ def storable(asked: Asked, head: Head, directives: ResponseDirectives, freshness
     return _worth_storing(head, freshness)
 
 
+def _own(asked: Asked, directives: ResponseDirectives) -> bool:
+    """
+    Does something of the request alone forbid to store the answer? (What an index is asked has nothing of the client:
+    its no-store would keep nobody's secret, only others from the page.)
+    """
+    return (asked.directives.no_store and not asked.site.index) or (asked.authorized and not directives.for_all)
+
+
 def _worth_storing(head: Head, freshness: Freshness) -> bool:
     """What is stale at once and cannot be validated would never be used."""
     reusable = freshness.lifetime > 0 and not freshness.flags & Flag.ALWAYS_VALIDATE
     validator = head.get(b"etag") is not None or freshness.last_modified is not None
     return reusable or validator or freshness.stale_while_revalidate_until > freshness.fresh_until
-
-
-def _supersedes(status: int) -> bool:
-    """Does it say that what was stored is no longer so? (Others are about the request, or about the origin's state.)"""
-    return (200 <= status < 400 and status not in (206, 304)) or status in (404, 410)
 
 
 def _never_stale(stored: Stored) -> Stored:

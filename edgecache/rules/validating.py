@@ -8,13 +8,14 @@ from edgecache.rules import fallback as fallbacks
 from edgecache.rules.asking import Asked
 from edgecache.rules.dates import format_date
 from edgecache.rules.decisions import Again, Forward, Freshen
-from edgecache.rules.directives import response_directives
+from edgecache.rules.directives import ResponseDirectives, response_directives
 from edgecache.rules.fields import hop_by_hop, opaque_tag, parsed
 from edgecache.rules.freshness import freshness_of
 from edgecache.rules.lookups import Told
 from edgecache.rules.pages import ABOUT_THE_ORIGINS, PAGE, is_list, serial_field, serial_of, with_serial
 from edgecache.rules.recording import NO_INDEX_PAGE, as_told, record_selectors, stored_head, tags_of_response
 from edgecache.rules.selectors import MAX_TAGS, tag_selector
+from edgecache.rules.sites import Site
 from edgecache.rules.tags import has_tags
 from edgecache.rules.varying import nominated, variant_hash
 from edgecache.words.messages import Fields, Head, combined
@@ -38,6 +39,9 @@ def freshened(
     told: Told | None,
 ) -> Freshen | Again:
     kept = fallback and fallbacks.is_better(stored)
+    if asked.authorized and not _said(stored, head).for_all:
+        # It was validated for these credentials, and what comes with that is for whoever has them (RFC 9111 §3.5).
+        return Again(evolve(forward, stored=None, stale_allowed=False, alone=True))
     # A better origin's 304 may mean only that a date of the fallback's is later than its own.
     foreign = not fallback and stored.flags & Flag.FALLBACK
     if foreign or not _is_about(stored, head):
@@ -81,16 +85,19 @@ def updated(
     told: Told | None = None,
 ) -> Stored:
     """:return: ``stored`` with the fields of a 304, or of a HEAD's 200, and fresh from now on (RFC 9111 §3.2)."""
+    site = asked.site
     # What named_by_connection says of the stored fields was done when they were stored.
     ignored = hop_by_hop(head) | _NOT_UPDATED
     if stored.flags & PAGE:
         ignored |= ABOUT_THE_ORIGINS
     fields: Fields = [line for line in head.fields if line[0] not in ignored]
+    if _forbids(response_directives(head), site):
+        # What comes with a response for one client alone must not become part of what others are sent.
+        fields = [line for line in fields if line[0] in _ABOUT_CACHING or line[0] == b"date"]
     replaced = frozenset(name for name, _ in fields)
     merged = [line for line in parsed(stored.head) if line[0] not in replaced and line[0] != b"date"] + fields
     if b"date" not in replaced:
         merged.append((b"date", format_date(responded_at)))
-    site = asked.site
     page, says = site.index and not asked.file, has_directives(head)
     if page and not says:
         # The stored Cache-Control is ours, for clients: what the origin had said is in the flags.
@@ -104,7 +111,7 @@ def updated(
     if told is not None:
         freshness = as_told(freshness, told, responded_at)
     flags = freshness.flags | (stored.flags & (~_OF_FRESHNESS if says or not page else ~0))
-    if (directives.no_store and not directives.must_understand) or (directives.private and not site.one_user):
+    if _forbids(directives, site):
         # It is good for this request; but it must not be used again.
         flags |= Flag.ALWAYS_VALIDATE | Flag.NEVER_STALE
     selectors = stored.selectors
@@ -137,6 +144,22 @@ def updated(
 _OF_FRESHNESS = Flag.ALWAYS_VALIDATE | Flag.NEVER_STALE | Flag.IMMUTABLE | Flag.HEURISTIC
 
 
+def supersedes(status: int) -> bool:
+    """Does it say that what was stored is no longer so? (Others are about the request, or about the origin's state.)"""
+    return (200 <= status < 400 and status not in (206, 304)) or status in (404, 410)
+
+
+def _said(stored: Stored, head: Head) -> ResponseDirectives:
+    """:return: what the stored response says with the fields of ``head`` in it."""
+    kept = [line for line in parsed(stored.head) if line[0] not in head.by_name]
+    return response_directives(Head(stored.status, b"", kept + head.fields))
+
+
+def _forbids(directives: ResponseDirectives, site: Site) -> bool:
+    """May it not be stored, whoever has asked?"""
+    return (directives.no_store and not directives.must_understand) or (directives.private and not site.one_user)
+
+
 _ABOUT_CACHING = frozenset((b"cache-control", b"cdn-cache-control", b"expires"))
 
 
@@ -162,7 +185,9 @@ def updated_by_head(
     :return: the stored GET response freshened or made stale by the answer to a HEAD (RFC 9111 §4.3.5); ``None``
         if it says nothing about it.
     """
-    if head.status == 304 or head.status >= 500 or nominated(head) is None:
+    if not supersedes(head.status) or nominated(head) is None:
+        return None
+    if asked.authorized and not _said(stored, head).for_all:
         return None
     if head.status != stored.status or _differs(stored, head, length):
         return evolve(

@@ -27,13 +27,14 @@ def variant_of(asked: Asked, nominated: tuple[bytes, ...]) -> bytes:
     """
     The request's values of the nominated fields, normalised; ``b""`` for ``()``.
 
-    What the origin is sent decides, so a field that an index is never sent makes no variants.
+    What the origin is sent decides, so a field that it is never sent makes no variants: not of an index, and not one
+    that Connection names, whose value would then stand for an answer that was made without it.
     """
     if not nominated:
         return b""
     variant = asked.variants.get(nominated)
     if variant is None:
-        fields = asked.upstream_fields if asked.site.index else asked.request.fields
+        fields = asked.upstream_fields
         lines: list[bytes] = []
         for name in nominated:
             value = normal(name, fields)

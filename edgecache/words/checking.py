@@ -29,6 +29,7 @@ _PAGES = re.compile(r"/([!-~]+/)?")
 _SITE_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TARGET = re.compile(r"(/[!\"$-~]*)?")
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def checked(config: Config, document: Document) -> Config:
@@ -107,6 +108,11 @@ class _Checks:
                 self.refuse((*path, "follow_seconds"), "is for an index; a plain site has no list of projects")
             if at >= MOST_FOLLOWED:
                 self.refuse((*path, "follow_seconds"), f"is for the first {MOST_FOLLOWED} sites only")
+        for name in site.request_fields:
+            if not _FIELD_NAME.fullmatch(name):
+                self.refuse((*path, "request_fields"), f"{name!r} is no name of a field")
+        if site.request_fields and site.profile is not Profile.PLAIN:
+            self.refuse((*path, "request_fields"), "is for a plain site; an index has a list of its own")
         if not _TARGET.fullmatch(site.upload) or "?" in site.upload:
             self.refuse((*path, "upload"), "is a path, percent-encoded, that begins with a slash")
         if site.upload and site.profile is not Profile.INDEX:

@@ -197,6 +197,9 @@ class SiteSettings:
     page_fill: FillAt = FillAt.ORIGIN
     # RFC 9875: does an origin's Cache-Group-Invalidation reach the siblings? Whoever may POST could keep them busy.
     share_invalidation: bool = False
+    # Of a plain site: fields of GET and HEAD that go upstream, besides those that HTTP itself gives a meaning
+    # to on the way. None named: all that are end-to-end. An origin may make its answer of a field without saying so.
+    request_fields: tuple[str, ...] = ()
     # Does Authorization of a client go upstream? Such requests are not cached on an index.
     pass_authorization: bool = False
 

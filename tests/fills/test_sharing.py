@@ -68,3 +68,70 @@ class SharingTests(RigCase):
             self.assertEqual(b"for bob", await self.after_leaving("Authorization: alice", "Authorization: bob", FRESH))
 
         return self.run_async(test())
+
+
+class OddRequestTests(RigCase):
+    """One request that is answered otherwise keeps nobody else from the store."""
+
+    def test_what_comes_for_others_is_stored_all_the_same(self):
+        async def test():
+            async def script(exchange: Exchange) -> None:
+                if "cookie" in exchange.fields:
+                    await exchange.answer(b"mine", "Cache-Control: private")
+                elif len(exchange.fields.get("x-large", "")) > 4000:
+                    await exchange.answer(b"no", status="400 Bad Request")
+                else:
+                    await exchange.answer(b"for all", FRESH)
+
+            for target, odd in (("/a", "Cookie: a=b"), ("/b", "Authorization: x"), ("/c", "X-Large: " + "x" * 5000)):
+                self.origin.scripts[target] = script
+                await self.ask(target, odd)
+                self.assertEqual(b"for all", (await self.hit(target)).content)
+                self.assertEqual(2, self.origin.count(target), target)
+
+        return self.run_async(test())
+
+    def test_conditions_and_ranges_of_what_cannot_be_shared_go_along(self):
+        async def test():
+            self.origin.scripts["/a"] = private
+            await self.ask("/a")
+            await self.ask("/a", "Range: bytes=0-1")
+            self.assertEqual("bytes=0-1", self.origin.seen[-1].fields.get("range"))
+
+        return self.run_async(test())
+
+    def test_connection_names_a_field_away_from_the_origin_and_from_the_variant(self):
+        async def test():
+            async def script(exchange: Exchange) -> None:
+                language = exchange.fields.get("accept-language", "none")
+                await exchange.answer(language.encode(), FRESH, "Vary: Accept-Language")
+
+            self.origin.scripts["/a"] = script
+            await self.ask("/a", "Connection: Accept-Language", "Accept-Language: de")
+            self.assertEqual(b"de", (await self.ask("/a", "Accept-Language: de")).content)
+            self.assertEqual(b"none", (await self.hit("/a")).content)
+
+        return self.run_async(test())
+
+    def test_credentials_of_one_leave_no_trace_in_what_others_get(self):
+        async def test():
+            async def script(exchange: Exchange) -> None:
+                mine = ("Set-Cookie: sid=alice",) if "authorization" in exchange.fields else ()
+                if "if-none-match" in exchange.fields:
+                    await exchange.answer(b"", 'ETag: "a"', *mine, status="304 Not Modified", length=False)
+                else:
+                    await exchange.answer(b"content", FRESH, 'ETag: "a"', *mine)
+
+            self.origin.scripts["/a"] = script
+            await self.hit("/a")
+            secret = await self.ask("/a", "Authorization: alice", "Cache-Control: no-cache")
+            self.assertEqual((200, "sid=alice"), (secret.status, secret.fields.get("set-cookie")))
+            for fields in ((), ("Cache-Control: no-cache",)):
+                other = await self.ask("/a", *fields)
+                self.assertEqual((b"content", None), (other.content, other.fields.get("set-cookie")))
+
+        return self.run_async(test())
+
+
+async def private(exchange: Exchange) -> None:
+    await exchange.answer(b"mine", "Cache-Control: private")

@@ -127,3 +127,11 @@ class UploadTests(SiteCase):
         for path in ("legacy", "/a b", "/a?b"):
             self.assertIn("upload: is a path", self.refused(INDEX + f'upload = "{path}"'), path)
         self.assertIn("upload: is for an index", self.refused(SITE + 'upload = "/"'))
+
+
+class RequestFieldTests(SiteCase):
+    def test_they_are_names_of_fields_and_for_a_plain_site(self) -> None:
+        self.assertEqual(("Accept",), read(SITE + 'request_fields = ["Accept"]').sites[0].request_fields)
+        for name in ("", "a b", "a:", "\\u00e4"):
+            self.assertIn("no name of a field", self.refused(SITE + f'request_fields = ["{name}"]'), name)
+        self.assertIn("is for a plain site", self.refused(INDEX + 'request_fields = ["accept"]'))
