@@ -114,8 +114,10 @@ class Client:
         """
         head = serialise(outbound, address.origin)
         pool = self._pool(address)
+        # Half of them for requests with content, which last as long as their clients like: the others must have room.
+        most = self._settings.awaited_heads if outbound.content is None else (self._settings.awaited_heads + 1) // 2
         # Not towards the owner of a key: any number of clients may wait for its one fill.
-        if pool.awaited >= self._settings.awaited_heads and address.path is None:
+        if pool.awaited >= most and address.path is None:
             raise UpstreamBusy(address.name, 0.0)
         pool.awaited += 1
         settings = self._of(address)

@@ -602,6 +602,16 @@ class RequestContentTests(SynchronousTestCase):
         outbound = Outbound(b"POST", b"/in", [(b"a", b"b")], content=offered, content_length=length)
         return self.rig.ask(address or self.address, outbound, **how)
 
+    def test_those_that_are_slow_leave_half_of_an_addresses_requests_to_others(self) -> None:
+        self.rig = Rig(UpstreamSettings(awaited_heads=4))
+        address = self.rig.stage.play("1", self.origin)
+        slow = [self.post(Offered(), 10, address) for _ in range(3)]
+        self.assertEqual([None, None], [asking.failure for asking in slow[:2]])
+        self.assertIsInstance(slow[2].failure, UpstreamBusy)
+        self.assertTrue(self.rig.ask(address).taker.ended)
+        for asking in slow[:2]:
+            asking.answer.cancel()
+
     def test_with_its_length(self) -> None:
         asking = self.post(Offered(content=b"x" * 200_000, complete=True), 200_000)
         self.assertTrue(asking.taker.ended)
