@@ -48,6 +48,7 @@ from edgecache.siblings.server import Problems
 from edgecache.store.ahead import Disk
 from edgecache.store.controlreading import ControlReader
 from edgecache.store.epochs import WINDOW, Epochs
+from edgecache.store.hot import Hot
 from edgecache.store.reading import StoreReader
 from edgecache.store.serials import StoredSerials
 from edgecache.store.threads import FewThreads
@@ -100,6 +101,7 @@ class Worker:
     _downloads: CountedDownloads | None
     _sampling: Sampling
     _unstored: Unstored
+    _hot: Hot | None
     _servers: list[Server] = field(factory=list)
 
     async def drain(self, seconds: float, quiet_seconds: float, *, last: bool) -> int:
@@ -131,6 +133,8 @@ class Worker:
         self._in_thread.stop()
         self._from_disk.stop()
         await self._writer.close()
+        if self._hot is not None:
+            self._hot.close()
         if self._access is not None:
             self._access.close()
         if self._downloads is not None:
@@ -163,7 +167,8 @@ async def start_worker(parts: WorkerParts) -> Worker:
     parts.channel.on("ejected", standing.told_ejected)
     in_thread = FewThreads.named(parts.reactor, "pages")
     derivations = Derivations(reader, writer, page, in_thread)
-    sender = Sender(reader, page, derivations)
+    hot = Hot.of(config.store.hot_octets)
+    sender = Sender(reader, page, derivations, hot)
     stored_serials = StoredSerials(parts.environments, reader.unreadable)
     serials = Serials(stored_serials, control.demanded)
     owners = Owners(
@@ -350,6 +355,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
         downloads,
         sampling,
         unstored,
+        hot,
         servers,
     )
 

@@ -14,6 +14,7 @@ from edgecache.rules.pages import PAGE
 from edgecache.rules.presenting import head_of, head_with, present
 from edgecache.rules.representations import SOURCE
 from edgecache.rules.status_fields import lines_of
+from edgecache.store.hot import SMALLEST, Hot, HotSource, Kept
 from edgecache.store.layout import CHUNK
 from edgecache.store.reading import AT_ONCE, StoreReader
 from edgecache.words.counters import Counter
@@ -51,6 +52,8 @@ class Sender:
     _reader: StoreReader
     _counts: Counts
     _derivations: Derivations
+    # What is asked for most; without it all is read from the store.
+    _hot: Hot | None = None
 
     def send(
         self,
@@ -101,8 +104,12 @@ class Sender:
         self, downstream: Downstream, stored: Stored, record_hash: bytes, head: bytes, start: int, stop: int
     ) -> Sent:
         """:param start: first octet of the content to send, ``stop`` the one after the last."""
-        size, reader = stored.size, self._reader
+        size, reader, hot = stored.size, self._reader, self._hot
         try:
+            if size > SMALLEST and hot is not None:
+                kept = hot.find(reader, record_hash, stored)
+                if kept is not None:
+                    return _send_kept(downstream, hot, kept, head, start, stop)
             if size < CHUNK:
                 content = reader.content(stored)
                 downstream.send(head, content if stop - start == size else content[start:stop])
@@ -169,6 +176,17 @@ class Sender:
             downstream.send(head, content[start:stop])
         else:
             downstream.send_from(head, Held(content), start, stop)
+
+
+def _send_kept(downstream: Downstream, hot: Hot, kept: Kept, head: bytes, start: int, stop: int) -> Sent:
+    socket = downstream.straight_socket(stop - start)
+    if socket < 0:
+        downstream.send_pieces(head, [hot.read(kept, start, stop)])
+        return ANSWERED
+    octets = hot.write_to(socket, head + CRLF, kept, start, stop)
+    complete = octets == len(head) + len(CRLF) + stop - start
+    downstream.sent(head, octets, None if complete else HotSource.of(hot, kept), start, stop)
+    return ANSWERED
 
 
 @define(eq=False)

@@ -252,6 +252,19 @@ class StoreReader:
             key_hash, content_id, size, start, stop, lambda views: _written(descriptor, [before, *views])
         )
 
+    def copy_to(self, key_hash: bytes, stored: Stored, descriptor: int, at: int) -> int:
+        """
+        Write all of a content to a file.
+
+        :param stored: what the last look-up found; no :meth:`done` in between.
+        :param at: octet of the file where it is to begin.
+        :return: octets that were written.
+        :raises ContentMissing: some of it is gone or damaged.
+        :raises OSError: the file takes nothing.
+        """
+        size = stored.size
+        return self._within(key_hash, stored.content_id, size, 0, size, lambda views: os.pwritev(descriptor, views, at))
+
     def tail(self, key_hash: bytes, content_id: bytes, size: int) -> bytes:
         """
         :param size: octets of the whole content.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from attrs import evolve
 from twisted.logger import Logger
 
 from edgecache.store import disk, layout
@@ -44,4 +45,4 @@ def fitted(data: str, settings: StoreSettings, found: Disk) -> StoreSettings:
         data=data,
         size=size // MIB,
     )
-    return StoreSettings(size, settings.small_share, settings.evict_share, settings.full_share)
+    return evolve(settings, size=size)

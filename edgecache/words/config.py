@@ -119,6 +119,8 @@ class StoreSettings:
     evict_share: float = field(default=0.85, validator=and_(gt(0), lt(1)))
     # Nothing new is stored above this until eviction has caught up.
     full_share: float = field(default=0.90, validator=and_(gt(0), lt(1)))
+    # Each worker's: memory that the system cannot take away, so half of what a worker may have at most (DESIGN 13).
+    hot_octets: int = field(default=32 * MIB, validator=ge(0))
 
 
 @frozen

@@ -1,0 +1,259 @@
+"""Contents that are asked for again and again, in memory of their own: verified once, and sent without a copy."""
+
+# Note [memory that is used once]
+#
+# What sendfile(2) gives to a socket are pages, not copies: they are sent, and sent again, until the client's side has
+# them. So nothing is sent that way from LMDB's map, whose pages are written anew (decision 50). Here every content
+# has a place of its own in a file in memory, which has no end, and no place is ever used again. A content that has to
+# go is punched out of the file: a page that a socket still holds stays what it was until the socket lets go of it.
+#
+# Nothing here decides what is stored: contents are found by their ids, which the record says that LMDB found just now.
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from attrs import define, field
+from twisted.logger import Logger
+
+from edgecache.store.layout import PAGE, PIECE
+from edgecache.words.ports import Reader
+from edgecache.words.stored import Stored
+
+if TYPE_CHECKING:
+    from edgecache.store.reading import StoreReader
+
+_log = Logger()
+
+SMALLEST: Final = PIECE
+"""Contents up to this lie in their records, as a rule: one read has both."""
+
+LARGEST: Final = 1 << 20
+"""Reading so much into memory takes as long as answering two or three requests."""
+
+SHARE: Final = 8
+"""One content may have this part of all: a few large ones must not be everything."""
+
+ENOUGH: Final = 8
+"""So often a content was asked for before it is read into memory, which costs what is saved by two to four answers."""
+
+COUNTED: Final = 4096
+"""Contents of which it is known how often they were asked for lately."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_send = _libc.send
+_send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
+_send.restype = ctypes.c_ssize_t
+_fallocate = _libc.fallocate
+_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_fallocate.restype = ctypes.c_int
+_PUNCH_HOLE_KEEP_SIZE: Final = 3
+# More follows, in the same packet; a connection that is gone is an error, not a signal.
+_MSG_MORE_NOSIGNAL: Final = 0x8000 | 0x4000
+
+
+@define(eq=False)
+class Kept:
+    """
+    One content in memory.
+
+    :ivar at: where it begins.
+    :ivar uses: answers since somebody wanted its place.
+    :ivar readers: who sends what a socket did not take at once.
+    """
+
+    at: int
+    size: int
+    uses: int = 1
+    readers: int = 0
+
+
+@define(eq=False)
+class Hot:
+    """
+    Of one worker, used by its loop alone.
+
+    :ivar held: octets in memory.
+    """
+
+    _octets: int
+    _descriptor: int
+    _largest: int = field(init=False)
+    # What was asked for least recently looked at comes first.
+    _kept: OrderedDict[bytes, Kept] = field(factory=OrderedDict)
+    _asked: dict[bytes, int] = field(factory=dict)
+    _end: int = 0
+    held: int = 0
+
+    @_largest.default
+    def _part_of_all(self) -> int:
+        return min(LARGEST, self._octets // SHARE)
+
+    @classmethod
+    def of(cls, octets: int) -> Hot | None:
+        """
+        :param octets: that contents may have together, rounded up to pages each.
+        :return: ``None`` without any, or where the system has no such memory.
+        """
+        if octets // SHARE <= SMALLEST:
+            return None
+        try:
+            return cls(octets, os.memfd_create("edgecache-hot"))
+        except OSError as error:
+            _log.warn("store: no memory for hot contents: {error}", error=error)
+            return None
+
+    def find(self, reader: StoreReader, key_hash: bytes, stored: Stored) -> Kept | None:
+        """
+        :param stored: what the last look-up of ``reader`` found; it answers a request.
+        :return: its content; ``None``: it is to be read from the store.
+        :raises ContentMissing: it was to be read into memory, and cannot be.
+        """
+        kept = self._kept.get(stored.content_id)
+        if kept is not None:
+            kept.uses += 1
+            return kept
+        if not SMALLEST < stored.size <= self._largest:
+            return None
+        asked, content_id = self._asked, stored.content_id
+        times = asked.get(content_id, 0) + 1
+        if times >= ENOUGH and self._has_room(stored.size, times):
+            return self._keep(reader, key_hash, stored)
+        if len(asked) >= COUNTED and times == 1:
+            asked.clear()
+        asked[content_id] = times
+        return None
+
+    def read(self, kept: Kept, start: int, stop: int) -> bytes:
+        """:return: a copy of octets ``start`` to ``stop`` of a content."""
+        return os.pread(self._descriptor, stop - start, kept.at + start)
+
+    def write_to(self, descriptor: int, before: bytes, kept: Kept, start: int, stop: int) -> int:
+        """
+        Write to a non-blocking socket.
+
+        :param before: written first, in one packet with what follows.
+        :return: octets that it took, of ``before`` and the content; 0 also when it is broken, which its transport will
+            find out.
+        """
+        written = 0
+        if before:
+            written = int(_send(descriptor, before, len(before), _MSG_MORE_NOSIGNAL))
+            if written < len(before):
+                return max(written, 0)
+        try:
+            return written + os.sendfile(descriptor, self._descriptor, kept.at + start, stop - start)
+        except OSError:
+            return written
+
+    def close(self) -> None:
+        """Nothing is found any more; what sockets hold stays with them."""
+        descriptor, self._descriptor, self._octets, self._largest = self._descriptor, -1, 0, 0
+        self._kept.clear()
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _has_room(self, size: int, times: int) -> bool:
+        """Is there, or can it be made for a content that was asked for so often?"""
+        size = _rounded(size)
+        while self.held + size > self._octets:
+            content_id, oldest = next(iter(self._kept.items()))
+            if oldest.readers or oldest.uses >= times:
+                # It has to be asked for as often again.
+                oldest.uses >>= 1
+                self._kept.move_to_end(content_id)
+                return False
+            del self._kept[content_id]
+            self._punch(oldest)
+        return True
+
+    def _keep(self, reader: StoreReader, key_hash: bytes, stored: Stored) -> Kept | None:
+        self._asked.pop(stored.content_id, None)
+        kept = Kept(self._end, stored.size)
+        self._end += _rounded(stored.size)
+        self.held += _rounded(stored.size)
+        try:
+            written = reader.copy_to(key_hash, stored, self._descriptor, kept.at)
+        except OSError as error:
+            self._give_up(error.strerror or str(error))
+            written = -1
+        except BaseException:
+            self._punch(kept)
+            raise
+        if written != stored.size:
+            self._punch(kept)
+            return None
+        self._kept[stored.content_id] = kept
+        return kept
+
+    def _punch(self, kept: Kept) -> None:
+        """See Note [memory that is used once]."""
+        octets = _rounded(kept.size)
+        if _fallocate(self._descriptor, _PUNCH_HOLE_KEEP_SIZE, kept.at, octets):
+            self._give_up(os.strerror(ctypes.get_errno()))
+        else:
+            self.held -= octets
+
+    def _give_up(self, why: str) -> None:
+        """What is there goes on being used."""
+        if self._largest:
+            self._largest = 0
+            _log.error("store: no further contents are kept in memory: {why}", why=why)
+
+
+def _rounded(octets: int) -> int:
+    return -(-octets // PAGE) * PAGE
+
+
+@define(eq=False)
+class HotSource:
+    """
+    A content in memory as a :class:`~edgecache.words.ports.Source`, for what a socket did not take at once.
+
+    It is kept as long as anybody may read it.
+    """
+
+    _hot: Hot
+    _kept: Kept
+    length: int | None
+    failed: Exception | None = None
+    _attached: int = 0
+    _open: bool = True
+
+    @classmethod
+    def of(cls, hot: Hot, kept: Kept) -> HotSource:
+        """To be attached to, or dropped."""
+        kept.readers += 1
+        return cls(hot, kept, kept.size)
+
+    def read(self, position: int, limit: int) -> bytes:
+        return self._hot.read(self._kept, position, min(position + limit, self._kept.size))
+
+    def write_to(self, descriptor: int, before: bytes, position: int, limit: int) -> int:
+        """See :data:`edgecache.words.ports.WriteTo`."""
+        stop = min(position + limit, self._kept.size)
+        return self._hot.write_to(descriptor, before, self._kept, position, stop)
+
+    def ended(self, position: int) -> bool:
+        return position == self._kept.size
+
+    def attach(self, reader: Reader) -> None:
+        self._attached += 1
+
+    def detach(self, reader: Reader) -> None:
+        self._attached -= 1
+        if not self._attached:
+            self.close()
+
+    def close(self) -> None:
+        """Nobody will read."""
+        if self._open:
+            self._open = False
+            self._kept.readers -= 1
+
+    def __del__(self) -> None:
+        # Handed to a client that had gone already, it is never attached, hence never detached.
+        self.close()
