@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from edgecache.common import RUN
 from edgecache.fleet import membership
 from edgecache.processes.datalock import DataLock, lock_data, make_data
+from edgecache.processes.exposed import warn_of
 from edgecache.processes.sockets import OwnerSockets, PublicSockets, bind_once
 from edgecache.siblings.identity import Identity
 from edgecache.siblings.tls import context_of
@@ -70,6 +71,10 @@ def check(config: Config) -> None:
         context_of(Identity.load(config.siblings, config.node.id))
     if config.upstream.ca is not None or config.upstream.client_certificate is not None:
         client_context(config.upstream)
+    shown = config.upstream.client_key or config.upstream.client_certificate
+    for key in (config.tls and config.tls.key, config.siblings and config.siblings.key, shown):
+        if key is not None:
+            warn_of(key, "a private key")
 
 
 def prepare(

@@ -57,6 +57,8 @@ class Options(usage.Options):
 
     def opt_origin(self, url: str) -> None:
         """URL of an origin: scheme and authority, a path prefix at most. Several are tried in turn."""
+        if "@" in url:
+            _log.warn("the credentials of --origin are shown to whoever lists processes; a file of settings hides them")
         self["origins"].append(url)
 
     def opt_version(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
+from edgecache.processes.exposed import warn_of
 from edgecache.words.errors import ConfigError
 from edgecache.words.reading import Document, Facts
 
@@ -35,4 +36,5 @@ def read_secret(kind: str, name: str) -> str:
     if kind == "env":
         return os.environ[name]
     with open(name, encoding="utf-8") as file:
+        warn_of(name, "a secret")
         return file.read().strip()

@@ -82,17 +82,23 @@ def origin_url(text: str) -> OriginURL:
     """
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("a URL has no blanks and only ASCII in it")
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname or ""
+        if ":" in host:
+            ipaddress.IPv6Address(host)
+    except ValueError:
+        # It would show what may be a password that was not percent-encoded.
+        raise ValueError("is no URL; what is special in a password is percent-encoded") from None
     if parts.scheme not in ("http", "https"):
         raise ValueError("an origin begins with http:// or https://")
+    if "@" in parts.path:
+        raise ValueError("after a slash there is an @; what is special in a password is percent-encoded")
     try:
         port = parts.port
     except ValueError:
         raise ValueError("the port is no number up to 65535") from None
-    host = parts.hostname or ""
-    if ":" in host:
-        ipaddress.IPv6Address(host)
-    elif not _HOST.fullmatch(host):
+    if ":" not in host and not _HOST.fullmatch(host):
         raise ValueError("the URL names no host")
     if port == 0:
         raise ValueError("port 0 is no port to connect to")
