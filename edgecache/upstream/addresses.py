@@ -129,6 +129,11 @@ class Address:
     slot: int = field(default=-1, eq=False)
 
     @property
+    def ours(self) -> bool:
+        """Does this program answer there?"""
+        return self.path is not None or bool(self.origin.sibling)
+
+    @property
     def name(self) -> str:
         """For people: the origin and which of its addresses."""
         if self.path is not None:

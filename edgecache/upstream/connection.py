@@ -115,6 +115,21 @@ class Connection(asyncio.Protocol):
         return not self._gone and self.transport is not None and not self.transport.is_closing()
 
     @property
+    def undisturbed(self) -> bool:
+        """
+        Is nothing there to be read? Octets that nobody asked for, or the end, may wait in the socket until the loop
+        looks again: the next exchange would take them for its answer.
+        """
+        sock = None if self.transport is None else self.transport.get_extra_info("socket")
+        if sock is None:
+            return True
+        if sock.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    @property
     def hung_up(self) -> bool:
         """Is nobody there any more who could read? Asked when a Unix socket's other side has ended in order."""
         sock = None if self.transport is None else self.transport.get_extra_info("socket")

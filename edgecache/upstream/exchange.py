@@ -15,7 +15,7 @@ from edgecache.upstream.chunked import ChunkedDecoder
 from edgecache.upstream.connection import Connection
 from edgecache.upstream.delivery import Delivery
 from edgecache.upstream.direct import LEAST, DirectReading
-from edgecache.upstream.heads import END, FramingError, HeadBuffer, ParsedHead, parse_head
+from edgecache.upstream.heads import END, FramingError, HeadBuffer, ParsedHead, ends_for_sure, parse_head
 from edgecache.upstream.parties import Asker, Keeper, Stage
 from edgecache.upstream.requests import ContentPump
 from edgecache.upstream.tls import is_refusal, reason
@@ -277,13 +277,12 @@ class Exchange(Delivery):
             # It does not want the rest; the connection is of no more use then (RFC 9112 §9.6).
             self._pump.stop()
             self._persistent = False
+        if not self.address.ours and not ends_for_sure(parsed, self.outbound):
+            self._persistent = False
         if status == 204 or status == 304 or self.outbound.method == b"HEAD":
             self.empty = True
             if status == 204:
                 self.length = None
-                if parsed.chunked or parsed.length:
-                    # It means to send what nobody will read.
-                    self._persistent = False
             self._complete(reusable=not rest)
         elif parsed.chunked:
             self._chunks = ChunkedDecoder()

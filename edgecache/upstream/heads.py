@@ -13,7 +13,7 @@ import re
 from attrs import define, field
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from edgecache.words.messages import HOP_BY_HOP, Fields
+from edgecache.words.messages import HOP_BY_HOP, Fields, Outbound
 
 END = b"\r\n\r\n"
 """Ends a head."""
@@ -157,6 +157,18 @@ def parse_head(octets: bytes) -> ParsedHead:
         head.fields = [line for line in head.fields if line[0] not in named]
     head.persistent = b"close" not in options if head.minor else b"keep-alive" in options
     return head
+
+
+def ends_for_sure(head: ParsedHead, outbound: Outbound) -> bool:
+    """
+    Will nothing follow this response, even if its origin is wrong (docs/decisions/0200-octets-behind-a-response.md)?
+
+    Some send content to HEAD, with a 204 or with a 304 that has framing; some do not read the content that they are
+    sent, and take it for the next request. What follows then would be the answer to somebody else's.
+    """
+    if outbound.method == b"HEAD" or outbound.content is not None:
+        return False
+    return head.status not in (204, 304) or not (head.chunked or head.length)
 
 
 def _understand(head: ParsedHead, lines: Fields) -> list[bytes]:

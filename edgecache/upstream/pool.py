@@ -48,7 +48,7 @@ class Pool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if now < connection.usable_until and connection.open:
+            if now < connection.usable_until and connection.open and connection.undisturbed:
                 return connection
             connection.close()
         return None

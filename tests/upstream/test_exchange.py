@@ -618,7 +618,13 @@ class RequestContentTests(SynchronousTestCase):
         [asked] = self.origin.asked
         self.assertEqual((b"200000", b"x" * 200_000), (asked.fields[b"content-length"], asked.content))
         self.assertNotIn(b"transfer-encoding", asked.fields)
-        self.assertEqual(1, self.rig.client.idle(self.address))
+
+    def test_its_connection_is_used_again_only_where_this_program_answers(self) -> None:
+        """An origin that did not read the content would take it for the next request."""
+        for address, kept in ((self.address, 0), (unix_address("1"), 1)):
+            asking = self.post(Offered(content=b"hello", complete=True), 5, address)
+            self.assertTrue(asking.taker.ended)
+            self.assertEqual(kept, self.rig.client.idle(address))
 
     def test_in_chunks_as_it_comes(self) -> None:
         offered = Offered()

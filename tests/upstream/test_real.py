@@ -115,6 +115,39 @@ class PlainTests(RealCase):
         await self.failed((await self.play(Cut(content=CONTENT, after=100_000))).address(), ConnectionLost)
         await self.failed((await self.play(Resetting(content=CONTENT, after=100_000))).address(), ConnectionLost)
 
+    async def test_what_comes_behind_a_response_is_no_answer_to_the_next_request(self) -> None:
+        """The loop may not have looked at the socket yet when the connection is used again."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            address = Address(parse_origin("http://origin.example"), *server.getsockname())
+            for behind in (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL", b""):
+                answer = self.client.ask(address, GET)
+                first = await self._accepted(server)
+                first.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                (await answer).cancel()
+                if behind:
+                    first.sendall(behind)
+                else:
+                    first.shutdown(socket.SHUT_WR)
+                again = self.client.ask(address, GET)
+                second = await self._accepted(server)
+                second.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\ngood")
+                taker = Taker()
+                (await again).attach(taker)
+                self.assertEqual(b"good", (await taker.over).content)
+
+    async def _accepted(self, server: socket.socket) -> socket.socket:
+        """:return: the next connection, once a request is there; its calls block."""
+
+        async def accepted() -> socket.socket:
+            sock, _ = await loop().sock_accept(server)
+            await loop().sock_recv(sock, 4096)
+            return sock
+
+        sock = await Deferred.fromFuture(loop().create_task(accepted()))
+        self.addCleanup(sock.close)
+        return sock
+
     async def test_a_paused_response_goes_on_where_it_stopped(self) -> None:
         address = (await self.play(Good(content=CONTENT))).address()
         response = await self.client.ask(address, GET)

@@ -110,9 +110,9 @@ GOOD = {
     "HTTP/1.0 up to the end": Good(
         b"HTTP/1.0 200 OK\r\n\r\nhello", b"hello", by_close=True, close=True, reusable=False
     ),
-    "HEAD with a length": Good(OK + b"Content-Length: 5\r\n\r\n", length=5, outbound=HEAD),
-    "HEAD of chunks": Good(OK + b"Transfer-Encoding: chunked\r\n\r\n", outbound=HEAD),
-    "HEAD with neither": Good(OK + b"\r\n", outbound=HEAD),
+    "HEAD with a length": Good(OK + b"Content-Length: 5\r\n\r\n", length=5, outbound=HEAD, reusable=False),
+    "HEAD of chunks": Good(OK + b"Transfer-Encoding: chunked\r\n\r\n", outbound=HEAD, reusable=False),
+    "HEAD with neither": Good(OK + b"\r\n", outbound=HEAD, reusable=False),
     "HEAD followed by content": Good(
         OK + b"Content-Length: 5\r\n\r\nhello", length=5, outbound=HEAD, reusable=False
     ),
@@ -132,7 +132,9 @@ GOOD = {
         reason=b"Not Modified",
         fields=[(b"etag", b'"x"')],
         length=5,
+        reusable=False,
     ),
+    "304 as most send it": Good(b"HTTP/1.1 304 Not Modified\r\n\r\n", status=304, reason=b"Not Modified"),
     "205 by its framing": Good(
         b"HTTP/1.1 205 Reset\r\nContent-Length: 0\r\n\r\n", status=205, reason=b"Reset", length=0
     ),
