@@ -8,6 +8,7 @@ from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import Logger
 
+from edgecache.fills.overtaking import overtake
 from edgecache.fills.paging import ReadPage
 from edgecache.rules.decisions import Freshen, Pass, Store
 from edgecache.rules.indexpaths import PageKind, project_tag
@@ -55,6 +56,7 @@ async def store(fill: Fill, plan: Store, response: Response, fallback: bool) -> 
             return
         if is_list(leader) and not fallback and not _had(fill, page.digest):
             await catch_up(fill, page.document)
+        await overtake(fills, leader, page.serial)
         writer = fills.writer.begin()
         writer.write(page.document)
         record = base_record(plan.stored, page.document, page.digest, writer.content_id, page.serial)
@@ -62,6 +64,7 @@ async def store(fill: Fill, plan: Store, response: Response, fallback: bool) -> 
         kept = await writer.commit(plan.record_hash, record, None, fills.serials.row(leader, page.serial))
         writer.finished()
         fills.counts.add(Counter.STORED if kept else Counter.STORE_FAILURES)
+        await overtake(fills, leader, page.serial)
         document: bytes | None = page.document
         if not kept:
             # Somebody else was faster with a newer one; or the store takes nothing. (Serials it may take all the same.)
@@ -101,6 +104,7 @@ async def pass_on(fill: Fill, decision: Pass, response: Response, fallback: bool
         page = await reading
         # Whoever asks next may get it from elsewhere.
         await _remember(fill, page.serial)
+        await overtake(fills, leader, page.serial)
         fills.paging.require(leader, page.serial, response.address.name, fallback=fallback)
     except (UpstreamFailed, CancelledError) as why:
         failure = why if isinstance(why, UpstreamFailed) else _stalled(fill)

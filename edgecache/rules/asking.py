@@ -226,7 +226,7 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
     uncached = combined(request.fields, BYPASS) if unguarded else None
     gated = bool(client) or uncached is not None
     whole = conditions is None and range_asked is None
-    key = b"%016x %b %b\n%b" % (site.id, authority, target, shared_key)
+    key = _key(site, authority, target, shared_key)
     return Asked(
         request=request,
         target=target,
@@ -265,6 +265,16 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
         upload=upload,
         gated=gated,
     )
+
+
+def page_key(asked: Asked, target: bytes) -> bytes:
+    """:return: the key of another page of the same site; whatever of it clients want to have, it is one."""
+    authority = asked.request.authority if asked.site.settings.preserve_host else b""
+    return _key(asked.site, authority, target, b"")
+
+
+def _key(site: Site, authority: bytes, target: bytes, shared: bytes) -> bytes:
+    return b"%016x %b %b\n%b" % (site.id, authority, target, shared)
 
 
 def _sites_at(of_host: tuple[Site, ...], target: bytes) -> Iterator[tuple[Site, bytes]]:
