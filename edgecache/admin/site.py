@@ -19,6 +19,7 @@ from edgecache.admin.answers import Problem, refuse
 from edgecache.admin.application import Admin
 from edgecache.admin.parts import AdminParts
 from edgecache.admin.requests import AdminChannel, AdminRequest
+from edgecache.siblings.accepting import listen_on
 
 _log = Logger()
 
@@ -128,11 +129,7 @@ def listen(parts: AdminParts, reactor: Any, sockets: list[socket.socket]) -> lis
     """
     site = admin_site(parts, reactor)
     site.noisy = False
-    ports = []
-    for sock in sockets:
-        ports.append(reactor.adoptStreamPort(sock.fileno(), sock.family, site))
-        sock.close()
-    return ports
+    return [listen_on(reactor, sock, site) for sock in sockets]
 
 
 def admin_site(parts: AdminParts, reactor: Any) -> AdminSite:

@@ -286,7 +286,8 @@ class Supervisor:
             running.failed(why)
             self._kill(running)
         elif not place.running:
-            place.restart = self.timers.callLater(_LAST_RESTART, self._spawn, place)
+            place.waited = restart_after(place.waited, 0.0)
+            place.restart = self.timers.callLater(place.waited, self._spawn, place)
 
     def _watch(self) -> None:
         """Ticks are counted, not seconds: after this process itself has slept, one tick has passed."""

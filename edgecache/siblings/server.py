@@ -20,6 +20,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from edgecache.rules.lately import Lately
+from edgecache.siblings.accepting import listen_on
 from edgecache.siblings.connections import Peer, SiblingChannel, SiblingRequest
 from edgecache.siblings.identity import Identity
 from edgecache.siblings.tls import ListenerTLS, context_of
@@ -256,9 +257,7 @@ class ControlListener:
         """:param sockets: listening; they are closed here, the reactor has its own copies."""
         factory = TLSMemoryBIOFactory(self._tls, False, self._site, self._reactor)
         factory.noisy = False
-        for sock in sockets:
-            self._ports.append(self._reactor.adoptStreamPort(sock.fileno(), sock.family, factory))
-            sock.close()
+        self._ports += [listen_on(self._reactor, sock, factory) for sock in sockets]
 
     def follow(self, identity: Identity, members: frozenset[str]) -> None:
         """

@@ -1,0 +1,42 @@
+"""What a process can run out of, taken from real processes and given back: descriptors, memory, disk."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def limited(pids: Iterable[int], what: int, soft: int) -> Iterator[None]:
+    """
+    As long as this lasts, these processes may have no more than ``soft`` of ``what`` (``resource.RLIMIT_...``).
+
+    What is forked from them meanwhile keeps the limit: see :func:`unlimited`.
+    """
+    before = {pid: resource.prlimit(pid, what) for pid in pids}
+    for pid, (_, hard) in before.items():
+        resource.prlimit(pid, what, (soft, hard))
+    try:
+        yield
+    finally:
+        for pid, limits in before.items():
+            with suppress(ProcessLookupError):
+                resource.prlimit(pid, what, limits)
+
+
+def unlimited(pids: Iterable[int], what: int) -> None:
+    """What was forked under a limit is rid of it."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            _, hard = resource.prlimit(pid, what)
+            resource.prlimit(pid, what, (hard, hard))
+
+
+def address_space(pid: int) -> int:
+    """Octets that the process has mapped."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmSize:"):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError(pid)
