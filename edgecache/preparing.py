@@ -71,10 +71,10 @@ def check(config: Config) -> None:
         context_of(Identity.load(config.siblings, config.node.id))
     if config.upstream.ca is not None or config.upstream.client_certificate is not None:
         client_context(config.upstream)
+    keys = [one.key for one in (config.tls, config.siblings) if one is not None]
     shown = config.upstream.client_key or config.upstream.client_certificate
-    for key in (config.tls and config.tls.key, config.siblings and config.siblings.key, shown):
-        if key is not None:
-            warn_of(key, "a private key")
+    for key in (*keys, *([shown] if shown is not None else [])):
+        warn_of(key, "a private key")
 
 
 def prepare(

@@ -20,6 +20,7 @@ from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
 
 from edgecache.admin.client import AdminAddress, AdminFailed, Out, as_lines, call
+from edgecache.admin.secured import Secured, reason
 from edgecache.words.endpoints import Endpoint, endpoint
 
 CONNECT_SECONDS = 5.0
@@ -144,7 +145,7 @@ class Auditor:
         :return: one that keeps no connection.
         """
         pool = HTTPConnectionPool(reactor, persistent=False)  # type: ignore[no-untyped-call]  # Twisted has no types here
-        return cls(reactor, Agent(reactor, connectTimeout=CONNECT_SECONDS, pool=pool), authorization)  # type: ignore[no-untyped-call]  # the same
+        return cls(reactor, Agent(reactor, Secured(), connectTimeout=CONNECT_SECONDS, pool=pool), authorization)  # type: ignore[no-untyped-call]  # the same
 
     async def ask(self, nodes: Sequence[str], keys: Sequence[Key]) -> list[Found]:
         """:return: what each node says of each key in each coding."""
@@ -170,7 +171,7 @@ class Auditor:
                 ANSWER_SECONDS, self._reactor
             )
         except (*_LOST, SchemeNotSupported, ValueError) as error:
-            return self._found(node, key, coding, "unclear", f"no answer: {str(error) or type(error).__name__}")
+            return self._found(node, key, coding, "unclear", f"no answer: {reason(error)}")
         since = time.monotonic() - key.purged
         ages = response.headers.getRawHeaders("age")
         verdict, detail, age = verdict_of(response.code, ages[0] if ages else None, since)

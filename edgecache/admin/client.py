@@ -15,11 +15,11 @@ import treq
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, TimeoutError
-from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, ResponseNeverReceived
 from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
 
+from edgecache.admin.secured import Secured, innermost, reason
 from edgecache.admin.tokens import ADMIN_FILE
 from edgecache.words.errors import EdgeError
 
@@ -92,7 +92,7 @@ async def call(
     :raises AdminFailed: no answer, or none that a node gives.
     """
     pool = HTTPConnectionPool(reactor, persistent=False)  # type: ignore[no-untyped-call]  # Twisted has no types here
-    agent = Agent(reactor, connectTimeout=CONNECT_SECONDS, pool=pool)  # type: ignore[no-untyped-call]  # the same
+    agent = Agent(reactor, Secured(), connectTimeout=CONNECT_SECONDS, pool=pool)  # type: ignore[no-untyped-call]  # the same
     client = treq.client.HTTPClient(agent)
     headers = Headers({"Authorization": [f"Bearer {where.token}"], "Accept": ["application/json"]})
     data = None
@@ -116,7 +116,9 @@ async def call(
     except orjson.JSONDecodeError as error:
         raise AdminFailed(f"{where.url}{path}: the answer is not JSON; is this the admin listener?") from error
     except _LOST as error:
-        raise AdminFailed(f"{where.url}: no answer: {_reason(error)}", again=True) from error
+        late = isinstance(innermost(error), (CancelledError, TimeoutError))
+        why = f"none within {ANSWER_SECONDS:g} s" if late else reason(error)
+        raise AdminFailed(f"{where.url}: no answer: {why}", again=True) from error
     except (SchemeNotSupported, ValueError) as error:
         raise AdminFailed(f"{where.url}: {error}") from error
     if not isinstance(found, dict):
@@ -125,16 +127,6 @@ async def call(
         problem = f"{found['error']} ({status}): {found.get('detail', '')}"
         raise AdminFailed(problem, status in (429, 503), retry_after)
     return status, found
-
-
-def _reason(error: BaseException) -> str:
-    """:return: the innermost cause, which says most."""
-    reasons = getattr(error, "reasons", None)
-    if reasons and isinstance(reasons[0], Failure):
-        error = reasons[0].value or error
-    if isinstance(error, (CancelledError, TimeoutError)):
-        return f"none within {ANSWER_SECONDS:g} s"
-    return str(error) or type(error).__name__
 
 
 def _seconds(text: str) -> float:

@@ -17,7 +17,6 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import (
     Agent,
-    BrowserLikePolicyForHTTPS,
     HTTPConnectionPool,
     ResponseDone,
     ResponseFailed,
@@ -28,6 +27,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
 from edgecache.admin.client import AdminFailed
+from edgecache.admin.secured import Secured, reason
 
 CONNECT_SECONDS = 5.0
 STALL_SECONDS = 30.0
@@ -136,7 +136,7 @@ class Fetcher:
             await body.ended
             content = _plain(bytes(body.kept), response.headers.getRawHeaders("content-encoding"))
         except (*_LOST, EOFError, zlib.error) as error:
-            return Fetched(target, 0, body.octets, problem=_reason(error))
+            return Fetched(target, 0, body.octets, problem=reason(error))
         status = ", ".join(response.headers.getRawHeaders("cache-status") or ())
         problem = "" if 200 <= response.code < 300 else f"status {response.code}"
         return Fetched(target, response.code, body.octets, "; hit" in status, problem, content)
@@ -182,24 +182,17 @@ class _Body(Protocol):
             transport.loseConnection()
 
 
-def _policy(authorities: str | None) -> BrowserLikePolicyForHTTPS:
+def _policy(authorities: str | None) -> Secured:
     if authorities is None:
-        return BrowserLikePolicyForHTTPS()  # type: ignore[no-untyped-call]  # Twisted has no types here
+        return Secured()  # type: ignore[no-untyped-call]  # Twisted has no types here
     try:
         with open(authorities, "rb") as file:
             blocks = file.read().split(_BEGIN)[1:]
         found = [ssl.Certificate.loadPEM(_BEGIN + block) for block in blocks]
     except (OSError, ValueError, Error) as error:
         raise AdminFailed(f"--ca {authorities}: {error}") from error
-    return BrowserLikePolicyForHTTPS(ssl.trustRootFromCertificates(found))  # type: ignore[no-untyped-call]  # the same
+    return Secured(ssl.trustRootFromCertificates(found))  # type: ignore[no-untyped-call]  # the same
 
 
 def _plain(content: bytes, codings: Any) -> bytes:
     return gzip.decompress(content) if codings == ["gzip"] and content else content
-
-
-def _reason(error: BaseException) -> str:
-    reasons = getattr(error, "reasons", None)
-    if reasons and isinstance(reasons[0], Failure):
-        error = reasons[0].value or error
-    return str(error) or type(error).__name__
