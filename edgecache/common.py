@@ -24,7 +24,6 @@ from edgecache.admin.history import History
 from edgecache.admin.parts import AdminParts, ReloadState, UpstreamState, WorkerState
 from edgecache.admin.publicbypass import PublicBypass
 from edgecache.admin.publicpurges import PublicPurges
-from edgecache.admin.site import listen
 from edgecache.admin.tokens import ADMIN_FILE, Tokens
 from edgecache.admin.uploads import Uploads
 from edgecache.fleet import Fleet, entry_octets
@@ -106,7 +105,6 @@ class Common:
     _parts: AdminParts = field(init=False)
     _ports: list[IListeningPort] = field(factory=list)
     _history: History | None = None
-    _unready: str | None = "The node is starting."
     _public_purges: PublicPurges | None = None
     _bypass: PublicBypass | None = None
     _uploads: Uploads | None = None
@@ -204,12 +202,11 @@ class Common:
         )
         return common
 
-    async def start(self, sockets: list[socket.socket], siblings: list[socket.socket]) -> None:
+    async def start(self, siblings: list[socket.socket]) -> None:
         """
-        Begin to collect, to resolve, to speak to siblings and to answer operators.
+        Begin to collect, to resolve and to speak to siblings; then workers can be started.
 
-        :param sockets: of the admin listener; they are closed here, the reactor has its own copies.
-        :param siblings: of the listener for siblings' calls, likewise.
+        :param siblings: of the listener for their calls; they are closed here, the reactor has its own copies.
         """
         for thread in self._threads:
             thread.start()
@@ -244,7 +241,6 @@ class Common:
             # Those of now: a reload makes others.
             followers=lambda: self._followers.views(),
             groups=lambda: {outcome.value: count for outcome, count in self._groups.counts.items()},
-            ready=lambda: self._unready,
             downloads=self._downloads,
             scrubbing=self._looking.scrubbing,
             explain=self._looking.explain,
@@ -260,13 +256,19 @@ class Common:
         bypass = self._bypass = PublicBypass.of(parts)
         self._uploads = Uploads(parts)
         tokens.changed = lambda: self._tell("bypass-tokens", digests=bypass.digests)
-        self._ports += listen(parts, self._reactor, sockets)
         await self._first_names()
         self._followers.start()
 
-    def ready(self) -> None:
-        """Every worker accepts."""
-        self._unready = None
+    def operate(self, sockets: list[socket.socket]) -> None:
+        """
+        Every worker accepts: answer operators.
+
+        :param sockets: of the admin listener; they are closed here, the reactor has its own copies.
+        """
+        # A tenth of a start, and no client has to wait for it.
+        from edgecache.admin.site import listen
+
+        self._ports += listen(self._parts, self._reactor, sockets)
 
     def serve(self, channel: Channel) -> None:
         """Answer a new worker, and tell it what it must know."""

@@ -25,6 +25,7 @@ from edgecache.member import MemberService
 from edgecache.preparing import shown
 from edgecache.processes.background import background
 from edgecache.processes.channel import Channel, Payload, pair
+from edgecache.processes.forking import WORKER_MODULE, Nursery
 from edgecache.processes.loop import reap_children
 from edgecache.processes.memory import collect_frozen
 from edgecache.processes.supervising import QUIET_SECONDS, REPLACED_QUIET_SECONDS, Supervisor
@@ -38,8 +39,6 @@ from edgecache.workerparts import WorkerParts
 from edgecache.workers import Worker, start_worker
 
 _log = Logger()
-
-WORKER_MODULE = "edgecache.worker_main"
 
 
 @define(eq=False)
@@ -67,8 +66,13 @@ class Inside:
 
 @define(eq=False)
 class NodeService(MemberService):
-    """A node that serves."""
+    """
+    A node that serves.
 
+    :ivar nursery: where its first workers are forked from, if it was started already.
+    """
+
+    nursery: Nursery | None = None
     common: Common = field(init=False)
     _supervisor: Supervisor | None = None
     _inside: Inside | None = None
@@ -93,13 +97,13 @@ class NodeService(MemberService):
     async def run(self) -> None:
         """See :class:`MemberService`."""
         reap_children(self.loop)
-        await self.common.start(self.prepared.admin, self.prepared.siblings)
+        await self.common.start(self.prepared.siblings)
         if self.config.node.workers:
             self._supervisor = self._supervise()
             await self._supervisor.start()
         else:
             self._inside = await self._start_inside()
-        self.common.ready()
+        self.common.operate(self.prepared.admin)
         _log.info("ready: {public}", public=" ".join(self.prepared.public.addresses))
 
     def _supervise(self) -> Supervisor:
@@ -120,6 +124,7 @@ class NodeService(MemberService):
             serve=self.common.serve,
             beat=self.common.page.beat,
             gone=self._gone,
+            nursery=self.nursery,
         )
 
     def _greeting(self, index: int, block: int, spawn: int) -> Payload:

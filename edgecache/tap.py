@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pwd
 import sys
@@ -12,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from edgecache import __version__
+from edgecache.processes.forking import WORKER_MODULE, Nursery
 from edgecache.processes.loop import install_reactor
 from edgecache.processes.piporigin import default_origin, split_index
 from edgecache.processes.settings import load, local_facts, read_secret
@@ -80,6 +82,7 @@ class Options(usage.Options):
                 check(self.config)
                 sys.stdout.write("edgecache: the settings can be used\n")
                 sys.exit(0)
+            self["nursery"] = Nursery.forked(WORKER_MODULE) if self._forks_ahead() else None
             self["reactor"], self["loop"] = install_reactor()
         except (ConfigError, StartError) as error:
             _refuse(error)
@@ -87,6 +90,21 @@ class Options(usage.Options):
         self["foreground"] = parent is None or bool(parent["nodaemon"])
         if parent is not None and parent["nodaemon"]:
             _clear_pidfile(parent)
+
+    def _forks_ahead(self) -> bool:
+        """
+        Can workers' nursery be forked from this process, before it opens anything?
+
+        Not before twistd goes into the background, or becomes somebody else: what is forked now stays as it is.
+        """
+        parent = self.parent
+        return (
+            bool(self.config.node.workers)
+            and parent is not None
+            and bool(parent["nodaemon"])
+            and all(parent[flag] is None for flag in ("uid", "gid", "chroot", "umask"))
+            and parent["rundir"] == "."
+        )
 
     def read(self) -> Config:
         """
@@ -105,7 +123,7 @@ class Options(usage.Options):
             return config
         if config.sites:
             return config
-        origin, simple_path = split_index(default_origin(config))
+        origin, simple_path = split_index(default_origin(config, meanwhile=_import_workers))
         site = {"profile": self["profile"] or Profile.INDEX.value, "origins": [origin], "simple_path": simple_path}
         document.override("pip's configuration", ("site",), [site])
         return checked(build(document, facts, read_secret), document)
@@ -144,6 +162,11 @@ class Options(usage.Options):
         if len(defaults) != 1:
             raise ConfigError("--origin", "the file has several sites and none of them takes every host")
         return "site", defaults[0]
+
+
+def _import_workers() -> None:
+    """What they need, and this process for the most part."""
+    importlib.import_module(WORKER_MODULE)
 
 
 def _clear_pidfile(parent: Any) -> None:
@@ -201,5 +224,5 @@ def makeService(options: Options) -> IService:
         _hand_over(options.parent, prepared.paths)
     except (ConfigError, StartError) as error:
         _refuse(error)
-    service = VoterService if is_voter(options.config) else NodeService
-    return service(prepared, options["reactor"], options["loop"], options.read, foreground=options["foreground"])
+    runs = prepared, options["reactor"], options["loop"], options.read, options["foreground"]
+    return VoterService(*runs) if is_voter(options.config) else NodeService(*runs, nursery=options["nursery"])

@@ -2,26 +2,122 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+import threading
+import traceback
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from edgecache.processes.nursery import ALIVE, OUTPUT, REQUESTS
+from edgecache.processes import nursery
 
 _log = Logger()
 
+WORKER_MODULE = "edgecache.worker_main"
+
 Say = Callable[[bytes], None]
+
+
+_ABOVE = 16
+"""No descriptor that goes to a fixed place is numbered so low."""
+
+
+@frozen(eq=False)
+class Nursery:
+    """
+    The process, for who has started it.
+
+    :ivar requests: to it.
+    :ivar answers: of it; they end when it does.
+    :ivar errors: what it, and the workers that have no channel yet, complain about.
+    """
+
+    pid: int
+    requests: socket.socket
+    answers: socket.socket
+    errors: socket.socket
+
+    @classmethod
+    def executed(cls, module: str) -> Nursery:
+        """
+        :param module: whose ``main`` is a worker.
+        :raises OSError: it cannot be run.
+        """
+        # -P: the working directory is no place to import from.
+        command = [sys.executable, "-P", "-m", nursery.__name__, module]
+        # It sees the same modules as we do, wherever those came from.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+        def start(descriptors: Sequence[int]) -> int:
+            high = [nursery.moved_up(descriptor, _ABOVE) for descriptor in descriptors]
+            try:
+                placed = [(os.POSIX_SPAWN_DUP2, descriptor, place) for place, descriptor in enumerate(high)]
+                return os.posix_spawn(sys.executable, command, environment, file_actions=placed)
+            finally:
+                for descriptor in high:
+                    os.close(descriptor)
+
+        return cls._started(start)
+
+    @classmethod
+    def forked(cls, module: str) -> Nursery:
+        """
+        The same from this process, which needs most of those modules itself: half the time, for both.
+
+        It may have opened nothing yet that a worker must not have: no event loop, no thread, no store.
+
+        :param module: whose ``main`` is a worker.
+        :raises OSError: it cannot be forked.
+        """
+        importlib.import_module(module)
+        assert threading.active_count() == 1, "forked while there are threads"
+        own = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+        def start(descriptors: Sequence[int]) -> int:
+            if pid := os.fork():
+                return pid
+            try:
+                nursery.die_with_parent()
+                if os.getppid() == own:
+                    most = max(map(int, os.listdir("/proc/self/fd")))
+                    nursery.arrange(descriptors, most)
+                    nursery.serve(module)
+            except BaseException:  # noqa: BLE001  # the rim: these are its last words
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(1)
+
+        return cls._started(start)
+
+    @classmethod
+    def _started(cls, start: Callable[[Sequence[int]], int]) -> Nursery:
+        """:param start: makes the process, with these as descriptors 0, 1, 2 and so on, and returns its id."""
+        requests, its_requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        answers, its_answers = socket.socketpair()
+        errors, its_errors = socket.socketpair()
+        with its_requests, its_answers, its_errors, open(os.devnull, "rb") as nothing:
+            its = [nothing.fileno(), its_answers.fileno(), its_errors.fileno(), its_requests.fileno(), 1]
+            assert its.index(its_requests.fileno()) == nursery.REQUESTS
+            assert len(its) - 1 == nursery.OUTPUT
+            try:
+                return cls(start(its), requests, answers, errors)
+            except OSError:
+                for ours in (requests, answers, errors):
+                    ours.close()
+                raise
 
 
 @define(eq=False)
@@ -58,20 +154,21 @@ class Child:
 @define(eq=False)
 class Forks:
     """
-    Has workers forked; the nursery is started when the first one is asked for, and anew when it has died.
+    Has workers forked; a nursery is started when the first one is asked for, and anew when it has died.
 
     Its workers die with it, as it dies with this process. One that stands still (somebody has stopped it) could replace
     no worker and tell of no death: :meth:`watch` has it go on, or ends it.
 
     :ivar module: whose ``main`` is a worker.
     :ivar patience: ticks that it may stand still; eight times as many while it starts.
+    :ivar ahead: a nursery that was started before.
     """
 
     _reactor: Any
     module: str
     patience: int
-    _requests: socket.socket | None = None
-    _nursery: Any = None
+    ahead: Nursery | None = None
+    _nursery: Nursery | None = None
     _stopped: list[Deferred[None]] = field(factory=list)
     _children: dict[int, Child] = field(factory=dict)
     _last: int = 0
@@ -85,22 +182,20 @@ class Forks:
         :param descriptors: that it has from 3 on.
         :raises OSError: the nursery cannot be run.
         """
-        if self._requests is None:
-            self._requests = self._start()
+        if self._nursery is None:
+            self._nursery = self._start()
         ours, theirs = socket.socketpair()
         self._last += 1
         self._children[self._last] = child
         try:
             with theirs:
-                socket.send_fds(self._requests, [b"%d" % self._last], [theirs.fileno(), *descriptors])
+                socket.send_fds(self._nursery.requests, [b"%d" % self._last], [theirs.fileno(), *descriptors])
         except OSError:
             # It has died, which we are yet to be told; or it stands still, and enough waits for it.
             del self._children[self._last]
             ours.close()
             raise
-        ours.setblocking(False)
-        self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, _Once(_Lines(say, child.fell_silent)))
-        ours.close()
+        self._read(ours, say, child.fell_silent)
 
     def watch(self) -> None:
         """
@@ -109,7 +204,7 @@ class Forks:
         First it is told to go on, which undoes a stop and harms nobody. Only then it is killed, for its workers die
         with it: without it they could not be replaced, and nobody would be told how they end.
         """
-        if self._requests is None or self._stopped:
+        if self._nursery is None or self._stopped:
             return
         if self._silent:
             self._silent += 1
@@ -125,13 +220,13 @@ class Forks:
             return
         self._silent = 1
         try:
-            self._requests.send(ALIVE)
+            self._nursery.requests.send(nursery.ALIVE)
         except OSError:
             return  # as in `fork`
 
     def stop(self) -> Deferred[None]:
         """There are no workers any more, and there will be none; fires when the nursery has ended."""
-        if self._requests is None:
+        if self._nursery is None:
             return succeed(None)
         stopped: Deferred[None] = Deferred()
         self._stopped.append(stopped)
@@ -139,27 +234,23 @@ class Forks:
         return stopped
 
     def _signal(self, number: signal.Signals) -> None:
-        try:
-            self._nursery.signalProcess(int(number))
-        except ProcessExitedAlready:
-            return  # which we are yet to be told
+        assert self._nursery is not None
+        # It keeps its number until `lost` has waited for it.
+        os.kill(self._nursery.pid, number)
 
-    def _start(self) -> socket.socket:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def _start(self) -> Nursery:
+        started, self.ahead = self.ahead or Nursery.executed(self.module), None
         # While it stands still, nobody may stand still with it.
-        ours.setblocking(False)
+        started.requests.setblocking(False)
         self._silent, self._answered = 0, False
-        with theirs, open(os.devnull, "rb") as nothing:
-            self._nursery = self._reactor.spawnProcess(
-                _Nursery(self),
-                sys.executable,
-                # -P: the working directory is no place to import from.
-                [sys.executable, "-P", "-m", "edgecache.processes.nursery", self.module],
-                # It sees the same modules as we do, wherever those came from.
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-                childFDs={0: nothing.fileno(), 1: "r", 2: "r", REQUESTS: theirs.fileno(), OUTPUT: 1},
-            )
-        return ours
+        self._read(started.answers, self.said, self.lost)
+        self._read(started.errors, _complaint, lambda: None)
+        return started
+
+    def _read(self, end: socket.socket, say: Say, ended: Callable[[], None]) -> None:
+        end.setblocking(False)
+        self._reactor.adoptStreamConnection(end.fileno(), socket.AF_UNIX, _Once(_Lines(say, ended)))
+        end.close()
 
     def said(self, line: bytes) -> None:
         """The nursery answers."""
@@ -175,44 +266,32 @@ class Forks:
         else:
             self._children.pop(number).refused(words["error"])
 
-    def lost(self, reason: Failure) -> None:
-        """The nursery has ended, and with it its children."""
-        assert self._requests is not None
-        self._requests.close()
-        self._requests = None
+    def lost(self) -> None:
+        """The nursery's answers have ended, and with it its children."""
+        gone, self._nursery = self._nursery, None
+        assert gone is not None
+        gone.requests.close()
+        os.kill(gone.pid, signal.SIGKILL)
+        _, status = os.waitpid(gone.pid, 0)
         waiting, self._stopped = self._stopped, []
         if waiting:
             for stopped in waiting:
                 stopped.callback(None)
             return
-        _log.error("the process that workers are forked from has ended: {reason}", reason=reason.getErrorMessage())
+        _log.error("the process that workers are forked from has ended: {how}", how=how(status))
         children, self._children = self._children, {}
         for child in children.values():
             child.died(signal.SIGKILL)
 
 
-@define(eq=False)
-class _Nursery(ProcessProtocol):
-    """What the reactor tells about it."""
+def how(status: int) -> str:
+    """:param status: as ``wait`` gives it. :return: for people, how a process ended."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"signal {-code}" if code < 0 else f"exit status {code}"
 
-    _forks: Forks
-    _answers: _Lines = field(init=False)
-    _errors: _Lines = field(init=False)
 
-    @_answers.default
-    def _take(self) -> _Lines:
-        return _Lines(self._forks.said, lambda: None)
-
-    @_errors.default
-    def _tell(self) -> _Lines:
-        return _Lines(lambda line: _log.warn("workers: {line}", line=line.decode("utf-8", "replace")), lambda: None)
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        (self._answers if childFD == 1 else self._errors).dataReceived(data)
-
-    def processEnded(self, reason: Failure) -> None:
-        self._errors.connectionLost()
-        self._forks.lost(reason)
+def _complaint(line: bytes) -> None:
+    _log.warn("workers: {line}", line=line.decode("utf-8", "replace"))
 
 
 @define(eq=False)

@@ -1,5 +1,5 @@
 """
-What workers are forked from: ``python -m edgecache.processes.nursery MODULE``.
+What workers are forked from: ``python -m edgecache.processes.nursery MODULE``, or a fork of a node that begins.
 
 It imports what a worker needs, once, and then forks one whenever it is asked to. It never opens anything: no store,
 no event loop, no thread, so that a worker begins as if it had been exec'ed, but in milliseconds
@@ -15,12 +15,13 @@ import gc
 import importlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 REQUESTS, OUTPUT = 3, 4
 """Descriptors: whence requests come, and what is a worker's standard output. Its own is where it answers."""
@@ -46,13 +47,21 @@ def die_with_parent() -> None:
 
 
 def main() -> None:
-    """Fork workers until the node process has gone."""
+    """What ``python -m`` runs."""
     die_with_parent()
+    serve(sys.argv[1])
+
+
+def serve(module: str) -> None:
+    """Fork workers until the node process has gone; does not return."""
     _be(NAME)
     # A terminal's Ctrl-C and a service manager's signals reach every process; the node process decides.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    work = importlib.import_module(sys.argv[1]).main
+    # They inherit it, and each connection needs a descriptor.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    work = importlib.import_module(module).main
     # What is never looked at by the collector stays in pages that all workers share.
     gc.collect()
     gc.freeze()
@@ -106,15 +115,9 @@ def _become(descriptors: list[int], work: Callable[[], None]) -> None:
         _be(WORKER_NAME)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        # Out of the way of the places where they go.
-        free = FIRST + len(descriptors) + 1
-        errors, *own = [_moved(descriptor, free) for descriptor in descriptors]
-        os.dup2(OUTPUT, 1)
-        os.dup2(errors, 2)
-        for place, descriptor in enumerate(own, FIRST):
-            os.dup2(descriptor, place, inheritable=False)
+        errors, *own = descriptors
         # Nothing else was ever opened that is numbered higher.
-        os.closerange(FIRST + len(own), free + MOST + 16)
+        arrange([0, OUTPUT, errors, *own], most=FIRST + 2 * len(descriptors) + MOST + 16)
         sys.argv = [sys.argv[0], str(len(own) - 2)]
         faulthandler.enable()
         work()
@@ -125,7 +128,20 @@ def _become(descriptors: list[int], work: Callable[[], None]) -> None:
         os._exit(1)
 
 
-def _moved(descriptor: int, least: int) -> int:
+def arrange(descriptors: Sequence[int], most: int) -> None:
+    """
+    Have these as 0, 1, 2 and so on, in a process just forked, and close all others.
+
+    :param most: none is open that is numbered higher.
+    """
+    moved = [moved_up(descriptor, len(descriptors)) for descriptor in descriptors]
+    for place, descriptor in enumerate(moved):
+        os.dup2(descriptor, place, inheritable=place < FIRST)
+    os.closerange(len(descriptors), max(most, *moved) + 1)
+
+
+def moved_up(descriptor: int, least: int) -> int:
+    """:return: a copy of it that is numbered ``least`` or higher."""
     return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, least)
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
 from twisted.logger import Logger
@@ -30,14 +31,20 @@ Run = Callable[[Sequence[str], Mapping[str, str]], str]
 """Runs pip with arguments and an environment and returns its output; raises ``StartError``."""
 
 
-def default_origin(config: Config, environ: Mapping[str, str] = os.environ, run: Run | None = None) -> str:
+def default_origin(
+    config: Config,
+    environ: Mapping[str, str] = os.environ,
+    run: Run | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> str:
     """
     Ask pip. This node's own listener is skipped: it may well be what pip is set to by now.
 
+    :param meanwhile: called while pip looks for its answer, which takes it half a second.
     :return: the URL, credentials included.
     :raises StartError: there is no pip, or its index is not served over HTTP.
     """
-    for source, url in _candidates(environ, run or _run_pip):
+    for source, url in _candidates(environ, run or partial(_run_pip, meanwhile)):
         try:
             parsed = origin_url(url)
         except ValueError as error:
@@ -88,7 +95,7 @@ def _configured(listing: str) -> str | None:
     return found.get("install") or found.get("global")
 
 
-def _run_pip(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+def _run_pip(meanwhile: Callable[[], object], arguments: Sequence[str], environ: Mapping[str, str]) -> str:
     if importlib.util.find_spec("pip") is not None:
         command = [sys.executable, "-m", "pip"]
     else:
@@ -97,15 +104,22 @@ def _run_pip(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
             raise StartError(_NO_PIP)
         command = [found]
     try:
-        done = subprocess.run(
+        with subprocess.Popen(
             [*command, "--disable-pip-version-check", *arguments],
             env=dict(environ),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=_SECONDS,
-            check=True,
-        )
+        ) as pip:
+            try:
+                meanwhile()
+                answer, complaint = pip.communicate(timeout=_SECONDS)
+            except BaseException:
+                pip.kill()
+                raise
+        if pip.returncode:
+            raise subprocess.CalledProcessError(pip.returncode, pip.args, answer, complaint)
     except (OSError, subprocess.SubprocessError) as error:
         raise StartError(f"cannot ask pip for its index ({error}); give --origin URL") from None
-    return done.stdout
+    return answer

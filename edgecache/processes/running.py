@@ -139,12 +139,6 @@ def channel_to(reactor: Any, index: int) -> tuple[ChannelStream, socket.socket]:
     return adopt(reactor, ours, f"worker {index}", lambda: None), theirs
 
 
-def how(status: int) -> str:
-    """:param status: as ``wait`` gives it. :return: for people, how a process ended."""
-    code = os.waitstatus_to_exitcode(status)
-    return f"signal {-code}" if code < 0 else f"exit status {code}"
-
-
 def listen(running: Running) -> None:
     """Log what it says, over its channel."""
     logger = Logger(namespace=f"worker-{running.index}")

@@ -26,8 +26,8 @@ from twisted.logger import Logger
 
 from edgecache.processes.background import background
 from edgecache.processes.channel import CallRefused, Channel, ChannelClosed, Payload
-from edgecache.processes.forking import Child, Forks
-from edgecache.processes.running import SILENT_TICKS, Running, Stage, channel_to, how, last_words, listen
+from edgecache.processes.forking import Child, Forks, Nursery, how
+from edgecache.processes.running import SILENT_TICKS, Running, Stage, channel_to, last_words, listen
 from edgecache.words.errors import StartError
 from edgecache.words.ports import Timer, Timers
 
@@ -108,6 +108,7 @@ class Supervisor:
     :ivar beat: what the worker of this block last wrote to say that it lives (any changing number).
     :ivar gone: told the block of a process that has ended, before it is another one's.
     :ivar patience: ticks that the process may stand still from which workers are forked.
+    :ivar nursery: where the first are forked from, if it was started before.
     """
 
     reactor: Any
@@ -120,6 +121,7 @@ class Supervisor:
     beat: Callable[[int], float]
     gone: Callable[[int], None]
     patience: int = SILENT_TICKS
+    nursery: Nursery | None = None
     workers: list[Supervised] = field(init=False)
     _forks: Forks = field(init=False)
     _stopped: list[Deferred[None]] = field(factory=list)
@@ -133,7 +135,7 @@ class Supervisor:
 
     @_forks.default
     def _from(self) -> Forks:
-        return Forks(self.reactor, self.module, self.patience)
+        return Forks(self.reactor, self.module, self.patience, self.nursery)
 
     def start(self) -> Deferred[None]:
         """

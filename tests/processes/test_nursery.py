@@ -49,8 +49,8 @@ class StandingStillTests(SupervisorCase):
         supervisor = self.supervisor(1, patience=PATIENCE)
         await supervisor.start()
         os.kill(parent(supervisor.workers[0].pid), signal.SIGSTOP)
-        requests = supervisor._forks._requests
-        assert requests is not None
+        assert supervisor._forks._nursery is not None
+        requests = supervisor._forks._nursery.requests
         with self.assertRaises(BlockingIOError):
             for _ in range(10_000):
                 requests.send(ALIVE)

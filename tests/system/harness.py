@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import edgecache
-from edgecache.processes.nursery import WORKER_NAME
+from edgecache.processes.nursery import NAME, WORKER_NAME
 from tests.system import processes
 from tests.system.clients import Answer, ask
 from tests.system.processes import until
@@ -22,7 +22,8 @@ from tests.system.processes import until
 # Where the package and its plugin lie: a checkout's root, or site-packages.
 IMPORT_ROOT = Path(edgecache.__file__).resolve().parent.parent
 
-_WORKER = "edgecache.worker_main"
+_CHILDREN = {NAME.decode(), WORKER_NAME.decode()}
+"""Forked from the node process, so with its command line."""
 _LOOPBACK = "127.0.0.1"
 # Commands that run another one, whose words are among their own.
 _PREFIXES = ("unshare", "strace")
@@ -150,7 +151,8 @@ class Node:
         """The node process itself."""
         for pid in self.family():
             line = processes.command_line(pid)
-            if "twistd" in line and _WORKER not in line and os.path.basename(line.split(" ")[0]) not in _PREFIXES:
+            known = processes.name(pid) in _CHILDREN or os.path.basename(line.split(" ")[0]) in _PREFIXES
+            if "twistd" in line and not known:
                 return pid
         raise NodeDied(self.log[-4000:])
 
