@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import tempfile
+import unittest
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,3 +43,30 @@ def address_space(pid: int) -> int:
         if line.startswith("VmSize:"):
             return int(line.split()[1]) * 1024
     raise ProcessLookupError(pid)
+
+
+class SmallDisk:
+    """A file system of its own (tmpfs, which takes root), with something on it that takes all the rest."""
+
+    def __init__(self, mebibytes: int) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="edgecache-disk-"))
+        command = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m,mode=0700", "tmpfs", str(self.path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            self.path.rmdir()
+            raise unittest.SkipTest(f"no file system can be mounted here: {done.stderr.strip()}")
+
+    def fill(self) -> None:
+        """Until nothing is free. What is freed meanwhile is taken by the next call."""
+        with (self.path / "ballast").open("ab", buffering=0) as ballast, suppress(OSError):
+            while ballast.write(b"x" * 4096):
+                pass
+
+    def make_room(self) -> None:
+        """All of it is free again."""
+        (self.path / "ballast").unlink()
+
+    def end(self) -> None:
+        """Whoever may still have files there."""
+        subprocess.run(["umount", "--lazy", str(self.path)], check=True)
+        self.path.rmdir()

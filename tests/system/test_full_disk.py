@@ -1,0 +1,80 @@
+"""A disk that is full: hits go on, misses are passed on, a purge is refused honestly; with room, all is as before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.system.clients import Answer
+from tests.system.harness import Node
+from tests.system.origins import Origin
+from tests.system.processes import until
+from tests.system.starving import SmallDisk
+from tests.system.traffic import check, reply_to
+
+SIZES = (700, 65_536, 200_000, 4_300_000)
+
+
+class FullDiskTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.disk = SmallDisk(160)
+        self.addCleanup(self.disk.end)
+        self.origin = Origin(reply_to).start()
+        self.addCleanup(self.origin.stop)
+        self.node = Node(self.disk.path, self.origin.url, size="64MiB")
+        self.addCleanup(self.node.end)
+        self.node.start()
+
+    def ask(self, target: str) -> Answer:
+        """:return: its answer, which is whole and right."""
+        answer = self.node.ask(target)
+        self.assertTrue(check(target, answer), f"{answer}\n{self.node.log[-2000:]}")
+        return answer
+
+    def purge(self, purge_id: str, *targets: str, **document: Any) -> Answer:
+        urls = [self.node.url + target for target in targets]
+        document |= {"urls": urls, "id": purge_id}
+        return self.node.admin("POST", "/purge?wait=complete&timeout=5", document)
+
+    def stored(self, target: str) -> None:
+        until(lambda: self.ask(target).hit, f"{target} in the store")
+
+    def test_it_is_served_purged_honestly_and_stored_again_with_room_and_nothing_is_restarted(self) -> None:
+        node, family = self.node, self.node.family()
+        known = [f"/packages/{size}/known.whl" for size in SIZES]
+        for target in known:
+            self.stored(target)
+        self.disk.fill()
+        refused, accepted = [], []
+        for number in range(12):
+            for size in SIZES:
+                self.ask(f"/packages/{size}/new-{number}.whl")
+                self.disk.fill()
+            purge_id, target = f"purge-{number}", f"/packages/700/purged-{number}.whl"
+            answer = self.purge(purge_id, target)
+            self.disk.fill()
+            self.assertIn(answer.status, (200, 503))
+            (accepted if answer.status == 200 else refused).append(purge_id)
+        self.assertEqual([True] * len(known), [self.ask(target).hit for target in known])
+        self.assertTrue(refused, "the disk was never full for control")
+        for purge_id in refused:
+            self.assertEqual(404, node.admin("GET", f"/purge/{purge_id}").status, "what is refused is not done")
+        self.assertEqual(200, node.admin("GET", "/readyz").status)
+
+        self.disk.make_room()
+        for target in known:
+            self.assertEqual(200, self.purge(f"again-{target}", target).status)
+            self.origin.forget()
+            self.assertFalse(self.ask(target).hit)
+            self.assertEqual(1, self.origin.count(target))
+        self.stored("/packages/4300000/after.whl")
+        self.assertEqual(family, node.family())
+        self.assertNotIn("Traceback", node.log)
+
+        node.kill()
+        node.start()
+        for purge_id in [*accepted, *(f"again-{target}" for target in known)]:
+            found = node.admin("GET", f"/purge/{purge_id}")
+            self.assertEqual((200, purge_id), (found.status, orjson.loads(found.content).get("id")))
