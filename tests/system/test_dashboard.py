@@ -16,6 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.system.clients import ask
 from tests.system.harness import Node
 from tests.system.origins import Origin, text
 from tests.system.processes import until
@@ -24,6 +25,42 @@ _FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-
 
 # What would run, or break out of where it is shown, if it were markup.
 HOSTILE = "/a/%22%3E%3Cscript%3Edocument.title='taken'%3C/script%3E<img%20src=x%20onerror=document.title='taken'>'"
+
+
+# What another site's page can try: everything that needs no permission, and what does. A name and how it went.
+CROSS_SITE = """
+const [admin, done] = arguments;
+const purge = JSON.stringify({all: true}), got = [];
+const attempt = async (name, path, how) => {
+  try {
+    const answer = await fetch(admin + path, how);
+    got.push([name, answer.type === 'opaque' ? 'opaque' : 'read ' + answer.status]);
+  } catch (error) { got.push([name, 'refused']); }
+};
+(async () => {
+  for (const kind of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data', 'application/json'])
+    for (const mode of ['cors', 'no-cors'])
+      for (const credentials of ['include', 'omit'])
+        await attempt(`POST ${kind} ${mode} ${credentials}`, '/purge?wait=complete',
+                      {method: 'POST', mode, credentials, body: purge, headers: {'Content-Type': kind}});
+  for (const path of ['/status', '/metrics', '/healthz', '/feed', '/', '/dashboard/api.js', '/explain?url=/a'])
+    await attempt('GET ' + path, path, {});
+  await attempt('bearer', '/status', {headers: {Authorization: 'Bearer guess'}});
+  for (const method of ['DELETE', 'PURGE']) await attempt(method, '/tokens/admin', {method});
+  const source = new EventSource(admin + '/feed');
+  source.onmessage = () => got.push(['SSE', 'read']);
+  await new Promise(go => { source.onerror = go; });
+  source.close();
+  done(got);
+})();
+"""
+FRAMED = """
+const [admin, done] = arguments;
+const frame = document.createElement('iframe');
+frame.onload = done;
+frame.src = admin + '/';
+document.body.append(frame);
+"""
 
 
 def browser(profile: str) -> Chrome:
@@ -133,6 +170,61 @@ class DashboardTests(SynchronousTestCase):
         self.assertEqual([], self.browser.find_elements(By.CSS_SELECTOR, "main script, main img"))
         self.assertEqual([], self.problems())
 
+    def test_what_operators_and_origins_say_is_never_run_either(self) -> None:
+        """Tags, ids and origins are shown too, and what is wrong with what was typed."""
+        mark = "<img src=x onerror=document.title='taken'><script>document.title='taken'</script>"
+        self.node.purge(tags=[f"tag-{mark}"], id=f"id-{mark}")
+        self.sign_in()
+        self.shown("#purges", "tag-<img")
+        self.type("url", f"http://{mark}/")
+        self.shown("#found", "<img")
+        self.type("url", f"http://[{mark}")
+        until(lambda: "[" in self.browser.find_element(By.ID, "content").text, "what is wrong with it")
+        self.assertNotIn("taken", self.browser.title)
+        self.assertEqual([], self.browser.find_elements(By.CSS_SELECTOR, "main script, main img"))
+        # A script that is there all the same is not run: the policy of the page has no room for it.
+        self.browser.execute_script(
+            "const one = document.createElement('script'); one.textContent = arguments[0]; document.body.append(one);"
+            "const other = document.createElement('img'); other.setAttribute('onerror', arguments[0]);"
+            "other.src = 'data:,'; document.body.append(other)",
+            "document.title = 'taken'",
+        )  # type: ignore[no-untyped-call]
+        until(lambda: any("Content Security Policy" in one for one in self.problems()), "the policy in the console")
+        self.assertNotIn("taken", self.browser.title)
+
+    def test_the_token_is_in_the_memory_of_this_tab_and_nowhere_else(self) -> None:
+        self.sign_in()
+        self.shown("#node-line", "ready")
+        look = (
+            "return JSON.stringify([localStorage, document.cookie, location.href, document.documentElement.outerHTML,"
+            " performance.getEntriesByType('resource').map(one => one.name), window.name])"
+        )
+        self.assertNotIn(self.node.token, self.browser.execute_script(look))  # type: ignore[no-untyped-call]
+        self.assertEqual("", self.browser.find_element(By.ID, "token").get_attribute("value"))
+        self.assertEqual([], self.browser.get_cookies())  # type: ignore[no-untyped-call]
+        first = self.browser.current_window_handle
+        self.browser.switch_to.new_window("tab")
+        self.browser.get(f"{self.node.admin_url}/")
+        until(self.browser.find_element(By.ID, "sign-in").is_displayed, "another tab knows no token")
+        self.browser.close()
+        self.browser.switch_to.window(first)
+
+    def test_no_other_site_s_page_reads_or_does_anything(self) -> None:
+        """Also while somebody is signed in, in the same browser, and on loopback, where some need no token."""
+        self.sign_in()
+        self.shown("#node-line", "ready")
+        before = json.loads(self.node.admin("GET", "/status").content)["purges"]
+        self.origin.serve("/evil", text("<!doctype html><title>evil</title>", ("Content-Type", "text/html")))
+        self.browser.get(f"{self.origin.url}/evil")
+        got = self.browser.execute_async_script(CROSS_SITE, self.node.admin_url)  # type: ignore[no-untyped-call]
+        self.assertGreater(len(got), 15)
+        self.assertEqual([], [one for one in got if one[1] not in ("refused", "opaque")], got)
+        after = json.loads(self.node.admin("GET", "/status").content)["purges"]
+        self.assertEqual(before["epoch"], after["epoch"])
+        self.problems()
+        self.browser.execute_async_script(FRAMED, self.node.admin_url)  # type: ignore[no-untyped-call]
+        until(lambda: any("frame" in one.lower() for one in self.problems()), "that it was not framed, in the console")
+
     def test_without_a_good_token_nothing_is_shown(self) -> None:
         self.sign_in("wrong")
         self.shown("#sign-in-problem", "not known here")
@@ -180,3 +272,41 @@ class OpenFilesTests(SynchronousTestCase):
         self.assertNotIn("unsafe", policy)
         self.assertEqual(404, node.admin("GET", "/dashboard/..%2Fdashboard.py", token=False).status)
         self.assertEqual(401, node.admin("GET", "/status", token=False).status)
+        self._unreadable(node)
+
+    def _unreadable(self, node: Node) -> None:
+        """Whatever is asked, of whom, however it goes: no page of another origin is let in, and nothing is kept."""
+        due = {
+            "cache-control": "no-store",
+            "cross-origin-resource-policy": "same-origin",
+            "referrer-policy": "no-referrer",
+            "x-content-type-options": "nosniff",
+            "x-frame-options": "DENY",
+        }
+        origin = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+        asked = 0
+        for method in ("GET", "POST", "OPTIONS", "DELETE", "PUT", "HEAD", "PURGE", "TRACE"):
+            for path in (
+                "/",
+                "/dashboard/main.js",
+                "/status",
+                "/metrics",
+                "/healthz",
+                "/purge",
+                "/feed?wait=0",
+                "/no",
+                "/%ff",
+            ):
+                for token in ({}, {"Authorization": f"Bearer {node.token}"}):
+                    if method == "GET" and path == "/feed?wait=0" and token:
+                        continue
+                    answer = ask(node.admin_url, path, method=method, fields={**origin, **token})
+                    where = method, path, bool(token)
+                    self.assertEqual(
+                        {}, {name: due[name] for name in due if answer.fields.get(name) != due[name]}, where
+                    )
+                    self.assertIn("frame-ancestors 'none'", answer.fields["content-security-policy"], where)
+                    odd = [name for name in answer.fields if name.startswith("access-control") or name == "set-cookie"]
+                    self.assertEqual([], odd, where)
+                    asked += 1
+        self.assertGreater(asked, 100)
