@@ -44,7 +44,7 @@ from edgecache.rules.siblinghood import marked
 from edgecache.rules.sites import Sites, node_token
 from edgecache.siblings.content import Applied, Guests, SiblingTrust, content_origins, homes_of
 from edgecache.siblings.identity import server_context
-from edgecache.siblings.server import Problems
+from edgecache.siblings.problems import Problems
 from edgecache.store.ahead import Disk
 from edgecache.store.controlreading import ControlReader
 from edgecache.store.epochs import WINDOW, Epochs

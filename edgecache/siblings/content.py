@@ -16,7 +16,7 @@ from edgecache.rules.lookups import positions_value
 from edgecache.rules.rounds import covers
 from edgecache.rules.siblinghood import BEAT_SECONDS
 from edgecache.siblings.identity import BadCertificate, certificate_of, check_peer_der, client_context, named_id
-from edgecache.siblings.server import Problems
+from edgecache.siblings.problems import Problems
 from edgecache.upstream.addresses import Origin, sibling_origin
 from edgecache.wire.connection import Connection
 from edgecache.wire.listener import Listener

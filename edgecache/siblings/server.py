@@ -19,10 +19,10 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from edgecache.rules.lately import Lately
 from edgecache.siblings.accepting import listen_on
 from edgecache.siblings.connections import Peer, SiblingChannel, SiblingRequest
 from edgecache.siblings.identity import Identity
+from edgecache.siblings.problems import Problems
 from edgecache.siblings.tls import ListenerTLS, context_of
 from edgecache.siblings.transport import Call, Handler, Message, Refused
 from edgecache.words.ports import Timers
@@ -37,22 +37,6 @@ PER_MEMBER = 64
 """Connections of one member: a caller of ours needs few."""
 IDLE_SECONDS = 300
 """Between two requests; a caller that pulls comes each second."""
-
-
-@define(eq=False)
-class Problems:
-    """Refused connections as log lines. :ivar leg: of which listener."""
-
-    _timers: Timers
-    leg: str = "siblings"
-    _lately: Lately = field(factory=Lately)
-
-    def tell(self, host: str, problem: str) -> None:
-        """Log it, unless that was done lately."""
-        if self._lately.news((host, problem), self._timers.seconds()):
-            _log.warn(
-                "{leg}: a connection from {host} was refused: {problem}", leg=self.leg, host=host, problem=problem
-            )
 
 
 @define(eq=False)

@@ -1,10 +1,15 @@
-"""What workers are forked from, when it stands still: nobody could be replaced, and no death be told."""
+"""What workers are forked from: what it has; and when it stands still, nobody could be replaced, no death be told."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
+from twisted.trial.unittest import SynchronousTestCase
+
+from edgecache.processes.forking import WORKER_MODULE
 from edgecache.processes.nursery import ALIVE
 from tests.processes.test_supervising import SupervisorCase
 
@@ -54,3 +59,14 @@ class StandingStillTests(SupervisorCase):
         with self.assertRaises(BlockingIOError):
             for _ in range(10_000):
                 requests.send(ALIVE)
+
+
+class ImportTests(SynchronousTestCase):
+    def test_what_is_forked_from_has_no_reactor_and_no_thread_and_nothing_that_only_operators_need(self) -> None:
+        """A start waits for each module, and what has been opened before a fork is shared by every worker."""
+        program = (
+            f"import sys, threading, {WORKER_MODULE}; "
+            "late = {'twisted.internet.reactor', 'twisted.web', 'klein', 'treq'}; "
+            "print(threading.active_count(), *sorted(late & {*sys.modules}))"
+        )
+        self.assertEqual("1", subprocess.check_output([sys.executable, "-c", program], text=True).strip())

@@ -28,7 +28,8 @@ from edgecache.siblings.identity import (
     named_id,
     server_context,
 )
-from edgecache.siblings.server import PER_MEMBER, STRANGERS, Answering, ControlSite, Problems
+from edgecache.siblings.problems import Problems
+from edgecache.siblings.server import PER_MEMBER, STRANGERS, Answering, ControlSite
 from edgecache.siblings.transport import (
     Call,
     CallFailed,
