@@ -209,14 +209,16 @@ class Connection(Answering):
         if self._pump is not None:
             self._pump.stop()
             self._pump = None
+        reader, self._gone_reader = self._gone_reader, None
+        if not complete:
+            # Whoever is told below may answer at once.
+            self._state = CLOSING
+            self.gone = True
         if self._content is not None:
             content, self._content = self._content, None
             content.fail(ClientGone())
-        reader, self._gone_reader = self._gone_reader, None
-        if not complete:
-            self.gone = True
-            if reader is not None:
-                reader.wake()
+        if not complete and reader is not None:
+            reader.wake()
 
     def _tell(self, request: Request, head: bytes, octets: int, *, complete: bool) -> None:
         listener = self._listener

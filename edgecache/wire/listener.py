@@ -126,7 +126,8 @@ class Listener:
     sampling: Sampling | None = field(default=None, init=False)
     cut: int = field(default=0, init=False)
     _most: int = field(default=0, init=False)
-    _connections: set[Swept] = field(factory=set, init=False)
+    _connections: dict[Swept, None] = field(factory=dict, init=False)
+    """In the order in which they were made: their own times are as coarse as the sweep."""
     admitted: int = field(default=0, init=False)
     shaking: dict[Shaking, None] = field(factory=dict, init=False)
     _of_client: dict[bytes, int] = field(factory=dict, init=False)
@@ -195,7 +196,7 @@ class Listener:
 
     def made(self, connection: Swept) -> None:
         """``connection`` is open (and its TLS handshake done)."""
-        self._connections.add(connection)
+        self._connections[connection] = None
         self.counters.add(Counter.CONNECTIONS)
         self.counters.add(Counter.CONNECTIONS_OPEN)
         if self.draining:
@@ -203,7 +204,7 @@ class Listener:
 
     def lost(self, connection: Swept) -> None:
         """``connection`` is closed."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         self.counters.add(Counter.CONNECTIONS_OPEN, -1)
         self._perhaps_drained()
 

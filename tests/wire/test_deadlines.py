@@ -11,6 +11,8 @@ from edgecache.wire.pace import Pace
 from edgecache.wire.states import LINGER_SECONDS
 from edgecache.words.config import LimitSettings
 from edgecache.words.counters import Counter
+from edgecache.words.messages import Request
+from edgecache.words.ports import Downstream, Source
 from tests.wire.rig import OK, Client, Given, Rig, Waking
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -90,6 +92,19 @@ class ContentTests(SynchronousTestCase):
         self.assertTrue(client.received.startswith(b"HTTP/1.1 408 "))
         self.assertIsNotNone(rig.contents[0].source.failed)
 
+    def test_a_route_that_answers_when_the_content_breaks_off_is_too_late(self) -> None:
+        rig = Rig()
+
+        def route(request: Request, downstream: Downstream) -> None:
+            source = downstream.request_content()
+            source.attach(Answering(source, downstream))
+
+        rig.route = route
+        client = rig.say(self.POST + b"x")
+        rig.seconds(LIMITS.stall_seconds + 3)
+        self.assertTrue(client.received.startswith(b"HTTP/1.1 408 "))
+        self.assertEqual(1, client.received.count(b"HTTP/1.1"))
+
     def test_under_1_kib_a_second_over_a_minute_is_408(self) -> None:
         rig = Rig()
         client = rig.say(self.POST)
@@ -113,6 +128,18 @@ class ContentTests(SynchronousTestCase):
         client = rig.say(self.POST + bytes(100_000))
         rig.seconds(200)
         self.assertFalse(client.ended)
+
+
+@define(eq=False)
+class Answering:
+    """A reader of a request's content who answers when that fails."""
+
+    source: Source
+    downstream: Downstream
+
+    def wake(self) -> None:
+        if self.source.failed is not None:
+            self.downstream.send(OK, b"ok")
 
 
 class SlowReaderTests(SynchronousTestCase):
@@ -337,6 +364,12 @@ class CrowdedOutTests(SynchronousTestCase):
         self.assertEqual(4, self.listener.admitted)
         self.assertEqual(ANSWER, self.rig.say(GET).received)
         self.assertEqual([True, True, False, False], [client.lost for client in clients])
+
+    def test_of_those_that_came_within_a_second_the_first_goes(self) -> None:
+        clients = [self.rig.say(b"") for _ in range(4)]
+        for number in range(4):
+            self.rig.say(GET)
+            self.assertEqual([n <= number for n in range(4)], [client.lost for client in clients])
 
     def test_those_that_are_being_answered_stay_and_then_there_is_no_room(self) -> None:
         self.rig.route = self.rig.later
