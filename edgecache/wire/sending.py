@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from twisted.logger import Logger
+
 from edgecache.words.ports import Reader, Source, WriteTo
+
+_log = Logger()
 
 PIECE = 64 << 10
 """Octets of one write. With :data:`HIGH_WATER` a slow reader holds at most 96 KiB (DESIGN 13)."""
@@ -113,6 +117,9 @@ class Pump:
         self._busy = True  # a source may wake us while we read it
         try:
             complete = self._write_turn()
+        except Exception:  # noqa: BLE001  # no memory for a piece, or a defect: nobody would ever wake us again
+            _log.failure("sending a content failed")
+            complete = False
         finally:
             self._busy = False
         if complete is not None:

@@ -156,6 +156,22 @@ class BrokenSourceTests(SynchronousTestCase):
         self.assertEqual(KNOWN % 10 + b"\r\n", client.received)
         self.assertTrue(client.lost)
 
+    def test_a_read_that_fails_for_want_of_memory_ends_it_as_well(self) -> None:
+        class Starved(Given):
+            def read(self, position: int, limit: int) -> bytes:
+                if position:
+                    raise MemoryError
+                return super().read(position, limit)
+
+        rig, source = Rig(), Starved(10, b"hello")
+        rig.route = stream(rig, source, 0, 10)
+        client = rig.say(GET)
+        source.give(b"world", complete=True)
+        rig.network.settle()
+        self.assertTrue(client.lost)
+        self.assertEqual([], source.readers)
+        self.assertTrue(self.flushLoggedErrors(MemoryError))
+
     def test_whoever_asked_to_know_is_woken(self) -> None:
         rig, waking, source = Rig(), Waking(), Given(10)
 
