@@ -240,6 +240,8 @@ class Connection(Answering):
         if self._framed is None and listener.on_done is not None:
             listener.on_done(None, head, len(content), True, listener.wall(), self.peer)
         self._head = head
+        # Who reads the content is told now, and may answer: that would be a second response.
+        self._state = CLOSING
         self._end_exchange(complete=False)
         self.put([head, b"Connection: close\r\n\r\n", content], 0)
         self._close()

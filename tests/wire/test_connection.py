@@ -11,6 +11,8 @@ from edgecache.wire.sending import BURST
 from edgecache.wire.states import HOLD_OCTETS, LINGER_OCTETS, PIPELINE_MOST, PIPELINE_OCTETS, PIPELINE_TURN
 from edgecache.words.config import LimitSettings
 from edgecache.words.counters import Counter
+from edgecache.words.messages import Request
+from edgecache.words.ports import Downstream
 from tests.wire.rig import OK, Given, Rig, Waking
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -309,6 +311,32 @@ class ContentTests(SynchronousTestCase):
         self.assertTrue(rig.downstreams[0].gone)
         rig.downstreams[0].send(OK, b"ok")
         self.assertEqual(1, client.received.count(b"HTTP/1.1"))
+
+    def test_who_answers_because_of_that_fault_is_too_late(self) -> None:
+        answered = []
+
+        def route(request: Request, downstream: Downstream) -> None:
+            source = downstream.request_content()
+
+            class Answering:
+                def wake(self) -> None:
+                    if source.failed is not None:
+                        answered.append(source.failed)
+                        downstream.send(OK, b"ok")
+
+            source.attach(Answering())
+
+        for fault in (b"nonsense\r\n", None):
+            rig = Rig(route=route)
+            client = rig.say(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+            rig.seconds(3)
+            if fault is None:
+                client.transport.write_eof()
+                rig.network.settle()
+            else:
+                rig.say(fault, client)
+            self.assertEqual((b"HTTP/1.1 400 ", 1), (client.received[:13], client.received.count(b"HTTP/1.1 ")))
+        self.assertEqual(2, len(answered))
 
     def test_unread_content_stops_the_reading(self) -> None:
         rig = Rig()
