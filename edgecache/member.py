@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from edgecache.preparing import Prepared, check
+from edgecache.processes.staying import EACH_SECONDS, Staying
 from edgecache.reloading import Reloads
 from edgecache.store.threads import OneThread
 from edgecache.words.config import Config
@@ -122,21 +123,32 @@ class MemberService(Service, ABC):
             self._give_up(error)
         else:
             self.reloads.ready()
+            data = self.config.node.data
+            names = ("lock", *(os.path.join(name, "data.mdb") for name in ("control", "small", "blobs")))
+            self._watch_data(Staying.of(os.path.join(data, name) for name in names))
+
+    def _watch_data(self, staying: Staying) -> None:
+        """See :mod:`edgecache.processes.staying`: whoever runs this starts it anew, with a directory that is there."""
+        gone = staying.gone() if self.running else None
+        if gone is None:
+            self.loop.call_later(EACH_SECONDS, self._watch_data, staying)
+        else:
+            self._give_up(StartError(f"{gone} was removed or replaced while in use; the node ends"), "cannot go on")
 
     def _crashed(self, failure: Failure) -> None:
         """A bug: half a node is worse than none."""
         _log.failure("the start failed", failure)
         self._give_up(StartError(failure.getErrorMessage()))
 
-    def _complain(self, error: Exception) -> None:
-        _log.critical("cannot start: {error}", error=error)
+    def _complain(self, error: Exception, what: str = "cannot start") -> None:
+        _log.critical("{what}: {error}", what=what, error=error)
         if self.foreground and sys.__stderr__ is not None:
             # twistd has put its log in the place of sys.stderr.
             sys.__stderr__.write(f"edgecache: {error}\n")
             sys.__stderr__.flush()
 
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self, error: Exception, what: str = "cannot start") -> None:
         """Stop, with exit status 1: twistd itself would end with 0."""
-        self._complain(error)
+        self._complain(error, what)
         self.reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
         self.reactor.stop()

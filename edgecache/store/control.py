@@ -280,6 +280,8 @@ class Control:
 
     def _commit(self, changes: Sequence[_Change]) -> list[Any]:
         """In the thread: one transaction for all. See Note [commit, publish, answer]."""
+        if not self._environment.is_there():
+            raise ControlFailed("its file was removed")
         try:
             with self._environment.env.begin(write=True) as txn:
                 rows = Rows(txn, self._environment.databases)

@@ -79,6 +79,22 @@ class Environment:
     databases: dict[bytes, lmdb._Database]
     condemned: bool = False
     writing: threading.Lock = field(factory=threading.Lock)
+    _file: tuple[int, int] | None = field(init=False)
+
+    @_file.default
+    def _as_opened(self) -> tuple[int, int] | None:
+        return self._found()
+
+    def is_there(self) -> bool:
+        """Is its file still the one of its name? What is written to one that was removed is lost."""
+        return self._file is not None and self._found() == self._file
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(os.path.join(self.path, "data.mdb"))
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def adopt_size(self) -> bool:
         """
