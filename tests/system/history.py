@@ -64,12 +64,14 @@ class Asked:
 
     :ivar covers: keys that it names.
     :ivar strict: what is older may not even be served as stale.
+    :ivar voids: keys of which no strictness holds any longer.
     """
 
     called: float
     id: str
     covers: list[str]
     strict: bool
+    voids: list[str] = field(factory=list)
 
 
 @frozen
@@ -182,7 +184,7 @@ class Agreed:
     """
     Faults were over at ``healed``; at ``returned`` all nodes said the same of all logs.
 
-    :ivar known: purges that each node knows, of those that were durable.
+    :ivar known: purges that each node knows, of those that were durable; empty: nobody was asked.
     """
 
     healed: float

@@ -4,26 +4,14 @@ Was every promise of DESIGN 9 kept? Of a history, in one pass over its moments f
 ``python -m tests.system.historychecks DIRECTORY`` checks one that was kept.
 """
 
-# Note [intervals]
-#
-# A request happened at some moment between its call and its return. So what was promised binds it if the promise was
-# there before the call; and what it shows binds others that were called after its return. Of two that overlap
-# nothing is said, and where two moments are equal, the one that binds comes last.
-#
-# Note [what a death may take]
-#
-# A page is sent to clients before its record is on the disk. So a node that is killed may come back with what it had
-# a moment earlier: what was read ``settled_seconds`` before is there again, what was read later need not be.
-
 from __future__ import annotations
 
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-from attrs import define, field, frozen
+from attrs import frozen
 
 from tests.system.history import (
     Agreed,
@@ -37,6 +25,7 @@ from tests.system.history import (
     Told,
     Uploaded,
 )
+from tests.system.historysweeps import Floors, Heads, Pass, Seen
 
 STATES = ("local", "durable", "effective", "complete")
 STATUSES = {"local": 503, "durable": 202, "effective": 200, "complete": 200}
@@ -57,25 +46,6 @@ class Violation:
         return f"{self.promise}: {self.how}"
 
 
-@define(eq=False)
-class _Pass:
-    """Moments in their order; see Note [intervals]."""
-
-    _moments: list[tuple[float, int, int, Callable[..., None], tuple[Any, ...]]] = field(factory=list)
-
-    def before(self, moment: float, act: Callable[..., None], *arguments: Any) -> None:
-        """What looks at what was so far."""
-        self._moments.append((moment, 0, len(self._moments), act, arguments))
-
-    def after(self, moment: float, act: Callable[..., None], *arguments: Any) -> None:
-        """What binds from then on."""
-        self._moments.append((moment, 1, len(self._moments), act, arguments))
-
-    def run(self) -> None:
-        for _, _, _, act, arguments in sorted(self._moments):
-            act(*arguments)
-
-
 def violations(history: History) -> list[Violation]:
     """:return: all; empty for a history as it should be."""
     return [Violation(promise.__name__.replace("_", " "), how) for promise in PROMISES for how in promise(history)]
@@ -86,15 +56,16 @@ def nothing_older_than_a_purge_promised(history: History) -> Iterator[str]:
     What ``applied`` names holds at those nodes at once; what is complete or effective, or was given out by a feed, at
     all; what is durable after ``effective_by``, and after the bound at the latest; at a node that was dead, at once.
     """
-    sweep, floors = _Pass(), _Floors()
+    sweep, floors = Pass(), Floors()
     members, bound = history.begun.members, history.begun.bound_seconds
     for uploaded in history.of(Uploaded):
         sweep.after(uploaded.returned, floors.published.update, uploaded.versions)
     for asked in history.of(Asked):
         sweep.before(asked.called, floors.asked_for, asked)
     for claimed in history.of(Claimed):
-        everywhere = claimed.state in ("effective", "complete")
-        sweep.after(claimed.returned, floors.bind, claimed.id, members if everywhere else claimed.applied, claimed)
+        sweep.after(claimed.returned, floors.applied, claimed.id, claimed.applied, claimed)
+        if claimed.state in ("effective", "complete"):
+            sweep.after(claimed.returned, floors.bind, claimed.id, members, claimed)
         if claimed.state != "local":
             latest = claimed.returned + bound
             by = latest if claimed.effective_by is None else min(latest, claimed.effective_by)
@@ -113,49 +84,9 @@ def nothing_older_than_a_purge_promised(history: History) -> Iterator[str]:
     return iter(floors.found)
 
 
-@define(eq=False)
-class _Floors:
-    """
-    Least versions by node and key, and what bound them: of anything that is served, and of what is served as fresh.
-
-    :ivar published: newest versions at the origin.
-    :ivar durable: purges that no death can undo, and what said so.
-    """
-
-    published: dict[str, int] = field(factory=dict)
-    durable: dict[str, Claimed] = field(factory=dict)
-    found: list[str] = field(factory=list)
-    _due: dict[str, tuple[dict[str, int], bool]] = field(factory=dict)
-    _fresh: dict[tuple[str, str], tuple[int, object]] = field(factory=dict)
-    _any: dict[tuple[str, str], tuple[int, object]] = field(factory=dict)
-
-    def asked_for(self, asked: Asked) -> None:
-        versions = {key: self.published[key] for key in asked.covers if key in self.published}
-        self._due.setdefault(asked.id, (versions, asked.strict))
-
-    def bind(self, purge_id: str, nodes: list[str], why: object) -> None:
-        versions, strict = self._due.get(purge_id, ({}, False))
-        for kind in (self._fresh, self._any) if strict else (self._fresh,):
-            for node in nodes:
-                for key, version in versions.items():
-                    if kind.get((node, key), (0, ""))[0] < version:
-                        kind[node, key] = version, why
-
-    def restarted(self, nodes: list[str]) -> None:
-        for purge_id, claimed in self.durable.items():
-            self.bind(purge_id, nodes, claimed)
-
-    def check(self, read: Read) -> None:
-        for kind in (self._any, self._fresh) if read.fresh else (self._any,):
-            version, why = kind.get((read.node, read.key), (0, ""))
-            if read.version < version:
-                self.found.append(f"{read} is older than {version}, due by {why}")
-                return
-
-
 def no_node_goes_back(history: History) -> Iterator[str]:
-    """Not to an older page, and not below what its list of projects has said. See Note [what a death may take]."""
-    sweep, seen = _Pass(), _Seen()
+    """Not to an older page, and not below what its list of projects has said. A death may take what was not settled."""
+    sweep, seen = Pass(), Seen()
     for disturbed in history.of(Disturbed):
         if disturbed.died:
             # What was answered while it died may be lost as well.
@@ -169,43 +100,6 @@ def no_node_goes_back(history: History) -> Iterator[str]:
             sweep.after(settled, seen.settle, read, {read.key: read.version, **read.lists})
     sweep.run()
     return iter(seen.found)
-
-
-@define(eq=False)
-class _Seen:
-    """What was read of each key at each node, by what; and what of it is on the node's disk by now."""
-
-    found: list[str] = field(factory=list)
-    _seen: dict[tuple[str, str], tuple[int, Read]] = field(factory=dict)
-    _settled: dict[tuple[str, str], tuple[int, Read]] = field(factory=dict)
-    _death: dict[str, float] = field(factory=dict)
-
-    def add(self, read: Read, versions: dict[str, int]) -> None:
-        _raise(self._seen, read, versions)
-
-    def settle(self, read: Read, versions: dict[str, int]) -> None:
-        if read.returned > self._death.get(read.node, 0.0):
-            _raise(self._settled, read, versions)
-
-    def died(self, disturbed: Disturbed) -> None:
-        for node in disturbed.nodes:
-            self._death[node] = disturbed.gone or disturbed.ended
-            kept = {} if disturbed.lost else {place: each for place, each in self._settled.items() if place[0] == node}
-            for known in (self._seen, self._settled):
-                for place in [place for place in known if place[0] == node]:
-                    del known[place]
-                known.update(kept)
-
-    def check(self, read: Read) -> None:
-        version, other = self._seen.get((read.node, read.key), (0, read))
-        if read.version < version:
-            self.found.append(f"{read} is older than {version}, seen by {other}")
-
-
-def _raise(known: dict[tuple[str, str], tuple[int, Read]], read: Read, versions: dict[str, int]) -> None:
-    for key, version in versions.items():
-        if known.get((read.node, key), (0, read))[0] < version:
-            known[read.node, key] = version, read
 
 
 def every_octet_is_right(history: History) -> Iterator[str]:
@@ -278,7 +172,7 @@ def what_an_answer_claims_is_possible(history: History) -> Iterator[str]:
 
 def positions_never_go_back(history: History) -> Iterator[str]:
     """And who is said to have applied a purge says so too. A node that lost its data begins anew."""
-    sweep, heads = _Pass(), _Heads()
+    sweep, heads = Pass(), Heads()
     losses = {node: each for each in history.of(Disturbed) if each.lost for node in each.nodes}
     for node, lost in losses.items():
         for moment in (lost.began, lost.ended):
@@ -298,36 +192,17 @@ def positions_never_go_back(history: History) -> Iterator[str]:
     return iter(heads.found)
 
 
-@define(eq=False)
-class _Heads:
-    """How far each log is at a node, and who said so."""
-
-    found: list[str] = field(factory=list)
-    _least: dict[str, dict[str, tuple[int, object]]] = field(factory=lambda: defaultdict(dict))
-
-    def forget(self, node: str) -> None:
-        self._least[node].clear()
-
-    def bind(self, node: str, positions: dict[str, int], why: object) -> None:
-        known = self._least[node]
-        for log, position in positions.items():
-            if known.get(log, (0, ""))[0] < position:
-                known[log] = position, why
-
-    def check(self, sampled: Sampled) -> None:
-        for log, (position, why) in self._least[sampled.node].items():
-            if sampled.positions.get(log, 0) < position:
-                self.found.append(f"{sampled} is behind {position} of {log} by {why}")
-
-
 def a_feed_leaves_nothing_out(history: History) -> Iterator[str]:
-    """Each log's purges one after the other, each once, by the ids that they were asked for under."""
+    """Each log's purges one after the other, each once, by the ids that they were asked for under; no reset in vain."""
     known = {asked.id for asked in history.of(Asked)}
+    lost = any(disturbed.lost for disturbed in history.of(Disturbed))
     places: dict[str, dict[str, int]] = {}
     ids: dict[tuple[str, int], str] = {}
     for told in history.of(Told):
         if not told.id:
-            places[told.node] = dict(told.places)
+            if told.node in places and not lost:
+                yield f"{told}, and nobody has lost anything"
+            places[told.node] = told.places
             continue
         before = places.setdefault(told.node, {})
         moved = {log: place for log, place in told.places.items() if before.get(log, 0) != place}
@@ -337,7 +212,7 @@ def a_feed_leaves_nothing_out(history: History) -> Iterator[str]:
         for log, place in moved.items():
             if ids.setdefault((log, place), told.id) != told.id:
                 yield f"{told}, but {ids[log, place]} at another node"
-        places[told.node] = dict(told.places)
+        places[told.node] = told.places
 
 
 def nothing_durable_is_lost(history: History) -> Iterator[str]:
@@ -347,7 +222,7 @@ def nothing_durable_is_lost(history: History) -> Iterator[str]:
         due = [claimed for claimed in claims if claimed.returned <= agreed.healed]
         ids = {claimed.id for claimed in due}
         for node in history.begun.members:
-            missing = ids - set(agreed.known.get(node, ()))
+            missing = ids - set(agreed.known[node]) if agreed.known else ()
             if missing:
                 yield f"{node} does not know {sorted(missing)} at {agreed.returned}"
         for claimed in due:
