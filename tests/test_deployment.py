@@ -5,8 +5,12 @@ from __future__ import annotations
 import configparser
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 from urllib.parse import urlsplit
 
 import yaml
@@ -20,6 +24,7 @@ from edgecache.words.config import Config, LimitSettings
 from edgecache.words.reading import build
 
 ROOT = Path(__file__).parent.parent
+UNIT = ROOT / "conf" / "systemd" / "edgecache.service"
 COMPOSE = ROOT / "conf" / "compose"
 NODES = ("eu", "us", "ap")
 
@@ -106,17 +111,34 @@ class SystemdTests(SynchronousTestCase):
     def setUp(self) -> None:
         unit = configparser.ConfigParser(interpolation=None, strict=False)
         unit.optionxform = str  # type: ignore[assignment,method-assign]  # as configparser's page says
-        unit.read(ROOT / "conf" / "systemd" / "edgecache.service")
+        unit.read(UNIT)
         self.service = unit["Service"]
 
     def test_its_commands_are_commands_that_there_are(self) -> None:
-        for name in ("ExecStartPre", "ExecStart"):
-            words = shlex.split(self.service[name])
-            flags = words[words.index("edgecache") + 1 :]
-            self.assertEqual("/etc/edgecache/edgecache.toml", flags.pop())
-            understood(*[flag for flag in flags if flag != "--check"], str(ROOT / "conf" / "edgecache.toml"))
+        words = shlex.split(self.service["ExecStart"])
+        flags = words[words.index("edgecache") + 1 :]
+        self.assertEqual("/etc/edgecache/edgecache.toml", flags.pop())
+        understood(*flags, str(ROOT / "conf" / "edgecache.toml"))
         self.assertIn("-n edgecache", self.service["ExecStart"], "in the foreground")
         self.assertEqual("/bin/kill -HUP $MAINPID", self.service["ExecReload"])
+
+    def test_systemd_understands_every_line(self) -> None:
+        program = shutil.which("systemd-analyze")
+        if program is None:
+            raise SkipTest("there is no systemd-analyze (Debian: systemd)")
+        unit = Path(self.mktemp()).absolute() / "edgecache.service"
+        unit.parent.mkdir()
+        # Installed where these tests run, not where the unit says.
+        text = UNIT.read_text().replace("/opt/edgecache/bin/twistd", sys.executable)
+        unit.write_text(text)
+        self.assertEqual("", self.said(program, unit))
+        unit.write_text(text.replace("KillMode=mixed", "KillMode=gently"))
+        self.assertIn("gently", self.said(program, unit), "it says what is wrong")
+
+    def said(self, program: str, unit: Path) -> str:
+        ran = subprocess.run([program, "verify", unit], capture_output=True, text=True, timeout=60, check=False)
+        # Of other units, which this machine may have.
+        return "".join(line for line in ran.stderr.splitlines(True) if unit.name in line)
 
     def test_downloads_may_finish(self) -> None:
         self.assertGreater(int(self.service["TimeoutStopSec"]), LimitSettings().drain_seconds)

@@ -70,6 +70,37 @@ class PipelineTests(SynchronousTestCase):
         self.assertIn("project/attrs", {one["value"] for purge in recent for one in purge["sample"]})
 
 
+class ClientTests(SynchronousTestCase):
+    """What clients are told to do, done by a real pip."""
+
+    def test_pip_set_to_the_node_installs_through_it(self) -> None:
+        (command,) = [row for row in commands(PAGE) if row.startswith("pip config ")]
+        directory = tempfile.TemporaryDirectory(prefix="edgecache-examples-")
+        self.addCleanup(directory.cleanup)
+        index = SerialIndex().start()
+        self.addCleanup(index.stop)
+        index.upload(wheel("attrs", "1.0"))
+        node = Node(Path(directory.name), index.url, profile="index", workers=0)
+        self.addCleanup(node.end)
+        node.start()
+        home = {**environment(), "PIP_CONFIG_FILE": str(node.root / "pip.conf"), "HOME": directory.name}
+        environ = {name: value for name, value in home.items() if name == "PIP_CONFIG_FILE" or name[:4] != "PIP_"}
+        set_, download = command.replace("https://edge.example", node.url), "pip download --no-cache-dir attrs"
+        program = f"{sys.executable} -m pip "
+        for row in (set_, download):
+            ran = subprocess.run(
+                ["sh", "-ec", re.sub(r"^pip ", program, row)],
+                cwd=node.root,
+                env=environ,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            self.assertEqual(0, ran.returncode, ran.stderr)
+        self.assertEqual(["attrs-1.0-py3-none-any.whl"], [path.name for path in node.root.glob("*.whl")])
+
+
 # How the examples call what is a node of the test's: itself, as its own sibling in another region.
 _PLACES = (
     (r"https?://(?:edge-)?(?:eu|us)\.example:8081|https://edge\.example:8081|http://127\.0\.0\.1:8081", "admin_url"),
