@@ -42,6 +42,8 @@ from edgecache.words.messages import Request
 
 REQUESTS = int(Counter.REQUESTS)
 
+BROKE_OFF = "the request broke off"
+
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -149,7 +151,10 @@ class Connection(Answering):
         if self._yielding:
             self._listener.soon(self._take_turn)
         elif self._eof and self._state is READING:
-            self._close()
+            if self._intake.pending:
+                self._refuse(RequestRefused(400, BROKE_OFF))
+            else:
+                self._close()
         self._regulate()
 
     def _take_turn(self) -> None:
@@ -169,6 +174,8 @@ class Connection(Answering):
                 if not framed.request.has_content:
                     return framed
                 self._content = intake.open_content(framed, self._regulate)
+                if self._eof and intake.content is not None:
+                    raise RequestRefused(400, BROKE_OFF)
         except RequestRefused as refused:
             self._refuse(refused)
             return None
@@ -380,7 +387,7 @@ class Connection(Answering):
         if self._yielding:
             return True
         if self._intake.content is not None or (self._state is READING and self._intake.pending):
-            self._refuse(RequestRefused(400, "the request broke off"))
+            self._refuse(RequestRefused(400, BROKE_OFF))
         elif self._state is READING:
             return False
         return True

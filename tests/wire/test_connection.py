@@ -338,6 +338,23 @@ class ContentTests(SynchronousTestCase):
             self.assertEqual((b"HTTP/1.1 400 ", 1), (client.received[:13], client.received.count(b"HTTP/1.1 ")))
         self.assertEqual(2, len(answered))
 
+    def test_what_broke_off_while_the_one_before_was_answered_gets_400(self) -> None:
+        """Nobody would wait for the rest of it, and so nobody would end its connection."""
+        post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n"
+        chunks = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        halves = (post + b"\r\nhello", post + b"Expect: 100-continue\r\n\r\n", chunks + b"5\r\nhello\r\n", b"GET / HTT")
+        for half in halves:
+            rig = Rig()
+            rig.route = rig.later
+            client = rig.say(GET % 1 + half)
+            client.transport.write_eof()
+            rig.network.settle()
+            rig.downstreams[0].send(OK, b"ok")
+            rig.network.settle()
+            self.assertEqual(ANSWER + b"HTTP/1.1 400 ", client.received[: len(ANSWER) + 13], half)
+            self.assertTrue(client.ended)
+            self.assertEqual(1, len(rig.requests))
+
     def test_unread_content_stops_the_reading(self) -> None:
         rig = Rig()
         rig.route = rig.later
