@@ -159,6 +159,10 @@ class Sampled:
     positions: dict[str, int]
 
 
+CONTROL, CONTENT, DOWNLOADS = "control", "content", "downloads"
+"""What a node can lose."""
+
+
 @frozen
 class Disturbed:
     """
@@ -167,7 +171,7 @@ class Disturbed:
     :ivar nodes: that may fail to answer because of it; the origin is ``origin``. Cut cables excuse nobody.
     :ivar died: processes of theirs were killed.
     :ivar gone: all their processes were gone by then, and not yet started again; 0.0 when some lived on.
-    :ivar lost: and what they had on disk was.
+    :ivar lost: parts of what they had on disk: of these.
     """
 
     kind: str
@@ -176,7 +180,7 @@ class Disturbed:
     nodes: list[str]
     died: bool = False
     gone: float = 0.0
-    lost: bool = False
+    lost: list[str] = field(factory=list)
 
 
 @frozen

@@ -14,6 +14,8 @@ from pathlib import Path
 from attrs import frozen
 
 from tests.system.history import (
+    CONTROL,
+    DOWNLOADS,
     Agreed,
     Asked,
     Claimed,
@@ -171,9 +173,9 @@ def what_an_answer_claims_is_possible(history: History) -> Iterator[str]:
 
 
 def positions_never_go_back(history: History) -> Iterator[str]:
-    """And who is said to have applied a purge says so too. A node that lost its data begins anew."""
+    """And who is said to have applied a purge says so too. A node that lost its control begins anew."""
     sweep, heads = Pass(), Heads()
-    losses = {node: each for each in history.of(Disturbed) if each.lost for node in each.nodes}
+    losses = {node: each for each in history.of(Disturbed) if CONTROL in each.lost for node in each.nodes}
     for node, lost in losses.items():
         for moment in (lost.began, lost.ended):
             sweep.after(moment, heads.forget, node)
@@ -195,7 +197,7 @@ def positions_never_go_back(history: History) -> Iterator[str]:
 def a_feed_leaves_nothing_out(history: History) -> Iterator[str]:
     """Each log's purges one after the other, each once, by the ids that they were asked for under; no reset in vain."""
     known = {asked.id for asked in history.of(Asked)}
-    lost = any(disturbed.lost for disturbed in history.of(Disturbed))
+    lost = any(CONTROL in disturbed.lost for disturbed in history.of(Disturbed))
     places: dict[str, dict[str, int]] = {}
     ids: dict[tuple[str, int], str] = {}
     for told in history.of(Told):
@@ -246,8 +248,9 @@ def downloads_are_counted_once(history: History) -> Iterator[str]:
 
 
 def _lost_with(read: Read, death: Disturbed, history: History) -> bool:
-    until = death.ended if death.lost else death.gone or death.ended
-    since = 0.0 if death.lost else death.began - history.begun.settled_seconds
+    lost = DOWNLOADS in death.lost
+    until = death.ended if lost else death.gone or death.ended
+    since = 0.0 if lost else death.began - history.begun.settled_seconds
     return since <= read.returned and read.called <= until
 
 

@@ -8,14 +8,14 @@ import random
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from attrs import define, field, frozen
 
 from tests.system.clients import Together
 from tests.system.harness import Node
-from tests.system.history import Disturbed, now
+from tests.system.history import CONTENT, CONTROL, DOWNLOADS, Disturbed, now
 from tests.system.historychecks import ORIGIN
 from tests.system.historystage import Stage
 from tests.system.processes import kill_now
@@ -24,6 +24,9 @@ CABLES = ("cut", "deafen", "mute", "loss")
 NODES = ("kill", "kill-worker", "stop", "stop-one", "restart", "lose", "lose-control", "lose-content")
 ORIGINS = ("origin-down", "origin-hangs")
 LONG = "long-cable"
+_LOST = {"lose": (CONTROL, CONTENT, DOWNLOADS), "lose-control": (CONTROL, CONTENT), "lose-content": (CONTENT,)}
+# Without its control a node moves its content aside: it is that of another incarnation.
+_PARTS = {"lose": (".",), "lose-control": ("control",), "lose-content": ("small", "blobs")}
 _PATIENCE_SECONDS = 120.0
 
 
@@ -199,7 +202,7 @@ class Troubles:
                 gone, died = self._died(fault, node), True
         # A worker is back when its place answers; a node that had to catch up may be fenced a little longer.
         node.wait_ready()
-        lost = fault.kind.startswith("lose")
+        lost = list(_LOST.get(fault.kind, ()))
         self.stage.keeper.keep(Disturbed(fault.kind, began, now(), [fault.node], died, gone, lost))
 
     def _died(self, fault: Fault, node: Node) -> float:
@@ -209,12 +212,8 @@ class Troubles:
         else:
             node.kill(random.Random(fault.much))
         gone = now()
-        losing: dict[str, Callable[[], None]] = {
-            "lose": lambda: shutil.rmtree(node.data),
-            "lose-control": lambda: shutil.rmtree(node.data / "control"),
-            "lose-content": lambda: [shutil.rmtree(node.data / part) for part in ("small", "blobs")] and None,
-        }
-        losing.get(fault.kind, lambda: None)()
+        for part in _PARTS.get(fault.kind, ()):
+            shutil.rmtree(node.data / part)
         self._wait(fault)
         launched = threading.Event()
         self._asked.put((node, launched))

@@ -26,7 +26,7 @@ from typing import Any
 
 from attrs import define, field
 
-from tests.system.history import Asked, Claimed, Disturbed, Read, Sampled
+from tests.system.history import CONTENT, Asked, Claimed, Disturbed, Read, Sampled
 
 
 @define(eq=False)
@@ -123,7 +123,11 @@ class Seen:
     def died(self, disturbed: Disturbed) -> None:
         for node in disturbed.nodes:
             self._death[node] = disturbed.gone or disturbed.ended
-            kept = {} if disturbed.lost else {place: each for place, each in self._settled.items() if place[0] == node}
+            kept = (
+                {}
+                if CONTENT in disturbed.lost
+                else {place: each for place, each in self._settled.items() if place[0] == node}
+            )
             for known in (self._seen, self._settled):
                 for place in [place for place in known if place[0] == node]:
                     del known[place]

@@ -145,6 +145,13 @@ class TrueHistoryTests(SynchronousTestCase):
         records = [*true_history(), uploaded(7.6, 4), read(7.8, "n2", 4), read(9.0, "n2", 3)]
         self.assertEqual([], violations(History(records)))
 
+    def test_what_a_node_has_lost_with_its_disk_binds_it_no_longer(self) -> None:
+        lost = Disturbed("lose", 15.5, 16.5, ["n1"], died=True, gone=15.6, lost=["control", "content", "downloads"])
+        records = [*true_history(), uploaded(14.2, 4), read(14.4, "n1", 4), read(16.7, "n1", 3), sampled(16.8, "n1", 0)]
+        counted = Counted(17.0, {"n1": 0})
+        self.assertEqual(3, len(violations(History([*records, counted]))))
+        self.assertEqual([], violations(History([*records, lost, counted])))
+
 
 class FalseHistoryTests(SynchronousTestCase):
     def refused(self, promise: str, *more: Record, change: Callable[[Record], Record] = lambda record: record) -> None:
