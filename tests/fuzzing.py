@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import time
 from collections.abc import Iterator, Sequence
 
@@ -25,6 +26,8 @@ def inputs(few: int) -> Iterator[tuple[int, random.Random]]:
     while time.monotonic() - began < SECONDS if SECONDS else seed - SEED < few:
         yield seed, random.Random(seed)
         seed += 1
+    if SECONDS:
+        sys.stderr.write(f"{seed - SEED} inputs from seed {SEED} on\n")
 
 
 _OCTETS = (

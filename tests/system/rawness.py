@@ -203,6 +203,8 @@ class Talk:
                     talk.received += piece
             except ConnectionResetError:
                 pass
+            except TimeoutError:
+                raise AssertionError(f"not closed after {writes!r}: {talk.received!r}") from None
         return talk
 
     def answers(self, methods: Sequence[bytes]) -> list[Answered]:

@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.harness import Node
 from tests.system.rawness import Part, RawOrigin, Talk, tcp
-from tests.system.test_smuggling import get, head, in_chunks, with_length
+from tests.system.smuggles import get, head, in_chunks, with_length
 
 EVIL = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: 4\r\n\r\nEVIL"
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -11,247 +11,26 @@ import socket
 import ssl
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-from attrs import field, frozen
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.fuzzing import around, inputs, pieces
 from tests.system.fleet import Fleet
 from tests.system.harness import Node
 from tests.system.index_nodes import site
-from tests.system.rawness import RawOrigin, Sent, Talk, tcp, unix
+from tests.system.rawness import RawOrigin, Talk, tcp, unix
+from tests.system.smuggles import Case, cases, get, head, in_chunks, with_length
 from tests.system.troupes import site_table
 from tests.wire import test_strictness as table
+from tests.wire.rig import Rig
+from tests.wire.test_differential import CORPUS as NEARLY
+from tests.wire.test_differential import Ours, request
 
 AMBIGUOUS = (table.FRAMING, table.LENGTH, table.CHUNKS, table.LINES)
 REFUSED = (*AMBIGUOUS, table.HOST, table.REQUEST_LINE, table.LARGE)
-
-
-def head(method: bytes, target: bytes, *lines: bytes, version: bytes = b"1.1") -> bytes:
-    first = method + b" " + target + b" HTTP/" + version + b"\r\nHost: a\r\n"
-    return first + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
-
-
-def get(target: bytes, *lines: bytes, version: bytes = b"1.1") -> bytes:
-    return head(b"GET", target, *lines, version=version)
-
-
-def with_length(method: bytes, target: bytes, content: bytes, *lines: bytes, version: bytes = b"1.1") -> bytes:
-    return head(method, target, b"Content-Length: %d" % len(content), *lines, version=version) + content
-
-
-def in_chunks(method: bytes, target: bytes, chunks: bytes, *lines: bytes) -> bytes:
-    return head(method, target, b"Transfer-Encoding: chunked", *lines) + chunks
-
-
-@frozen
-class Case:
-    """
-    :ivar octets: what the client sends.
-    :ivar answers: method and status of each response.
-    :ivar sent: what of it are requests for the origin.
-    :ivar goes_on: another request on the same connection is answered.
-    :ivar shut: the client ends its side after them.
-    """
-
-    octets: bytes
-    answers: tuple[tuple[bytes, int], ...]
-    sent: tuple[Sent, ...] = ()
-    goes_on: bool = True
-    shut: bool = False
-    never: tuple[bytes, ...] = field(default=())
-    """Octets that the origin is never sent."""
-
-
-def cases(at: Callable[[], bytes]) -> Iterator[tuple[str, Case]]:
-    """:param at: a path that is nobody else's."""
-    p = at()
-    hidden = get(p + b"/hidden")
-    ok, refused = ((b"POST", 200),), ((b"POST", 400),)
-    yield "CL.0: a request as content", Case(with_length(b"POST", p, hidden), ok, ((b"POST", p, hidden),))
-    p = at()
-    yield "0.CL: content of a GET", Case(with_length(b"GET", p, hidden), ((b"GET", 200),), ((b"GET", p, hidden),))
-    p = at()
-    yield (
-        "no content, and a request behind it",
-        Case(
-            with_length(b"POST", p, b"") + get(p + b"/b"),
-            ((b"POST", 200), (b"GET", 200)),
-            ((b"POST", p, b""), (b"GET", p + b"/b", b"")),
-        ),
-    )
-    p = at()
-    both = head(b"POST", p, b"Content-Length: 6", b"Transfer-Encoding: chunked")
-    yield "CL.TE", Case(both + b"0\r\n\r\nG", refused, goes_on=False)
-    both = head(b"POST", p, b"Transfer-Encoding: chunked", b"Content-Length: 4")
-    yield "TE.CL", Case(both + b"5c\r\n" + hidden + b"\r\n0\r\n\r\n", refused, goes_on=False)
-    for line in (b"Transfer-Encoding: xchunked", b"Transfer-Encoding : chunked", b"X: y\nTransfer-Encoding: chunked"):
-        both = head(b"POST", p, b"Transfer-Encoding: chunked", line)
-        yield f"TE.TE {line!r}", Case(both + b"0\r\n\r\n" + hidden, refused, goes_on=False)
-    yield (
-        "length too short: the rest is no request",
-        Case(
-            head(b"POST", p + b"/short", b"Content-Length: 3") + b"a=1=" + hidden,
-            (*ok, (b"GET", 400)),
-            ((b"POST", p + b"/short", b"a=1"),),
-            goes_on=False,
-        ),
-    )
-    yield (
-        "length too long: the end is not here",
-        Case(head(b"POST", p + b"/long", b"Content-Length: 10000") + hidden, refused, goes_on=False, shut=True),
-    )
-    p = at()
-    yield (
-        "a request in a chunk",
-        Case(in_chunks(b"POST", p, b"%x\r\n%b\r\n0\r\n\r\n" % (len(hidden), hidden)), ok, ((b"POST", p, hidden),)),
-    )
-    p = at()
-    yield (
-        "extensions and trailers go nowhere",
-        Case(
-            in_chunks(b"POST", p, b'5;ext=1;q="x y"\r\nhello\r\n0;ext=2\r\nX-Trailing: 1\r\nContent-Length: 3\r\n\r\n'),
-            ok,
-            ((b"POST", p, b"hello"),),
-            never=(b"ext=", b"X-Trailing", b"x-trailing"),
-        ),
-    )
-    yield "a request in the trailers", Case(in_chunks(b"POST", p, b"0\r\n" + hidden), refused, goes_on=False)
-    yield "a chunk of 2^64", Case(in_chunks(b"POST", p, b"10000000000000000\r\n" + hidden), refused, goes_on=False)
-    yield (
-        "a chunk of 2^60 that ends",
-        Case(in_chunks(b"POST", p, b"fffffffffffffff\r\n" + hidden), refused, goes_on=False, shut=True),
-    )
-    yield (
-        "a chunk with NUL in its size",
-        Case(in_chunks(b"POST", p, b"5\0\r\nhello\r\n0\r\n\r\n"), refused, goes_on=False),
-    )
-    p = at()
-    inner = with_length(b"POST", p + b"/b", hidden)
-    yield (
-        "a pipeline with a request in a content",
-        Case(
-            get(p + b"/a") + inner + get(p + b"/c"),
-            ((b"GET", 200), (b"POST", 200), (b"GET", 200)),
-            ((b"GET", p + b"/a", b""), (b"POST", p + b"/b", hidden), (b"GET", p + b"/c", b"")),
-        ),
-    )
-    p = at()
-    yield (
-        "nothing after Connection: close",
-        Case(get(p, b"Connection: close") + hidden, ((b"GET", 200),), ((b"GET", p, b""),), goes_on=False),
-    )
-    p = at()
-    yield (
-        "100-continue with the content at once",
-        Case(
-            with_length(b"POST", p, hidden, b"Expect: 100-continue"),
-            ok,
-            ((b"POST", p, hidden),),
-            never=(b"100-continue",),
-        ),
-    )
-    p = at()
-    yield (
-        "100-continue without content",
-        Case(
-            get(p, b"Expect: 100-continue") + get(p + b"/b"),
-            ((b"GET", 200), (b"GET", 200)),
-            ((b"GET", p, b""), (b"GET", p + b"/b", b"")),
-        ),
-    )
-    p = at()
-    yield (
-        "another expectation",
-        Case(with_length(b"POST", p, hidden, b"Expect: 100-continue, x"), ((b"POST", 417),), goes_on=False),
-    )
-    yield (
-        "100-continue and both framings",
-        Case(
-            head(b"POST", p, b"Expect: 100-continue", b"Content-Length: 5", b"Transfer-Encoding: chunked") + hidden,
-            refused,
-            goes_on=False,
-        ),
-    )
-    for upgrade in (b"h2c", b"websocket"):
-        p = at()
-        lines = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: " + upgrade, b"HTTP2-Settings: AAMAAABkAAQAAP__")
-        yield (
-            f"Upgrade: {upgrade.decode()}",
-            Case(
-                get(p, *lines) + get(p + b"/b"),
-                ((b"GET", 200), (b"GET", 200)),
-                ((b"GET", p, b""), (b"GET", p + b"/b", b"")),
-                never=(b"Upgrade: ", b"upgrade: ", b"AAMAAABk", b"websocket"),
-            ),
-        )
-    p = at()
-    yield "the preface of HTTP/2", Case(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + hidden, ((b"PRI", 400),), goes_on=False)
-    yield (
-        "an absolute target is only its path",
-        Case(
-            get(b"http://elsewhere.test" + p + b"/x?y"),
-            ((b"GET", 200),),
-            ((b"GET", p + b"/x?y", b""),),
-            never=(b"elsewhere",),
-        ),
-    )
-    yield "an absolute target of another scheme", Case(get(b"gopher://a" + p), ((b"GET", 400),), goes_on=False)
-    p = at()
-    yield (
-        "HTTP/1.0 that stays",
-        Case(
-            get(p, b"Connection: keep-alive", version=b"1.0") + get(p + b"/b"),
-            ((b"GET", 200), (b"GET", 200)),
-            ((b"GET", p, b""), (b"GET", p + b"/b", b"")),
-        ),
-    )
-    p = at()
-    yield (
-        "HTTP/1.0 that does not",
-        Case(get(p, version=b"1.0") + hidden, ((b"GET", 200),), ((b"GET", p, b""),), goes_on=False),
-    )
-    yield (
-        "HTTP/1.0 with chunks",
-        Case(
-            head(b"POST", p, b"Transfer-Encoding: chunked", version=b"1.0") + b"0\r\n\r\n" + hidden,
-            refused,
-            goes_on=False,
-        ),
-    )
-    p = at()
-    yield (
-        "HTTP/1.0 with content and a request behind it",
-        Case(
-            with_length(b"POST", p, b"hello", b"Connection: keep-alive", version=b"1.0") + get(p + b"/b"),
-            (*ok, (b"GET", 200)),
-            ((b"POST", p, b"hello"), (b"GET", p + b"/b", b"")),
-        ),
-    )
-    p = at()
-    yield "HEAD with content", Case(with_length(b"HEAD", p, hidden), ((b"HEAD", 200),), ((b"HEAD", p, hidden),))
-    p = at()
-    yield (
-        "fields that Connection names are not framing",
-        Case(
-            with_length(b"POST", p, hidden, b"Connection: content-length, transfer-encoding, host"),
-            ok,
-            ((b"POST", p, hidden),),
-        ),
-    )
-    p = at()
-    yield "a method of nobody's", Case(with_length(b"GE-T", p, hidden), ((b"GE-T", 200),), ((b"GE-T", p, hidden),))
-    yield "PURGE and what is behind it", Case(with_length(b"PURGE", p, b"") + hidden, ((b"PURGE", 405),), goes_on=False)
-    yield (
-        "a proxy's fields are not ours",
-        Case(
-            head(b"POST", at(), b"Proxy-Connection: x", b"Content-Length: 5, 5") + b"hello" + hidden,
-            refused,
-            goes_on=False,
-        ),
-    )
 
 
 class Smuggling(SynchronousTestCase):
@@ -259,7 +38,6 @@ class Smuggling(SynchronousTestCase):
 
     origin: ClassVar[RawOrigin]
     root: ClassVar[Path]
-    front = "x"
     number = 0
 
     @classmethod
@@ -343,6 +121,45 @@ class PublicTests(Smuggling):
     def test_and_so_it_is_by_a_worker_that_another_asks(self) -> None:
         for name, case in cases(self.path):
             self.play(name, case, self.owner)
+
+    def test_what_is_nearly_right_reaches_the_origin_as_the_strict_reader_has_it(self) -> None:
+        """Whatever a client sends, and leaves: the origin is asked what was read of it, or less."""
+        for seed, rng in inputs(40):
+            octets = b"".join(request(rng) for _ in range(rng.choice((1, 2, 3))))
+            octets = around(rng, octets, NEARLY) + table.SMUGGLED.replace(b"/smuggled", b"/behind")
+            said = Ours(Rig())
+            said.feed(octets)
+            plain = Counter((each.start[0], each.start[1], each.content) for each in said.told())
+            before = Counter(self.origin.sent)
+            Talk.over(self.public(), *pieces(rng, octets), shut=True)
+            self.assertLessEqual(Counter(self.origin.sent) - before, plain, f"{seed} {octets!r}")
+        self.assertNotIn("Traceback", self.node.log)
+
+    def test_a_request_in_content_that_was_waited_for_is_content(self) -> None:
+        for version in (b"1.1", b"1.2"):
+            p = self.path()
+            hidden = get(p + b"/hidden")
+            expecting = head(b"POST", p, b"Content-Length: %d" % len(hidden), b"Expect: 100-continue", version=version)
+            sock = self.public()
+            sock.settimeout(20.0)
+            sock.sendall(expecting)
+            self.assertEqual(b"HTTP/1.1 100 Continue\r\n\r\n", sock.recv(1 << 16))
+            talk = Talk.over(sock, hidden + get(p + b"/b", b"Connection: close"))
+            self.assertEqual([200, 200], [answer.status for answer in talk.answers([b"POST", b"GET"])])
+            sent = [(b"GET", p + b"/b", b""), (b"POST", p, hidden)]
+            self.assertEqual(sent, sorted(each for each in self.origin.sent if each[1].startswith(p)))
+
+    def test_what_follows_a_refusal_instead_of_100_is_no_request(self) -> None:
+        p = self.path()
+        expecting = head(b"POST", p, b"Content-Length: 100", b"Expect: 100-continue").replace(b": a", b": index.test")
+        sock = self.public()
+        sock.settimeout(20.0)
+        sock.sendall(expecting)
+        received = sock.recv(1 << 16)
+        self.assertEqual(b"HTTP/1.1 405 ", received[:13])
+        talk = Talk.over(sock, get(p + b"/hidden"))
+        self.assertNotIn(b"HTTP/1.1", talk.received)
+        self.assertEqual([], [each for each in self.origin.sent if each[1].startswith(p)])
 
     def test_an_index_takes_no_content_so_nothing_hides_in_it(self) -> None:
         """DESIGN 12: refused and closed, whatever comes."""

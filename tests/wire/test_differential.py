@@ -229,7 +229,7 @@ class ReadAlikeTests(SynchronousTestCase):
 
     def test_what_is_nearly_right(self) -> None:
         accepted = 0
-        for seed, rng in inputs(150):
+        for seed, rng in inputs(100):
             octets = b"".join(request(rng) for _ in range(rng.choice((1, 1, 2, 3))))
             if rng.random() < 0.8:
                 octets = around(rng, octets, CORPUS)
@@ -240,7 +240,7 @@ class ReadAlikeTests(SynchronousTestCase):
             self.sent_alike(octets, seed)
             self.cut_alike(octets, pieces(rng, octets), seed)
             accepted += len(read(octets))
-        self.assertGreater(accepted, 50, "the inputs test nothing")
+        self.assertGreater(accepted, 20, "the inputs test nothing")
 
     def test_what_is_right_is_accepted(self) -> None:
         octets = b"".join(
