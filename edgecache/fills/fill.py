@@ -102,6 +102,9 @@ class Fill:
         """Does nothing that is known so far keep ``asked`` from having this response?"""
         if self.phase is Phase.ENDED or self.late:
             return False
+        if self.leader.authorized and not asked.authorized and self.plan is None:
+            # Most likely it will not be for all; and who sends credentials shall keep nobody waiting who has none.
+            return False
         asks_home = self._look_up is not None and self._look_up.home
         if asked.sibling is not None and asks_home and self.phase is Phase.ASKING:
             # Whom we ask may in turn be waiting for whoever asks us.
@@ -350,7 +353,7 @@ class Fill:
     async def _pass(self, decision: Pass, response: Response) -> None:
         self.leave()
         if decision.remember and self.leader.fills:
-            self.fills.unshareable.add(self.leader.key_hash)
+            self.fills.unshareable.add(self.leader)
         if self.fills.unstored is not None:
             self.fills.unstored.passed(self.leader, response, decision.detail)
         own = self.waiters.own()

@@ -128,7 +128,7 @@ class Fills:
             return  # the head of the fill is the answer
         if forward.alone or not asked.fills:
             self._start(asked, forward, record_hash, None, [waiter])
-        elif forward.stored is None and self.unshareable.has(asked.key_hash):
+        elif forward.stored is None and self.unshareable.has(asked):
             if not asked.whole and asked.page is None:
                 # Nothing will be stored, it seems: the client's own conditions and range may as well go along.
                 waiter.forward = evolve(forward, alone=True)

@@ -91,7 +91,7 @@ async def pass_on(fill: Fill, decision: Pass, response: Response, fallback: bool
     fills, leader = fill.fills, fill.leader
     fill.leave()
     if decision.remember and leader.fills:
-        fills.unshareable.add(leader.key_hash)
+        fills.unshareable.add(leader)
     own = fill.waiters.own()
     if decision.update is not None:
         await fills.writer.put(decision.update_hash, decision.update)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from attrs import define, field
 
+from edgecache.rules.asking import Asked
+
 UNSHAREABLE_SECONDS = 120.0
 """So long a key is remembered."""
 
@@ -21,15 +23,17 @@ class Unshareable:
     # Until when.
     _known: dict[bytes, float] = field(factory=dict)
 
-    def add(self, key_hash: bytes) -> None:
-        """The response for this key may not be shared: let nobody queue for it for a while."""
+    def add(self, asked: Asked) -> None:
+        """The response to ``asked`` may not be shared: let nobody like that queue for it for a while."""
+        key_hash = _known_as(asked)
         self._known.pop(key_hash, None)
         self._known[key_hash] = self._clock() + UNSHAREABLE_SECONDS
         if len(self._known) > UNSHAREABLE_KEYS:
             del self._known[next(iter(self._known))]
 
-    def has(self, key_hash: bytes) -> bool:
+    def has(self, asked: Asked) -> bool:
         """Could the response for this key not be shared lately?"""
+        key_hash = _known_as(asked)
         until = self._known.get(key_hash)
         if until is None:
             return False
@@ -37,3 +41,8 @@ class Unshareable:
             return True
         del self._known[key_hash]
         return False
+
+
+def _known_as(asked: Asked) -> bytes:
+    """What is not for all with credentials may well be without."""
+    return asked.key_hash + b"authorized" if asked.authorized else asked.key_hash

@@ -117,10 +117,10 @@ def on_response(
         or len(tags) > MAX_TAGS
         or not storable(asked, head, directives, freshness)
     ):
-        # What is so for this one request alone says nothing about what others would be answered.
-        general = supersedes(head.status) and not _own(asked, directives)
+        # An error that is about one request says nothing about others; nor does an answer to one's credentials.
+        general = supersedes(head.status)
         remember = general and not fallback
-        superseded = None if stored is None or worse or not general else _never_stale(stored)
+        superseded = None if stored is None or worse or not general or asked.authorized else _never_stale(stored)
         if fallback:
             until = min(freshness.fresh_until, responded_at + seconds)
             head = evolve(head, fields=fallbacks.capped(head.fields, max(0, int(until - freshness.generated_at))))
