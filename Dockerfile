@@ -9,8 +9,13 @@ ARG BASE_IMAGE=python:3.13-slim
 FROM ${BASE_IMAGE} AS build
 COPY . /src
 # Run once as root: twistd notes its plugins beside them, where the node's own user cannot write.
-RUN python3 -m venv /opt/edgecache \
-    && /opt/edgecache/bin/pip install --no-cache-dir /src \
+# Everything is of the release that was tried, and is what it was then (docs/SECURITY.md, Dependencies).
+RUN python3 -m venv /opt/build \
+    && /opt/build/bin/pip install --no-cache-dir --require-hashes -r /src/conf/lock/build.txt \
+    && /opt/build/bin/pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir /wheels /src \
+    && python3 -m venv /opt/edgecache \
+    && /opt/edgecache/bin/pip install --no-cache-dir --require-hashes -r /src/conf/lock/run.txt \
+    && /opt/edgecache/bin/pip install --no-cache-dir --no-index --no-deps /wheels/*.whl \
     && /opt/edgecache/bin/twistd --help >/dev/null
 
 FROM ${BASE_IMAGE}
