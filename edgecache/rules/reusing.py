@@ -16,6 +16,9 @@ _ALWAYS_VALIDATE = int(Flag.ALWAYS_VALIDATE)
 _NOT_STALE = int(Flag.NEVER_STALE | Flag.ALWAYS_VALIDATE)
 _IMMUTABLE, _FALLBACK = int(Flag.IMMUTABLE), int(Flag.FALLBACK)
 
+SET_BACK_SECONDS = 5.0
+"""What was validated so much later than now, was validated before the wall clock was set back: nobody knows when."""
+
 RETRY_AFTER = (b"retry-after", b"5")
 """Installers sleep as long as this says (FIELD 3): short."""
 
@@ -61,7 +64,7 @@ def at_once(asked: Asked, stored: Stored, now: float) -> Reuse | None:
         reuse: Reuse = stored.reuse
         return reuse
     left = stored.fresh_until - now
-    if left <= 0.0 or stored.flags & _ALWAYS_VALIDATE:
+    if left <= 0.0 or stored.flags & _ALWAYS_VALIDATE or _was_set_back(asked, stored, now):
         return None
     age, ttl = _age(stored, now), int(left)
     stored.reuse = reuse = Reuse(age, ttl)
@@ -85,6 +88,14 @@ def _age(stored: Stored, now: float) -> int:
     """RFC 9111 §4.2.3; the wall clock may have been set back."""
     age = int(now - stored.generated_at)
     return age if age > 0 else 0
+
+
+def _was_set_back(asked: Asked, stored: Stored, now: float) -> bool:
+    """
+    :return: the wall clock was set back since it was validated. It would be fresh for as much longer; a file's digest
+        lasts, whatever the clock says.
+    """
+    return now + SET_BACK_SECONDS < stored.validated_at and not (stored.digest and asked.artifact is not None)
 
 
 def _left(against: ForwardReason, stored: Stored, now: float) -> int:
@@ -145,6 +156,8 @@ def _against(
 ) -> ForwardReason | None:
     """:return: what keeps a response that is fresh ``until`` then from being reused, ``None`` if nothing does."""
     if purged is not None or fenced or now >= until or stored.flags & _ALWAYS_VALIDATE:
+        return ForwardReason.STALE
+    if _was_set_back(asked, stored, now):
         return ForwardReason.STALE
     return None if satisfies(asked, stored, now, until) else ForwardReason.REQUEST
 

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.decisions import Forward, Refuse, Reuse
 from edgecache.rules.policy import at_once, on_failure
+from edgecache.rules.reusing import SET_BACK_SECONDS
 from edgecache.words.errors import ConnectFailed
 from edgecache.words.reasons import ForwardReason, PurgeMode
 from tests.failures import PROXY_ERRORS, kinds
@@ -36,10 +37,18 @@ class StoredTests(SynchronousTestCase):
         one = stored(FRESH, at=NOW + aged / 8)
         for moment in (NOW + each / 8 for each in eighths):
             found, anew = at_once(asked(), one, moment), at_once(asked(), evolve(one), moment)
-            self.assertEqual(one.fresh_until > moment, found is not None)
+            self.assertEqual(one.validated_at - SET_BACK_SECONDS <= moment < one.fresh_until, found is not None)
             if found is not None and anew is not None:
                 self.assertEqual((anew.age, anew.ttl, anew.lines), (found.age, found.ttl, found.lines))
                 self.assertEqual(int(one.fresh_until - moment), found.ttl)
+
+    def test_what_was_validated_in_the_future_is_stale_for_the_clock_was_set_back(self) -> None:
+        """It would be fresh for an hour longer than its origin has said."""
+        one = stored(FRESH)
+        found = forwarded(consider(asked(), one, after=-3600))
+        self.assertEqual((ForwardReason.STALE, one, True), (found.reason, found.stored, found.stale_allowed))
+        self.assertIsNone(at_once(asked(), one, NOW - 3600))
+        self.assertTrue(reused(asked(), one, after=-1), "clocks are adjusted all the time")
 
     def test_a_miss_says_whether_other_variants_are_there(self) -> None:
         self.assertEqual(ForwardReason.URI_MISS, forwarded(consider(asked(), None)).reason)
