@@ -29,7 +29,7 @@ from edgecache.admin.objects import TOP
 from edgecache.admin.parts import AdminParts
 from edgecache.admin.purges import Purges, json_document
 from edgecache.admin.queries import arguments, number
-from edgecache.admin.requests import AdminRequest
+from edgecache.admin.requests import AdminRequest, named
 from edgecache.admin.tokens import ADMIN, NAME
 from edgecache.admin.verify import VerifyRoutes
 from edgecache.words.errors import EdgeError
@@ -198,7 +198,7 @@ class Admin:
             token=self._parts.access.name_of(token),
             peer=peer_of(request),
             method=request.method.decode("latin-1"),
-            path=request.uri.decode("utf-8", "backslashreplace"),
+            path=named(request),
             status=problem.status,
             error=problem.error,
             detail=problem.detail,
@@ -206,7 +206,7 @@ class Admin:
 
 
 def _broken(request: AdminRequest) -> bytes:
-    _log.failure("admin: {method} {uri} failed", method=request.method, uri=request.uri)
+    _log.failure("admin: {method} {path} failed", method=request.method, path=named(request))
     return refuse(request, Problem(500, "internal", "A fault of this program; the log says more."))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Protocol, cast
 
 from twisted.internet.interfaces import IDelayedCall
@@ -10,6 +11,8 @@ from twisted.python.failure import Failure
 from edgecache.siblings.bounded import BoundedChannel, BoundedRequest
 
 JSON = b"application/json"
+
+_USERINFO = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*://)[^/]*@")
 
 REQUEST_SECONDS = 30.0
 """From the first octet of a request to its last."""
@@ -52,6 +55,13 @@ class AdminRequest(BoundedRequest):
     def field(self, name: bytes) -> bytes:
         """:return: all lines of a field joined with commas (RFC 9110 §5.3); empty without any."""
         return b", ".join(self.requestHeaders.getRawHeaders(name) or ())
+
+
+def named(request: AdminRequest) -> str:
+    """
+    :return: what was asked for, for logs: without user and password, and without the query, in which people put tokens.
+    """
+    return _USERINFO.sub(r"\1", request.uri.partition(b"?")[0].decode("utf-8", "backslashreplace"))
 
 
 class AdminChannel(BoundedChannel):

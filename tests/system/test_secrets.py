@@ -268,6 +268,8 @@ class SecretsTests(SynchronousTestCase):
             ("purged", node.admin("POST", "/purge?wait=complete", {"urls": ["http://good.example/a"]})),
             ("explained", node.admin("GET", "/explain?url=http://a:planted-cookie-session-Ya1@good.example/a")),
             ("revoked", node.admin("DELETE", "/tokens/planted")),
+            ("token in a refused URL", ask(node.admin_url, f"/purge?token={quote(self.made)}", method="POST")),
+            ("user in a refused URL", ask(node.admin_url, "http://a:planted-cookie-session-Ya1@b/a", method="PURGE")),
             ("token in a URL", node.admin("GET", f"/status?token={quote(self.made)}", token=False)),
         ):  # fmt: skip
             self.heard[f"admin: {name}"] = repr(answer.fields).encode() + answer.content
