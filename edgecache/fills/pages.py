@@ -16,7 +16,7 @@ from edgecache.rules.hops import PageNeeded
 from edgecache.rules.pages import PAGE
 from edgecache.rules.sites import Sites
 from edgecache.words.messages import Request
-from edgecache.words.ports import Downstream, Reader, Source, Timers
+from edgecache.words.ports import Downstream, HotContent, Reader, Source, Timers
 from edgecache.words.stored import Stored
 
 if TYPE_CHECKING:
@@ -279,6 +279,10 @@ class _Inside:
             return
         self._source, self._position, self._stop = source, start, stop
         self.wake()
+
+    def send_hot(self, head: bytes, content: HotContent, start: int, stop: int) -> None:
+        """See :class:`~edgecache.words.ports.Downstream`."""
+        self.send_pieces(head, [content.read(start, stop)])
 
     def straight_socket(self, octets: int) -> int:
         """See :class:`~edgecache.words.ports.Downstream`."""

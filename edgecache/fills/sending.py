@@ -9,12 +9,12 @@ from attrs import define
 
 from edgecache.fills.deriving import Derivations
 from edgecache.rules.asking import Asked
-from edgecache.rules.decisions import WHOLE, NotModified, Part, Whole
+from edgecache.rules.decisions import NotModified, Part, Whole
 from edgecache.rules.pages import PAGE
-from edgecache.rules.presenting import head_of, head_with, present
+from edgecache.rules.presenting import head_of, present, shown
 from edgecache.rules.representations import SOURCE
 from edgecache.rules.status_fields import lines_of
-from edgecache.store.hot import SMALLEST, Hot, HotSource, Kept
+from edgecache.store.hot import SMALLEST, Hot
 from edgecache.store.layout import CHUNK
 from edgecache.store.reading import AT_ONCE, StoreReader
 from edgecache.words.counters import Counter
@@ -85,17 +85,13 @@ class Sender:
                 stored = view.prototype
             else:
                 return UNDERIVED
-        presentation = WHOLE if asked.whole else present(asked, stored, age)
-        head = head_with(asked, stored, presentation, age, lines)
-        if type(presentation) is Whole:
-            start, stop = 0, stored.size
-        elif type(presentation) is Part:
-            start, stop = presentation.start, presentation.stop
-        else:
-            start = stop = 0
-            if type(presentation) is NotModified:
-                self._counts.add(NOT_MODIFIED)
-        if asked.head or start == stop:
+        show = asked.shown
+        if show is None or show.stored is not stored:
+            show = shown(asked, stored, age)
+        if show.not_modified:
+            self._counts.add(NOT_MODIFIED)
+        head, start, stop = show.head + lines, show.start, show.stop
+        if start == stop:
             downstream.send(head, b"")
             return ANSWERED
         return self._send(downstream, stored, record_hash, head, start, stop) or missing
@@ -109,7 +105,8 @@ class Sender:
             if size > SMALLEST and hot is not None:
                 kept = hot.find(reader, record_hash, stored)
                 if kept is not None:
-                    return _send_kept(downstream, hot, kept, head, start, stop)
+                    downstream.send_hot(head, kept, start, stop)
+                    return ANSWERED
             if size < CHUNK:
                 content = reader.content(stored)
                 downstream.send(head, content if stop - start == size else content[start:stop])
@@ -176,17 +173,6 @@ class Sender:
             downstream.send(head, content[start:stop])
         else:
             downstream.send_from(head, Held(content), start, stop)
-
-
-def _send_kept(downstream: Downstream, hot: Hot, kept: Kept, head: bytes, start: int, stop: int) -> Sent:
-    socket = downstream.straight_socket(stop - start)
-    if socket < 0:
-        downstream.send_pieces(head, [hot.read(kept, start, stop)])
-        return ANSWERED
-    octets = hot.write_to(socket, head + CRLF, kept, start, stop)
-    complete = octets == len(head) + len(CRLF) + stop - start
-    downstream.sent(head, octets, None if complete else HotSource.of(hot, kept), start, stop)
-    return ANSWERED
 
 
 @define(eq=False)

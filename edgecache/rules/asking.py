@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 from attrs import define, evolve, field
 
@@ -63,6 +64,7 @@ class Asked:
     :ivar variants: memo of :mod:`edgecache.rules.varying`.
     :ivar straight_until: memo of :mod:`edgecache.node`: ``simple``, and what is stored for it is believed to be in
         memory until then, seconds since the epoch; 0: not so.
+    :ivar shown: memo of :mod:`edgecache.rules.presenting`: how what was found for it last answers it.
     """
 
     request: Request
@@ -97,6 +99,7 @@ class Asked:
     gated: bool = False
     variants: dict[tuple[bytes, ...], bytes] = field(factory=dict)
     straight_until: float = 0.0
+    shown: Any = None
 
     # What follows is for fills: a hit has no use for it.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import evolve
+from attrs import define, evolve
 
 from edgecache.rules.access import PRIVATE
 from edgecache.rules.asking import Asked
@@ -78,6 +78,45 @@ def _part(asked: RangeAsked, size: int) -> Presentation:
         return UNSATISFIABLE
     last = size - 1 if asked.last is None else min(asked.last, size - 1)
     return Part(asked.first, last + 1)
+
+
+@define(eq=False)
+class Shown:
+    """
+    How one stored response answers requests of one head.
+
+    :ivar stored: that response.
+    :ivar head: of the answer, without the lines that :func:`~edgecache.rules.status_fields.lines_of` makes.
+    :ivar start: first octet of its content that is sent, ``stop`` the one after the last; alike if none is.
+    """
+
+    stored: Stored
+    head: bytes
+    start: int
+    stop: int
+    not_modified: bool
+
+
+def shown(asked: Asked, stored: Stored, age: int) -> Shown:
+    """
+    :func:`present` and its head for what is stored as a whole.
+
+    :return: remembered with the request's head where the age does not matter: most are asked for by the same
+        octets again.
+    """
+    presentation = WHOLE if asked.whole else present(asked, stored, age)
+    start = stop = 0
+    if type(presentation) is Part:
+        start, stop = presentation.start, presentation.stop
+    elif type(presentation) is Whole:
+        stop = stored.size
+    if asked.head:
+        stop = start
+    head = head_with(asked, stored, presentation, age, b"")
+    found = Shown(stored, head, start, stop, type(presentation) is NotModified)
+    if asked.sibling is None and not stored.flags & Flag.DOUBTED:
+        asked.shown = found
+    return found
 
 
 def head_of(asked: Asked, stored: Stored, presentation: Presentation, age: int, cache_status: bytes) -> bytes:

@@ -22,7 +22,7 @@ from edgecache.wire.connection import Connection
 from edgecache.wire.listener import Listener
 from edgecache.words.config import Config, SiblingSettings, SiblingsSettings
 from edgecache.words.errors import ControlFailed
-from edgecache.words.ports import Downstream, Reader, Source, Timer, Timers
+from edgecache.words.ports import Downstream, HotContent, Reader, Source, Timer, Timers
 from edgecache.words.purging import LogName
 from edgecache.words.spreading import Positions
 
@@ -226,6 +226,10 @@ class Processing:
     def send_from(self, head: bytes, source: Source, start: int, stop: int | None) -> None:
         """See :class:`~edgecache.words.ports.Downstream`."""
         self._enough().send_from(head, source, start, stop)
+
+    def send_hot(self, head: bytes, content: HotContent, start: int, stop: int) -> None:
+        """See :class:`~edgecache.words.ports.Downstream`."""
+        self._enough().send_hot(head, content, start, stop)
 
     def straight_socket(self, octets: int) -> int:
         """See :class:`~edgecache.words.ports.Downstream`."""

@@ -43,11 +43,10 @@ ENOUGH: Final = 8
 COUNTED: Final = 4096
 """Contents of which it is known how often they were asked for lately."""
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_send = _libc.send
+_send = ctypes.CDLL(None).send
 _send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
 _send.restype = ctypes.c_ssize_t
-_fallocate = _libc.fallocate
+_fallocate = ctypes.CDLL(None, use_errno=True).fallocate
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _fallocate.restype = ctypes.c_int
 _PUNCH_HOLE_KEEP_SIZE: Final = 3
@@ -58,17 +57,36 @@ _MSG_MORE_NOSIGNAL: Final = 0x8000 | 0x4000
 @define(eq=False)
 class Kept:
     """
-    One content in memory.
+    One content in memory: a :class:`~edgecache.words.ports.HotContent`.
 
-    :ivar at: where it begins.
+    :ivar at: where it begins in the file.
     :ivar uses: answers since somebody wanted its place.
     :ivar readers: who sends what a socket did not take at once.
     """
 
+    _descriptor: int
     at: int
     size: int
     uses: int = 1
     readers: int = 0
+
+    def write_to(self, descriptor: int, before: bytes, start: int, stop: int) -> int:
+        written = 0
+        if before:
+            written = int(_send(descriptor, before, len(before), _MSG_MORE_NOSIGNAL))
+            if written < len(before):
+                return max(written, 0)
+        try:
+            return written + os.sendfile(descriptor, self._descriptor, self.at + start, stop - start)
+        except OSError:
+            return written
+
+    def read(self, start: int, stop: int) -> bytes:
+        return os.pread(self._descriptor, stop - start, self.at + start)
+
+    def source(self) -> HotSource:
+        self.readers += 1
+        return HotSource(self, self.size)
 
 
 @define(eq=False)
@@ -127,28 +145,6 @@ class Hot:
         asked[content_id] = times
         return None
 
-    def read(self, kept: Kept, start: int, stop: int) -> bytes:
-        """:return: a copy of octets ``start`` to ``stop`` of a content."""
-        return os.pread(self._descriptor, stop - start, kept.at + start)
-
-    def write_to(self, descriptor: int, before: bytes, kept: Kept, start: int, stop: int) -> int:
-        """
-        Write to a non-blocking socket.
-
-        :param before: written first, in one packet with what follows.
-        :return: octets that it took, of ``before`` and the content; 0 also when it is broken, which its transport will
-            find out.
-        """
-        written = 0
-        if before:
-            written = int(_send(descriptor, before, len(before), _MSG_MORE_NOSIGNAL))
-            if written < len(before):
-                return max(written, 0)
-        try:
-            return written + os.sendfile(descriptor, self._descriptor, kept.at + start, stop - start)
-        except OSError:
-            return written
-
     def close(self) -> None:
         """Nothing is found any more; what sockets hold stays with them."""
         descriptor, self._descriptor, self._octets, self._largest = self._descriptor, -1, 0, 0
@@ -172,7 +168,7 @@ class Hot:
 
     def _keep(self, reader: StoreReader, key_hash: bytes, stored: Stored) -> Kept | None:
         self._asked.pop(stored.content_id, None)
-        kept = Kept(self._end, stored.size)
+        kept = Kept(self._descriptor, self._end, stored.size)
         self._end += _rounded(stored.size)
         self.held += _rounded(stored.size)
         try:
@@ -216,26 +212,18 @@ class HotSource:
     It is kept as long as anybody may read it.
     """
 
-    _hot: Hot
     _kept: Kept
     length: int | None
     failed: Exception | None = None
     _attached: int = 0
     _open: bool = True
 
-    @classmethod
-    def of(cls, hot: Hot, kept: Kept) -> HotSource:
-        """To be attached to, or dropped."""
-        kept.readers += 1
-        return cls(hot, kept, kept.size)
-
     def read(self, position: int, limit: int) -> bytes:
-        return self._hot.read(self._kept, position, min(position + limit, self._kept.size))
+        return self._kept.read(position, min(position + limit, self._kept.size))
 
     def write_to(self, descriptor: int, before: bytes, position: int, limit: int) -> int:
         """See :data:`edgecache.words.ports.WriteTo`."""
-        stop = min(position + limit, self._kept.size)
-        return self._hot.write_to(descriptor, before, self._kept, position, stop)
+        return self._kept.write_to(descriptor, before, position, min(position + limit, self._kept.size))
 
     def ended(self, position: int) -> bool:
         return position == self._kept.size

@@ -18,7 +18,7 @@ from edgecache.wire.states import ANSWERING, READING, SENDING, State
 from edgecache.words.counters import Counter
 from edgecache.words.latency import MISSES
 from edgecache.words.messages import Request
-from edgecache.words.ports import Reader, Source
+from edgecache.words.ports import HotContent, Reader, Source
 
 BYTES_SENT = int(Counter.BYTES_SENT)
 
@@ -140,6 +140,17 @@ class Answering(asyncio.Protocol):
             # Whatever is left is too much, so we are paused until nothing is.
             transport.set_write_buffer_limits(0)
             transport.set_write_buffer_limits(HIGH_WATER, 0)
+
+    def send_hot(self, head: bytes, content: HotContent, start: int, stop: int) -> None:
+        transport, before, octets = self._transport, head + CRLF, stop - start
+        if not self._straight or self._descriptor < 0 or transport.get_write_buffer_size() or transport.is_closing():
+            self.send_pieces(head, [content.read(start, stop)])
+            return
+        written = content.write_to(self._descriptor, before, start, stop)
+        if written == len(before) + octets:
+            self._served(head, written, octets)
+        else:
+            self.sent(head, written, content.source(), start, stop)
 
     def straight_socket(self, octets: int) -> int:
         return self.direct() if self._straight and octets <= BURST else -1

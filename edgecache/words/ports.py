@@ -62,6 +62,25 @@ class Source(Protocol):
         """``reader`` has all it wanted, or has gone. Harmless when it is not attached."""
 
 
+class HotContent(Protocol):
+    """A content in memory, until the call that it was given to has ended."""
+
+    def write_to(self, descriptor: int, before: bytes, start: int, stop: int) -> int:
+        """
+        Write to a non-blocking socket.
+
+        :param before: written first, in one packet with what follows.
+        :return: octets that it took, of ``before`` and the content; 0 also when it is broken, which its transport will
+            find out.
+        """
+
+    def read(self, start: int, stop: int) -> bytes:
+        """:return: a copy of octets ``start`` to ``stop``."""
+
+    def source(self) -> Source:
+        """:return: all of it, for longer: to be attached to, or dropped."""
+
+
 class Downstream(Protocol):
     """
     The client's side of one exchange, whatever the HTTP version.
@@ -69,7 +88,7 @@ class Downstream(Protocol):
     A ``head`` is the status line and field lines of HTTP/1.1, each ended by
     CR LF, without the empty line, without Connection and Transfer-Encoding:
     those are the wire's. It has Content-Length whenever the length is known.
-    Exactly one of the three ``send`` methods is called, once (or :meth:`sent`); all of them do
+    Exactly one of the ``send`` methods is called, once (or :meth:`sent`); all of them do
     nothing when the client has gone.
 
     :ivar gone: the client has left, or the connection was cut.
@@ -100,11 +119,14 @@ class Downstream(Protocol):
         the client can tell. The source is attached here and detached at the end.
         """
 
+    def send_hot(self, head: bytes, content: HotContent, start: int, stop: int) -> None:
+        """Octets ``start`` up to ``stop`` of a content that is in memory, without a copy where that can be."""
+
     def straight_socket(self, octets: int) -> int:
         """
         :param octets: of content.
         :return: the descriptor of a non-blocking socket to which head, empty line and content may be written now,
-            before anything else is done; then :meth:`sent` must follow instead of one of the three. -1 if the
+            before anything else is done; then :meth:`sent` must follow instead of one of those. -1 if the
             response has to take one of those ways: TLS, something on its way already, framing to be added, too
             much for one turn.
         """

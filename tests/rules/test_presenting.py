@@ -8,7 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.dates import format_date
 from edgecache.rules.decisions import NOT_MODIFIED, UNSATISFIABLE, WHOLE, Part, Presentation
-from edgecache.rules.presenting import head_of, present
+from edgecache.rules.presenting import head_of, present, shown
+from edgecache.rules.status_fields import lines_of
+from edgecache.words.stored import Flag
 from tests.rules.build import NOW, asked, field_lines, head, plan_for, status_of, stored
 
 FRESH = "Cache-Control: max-age=60"
@@ -122,6 +124,41 @@ class ConditionTests(SynchronousTestCase):
             octets = head_of(asked(), one, presentation, age=4, cache_status=b"edge-1; hit")
             self.assertEqual(expected, (status_of(octets), field_lines(octets).get("content-range")))
         self.assertNotEqual(head_of(asked(), one, NOT_MODIFIED, age=4, cache_status=b"a"), one.head_of_304)
+
+
+class RememberedTests(SynchronousTestCase):
+    """What is remembered with a request's head is what :func:`head_of` says."""
+
+    def test_it_is_the_same_head_and_the_same_octets(self) -> None:
+        record = stored(FRESH, 'ETag: "a"')
+        for fields, span_of_it in (
+            ((), (0, 10)),
+            (("Range: bytes=2-4",), (2, 5)),
+            (("Range: bytes=20-",), (0, 0)),
+            (('If-None-Match: "a"',), (0, 0)),
+            (('If-None-Match: "b"', "Range: bytes=-1"), (9, 10)),
+        ):
+            request = asked(*fields)
+            for _ in range(2):
+                show = shown(request, record, 7)
+                self.assertEqual(span_of_it, (show.start, show.stop))
+                lines = lines_of(7, b"x; hit")
+                self.assertEqual(head_of(request, record, present(request, record), 7, b"x; hit"), show.head + lines)
+                self.assertEqual(present(request, record) is NOT_MODIFIED, show.not_modified)
+                self.assertIs(show, request.shown)
+
+    def test_it_is_good_for_one_record_alone(self) -> None:
+        request = asked("Range: bytes=-2")
+        one, other = stored(FRESH), stored(FRESH, size=5)
+        self.assertIs(one, shown(request, one, 0).stored)
+        self.assertEqual((other, 3, 5), ((show := shown(request, other, 0)).stored, show.start, show.stop))
+
+    def test_where_the_age_matters_nothing_is_remembered(self) -> None:
+        request, record = asked('If-Range: "a"', "Range: bytes=-2"), stored(FRESH, 'ETag: "a"')
+        record.flags |= Flag.DOUBTED
+        self.assertEqual((0, 10), ((show := shown(request, record, 10)).start, show.stop))
+        self.assertIsNone(request.shown)
+        self.assertEqual((8, 10), ((show := shown(request, record, 700)).start, show.stop))
 
 
 class RangeTests(SynchronousTestCase):

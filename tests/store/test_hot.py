@@ -7,7 +7,7 @@ import socket
 
 from edgecache.store import hot as module
 from edgecache.store import layout
-from edgecache.store.hot import ENOUGH, SMALLEST, Hot, HotSource, Kept
+from edgecache.store.hot import ENOUGH, SMALLEST, Hot, Kept
 from edgecache.store.layout import CHUNK, PAGE
 from edgecache.words.errors import ContentMissing
 from edgecache.words.stored import Stored
@@ -62,8 +62,8 @@ class KeepingTests(HotTestCase):
             self.assertIsNone(self.ask(times=ENOUGH - 1))
             kept = self.ask()
             assert kept is not None
-            self.assertEqual(octets(size), self.hot.read(kept, 0, size))
-            self.assertEqual(octets(size)[-100:], self.hot.read(kept, size - 100, size))
+            self.assertEqual(octets(size), kept.read(0, size))
+            self.assertEqual(octets(size)[-100:], kept.read(size - 100, size))
 
     def test_what_is_small_or_large_is_not(self) -> None:
         for size in (SMALLEST, ROOM // module.SHARE + 1):
@@ -76,7 +76,7 @@ class KeepingTests(HotTestCase):
         self.kept()
         self.store(octets(70_000, 1), response(floor=2))
         self.assertIsNone(self.ask())
-        self.assertEqual(octets(70_000, 1), self.hot.read(self.kept(), 0, 70_000))
+        self.assertEqual(octets(70_000, 1), self.kept().read(0, 70_000))
 
     def test_damaged_content_is_not_kept_and_its_reader_is_told(self) -> None:
         stored = self.store(octets(70_000))
@@ -136,7 +136,7 @@ class LettingGoTests(HotTestCase):
 
     def test_what_somebody_still_reads_stays(self) -> None:
         keys = self.keep_many(100_000)
-        sources = [HotSource.of(self.hot, self.kept(key)) for key in keys]
+        sources = [self.kept(key).source() for key in keys]
         self.store(octets(100_000, 99), response(b"new"))
         self.assertIsNone(self.ask(b"new", 30 * ENOUGH))
         for source in sources:
@@ -146,7 +146,7 @@ class LettingGoTests(HotTestCase):
     def test_a_source_that_is_never_attached_lets_go(self) -> None:
         self.store(octets(70_000))
         kept = self.kept()
-        source = HotSource.of(self.hot, kept)
+        source = kept.source()
         self.assertEqual(1, kept.readers)
         del source
         self.assertEqual(0, kept.readers)
@@ -179,14 +179,14 @@ class SendingTests(HotTestCase):
 
     def test_head_and_part_arrive_as_they_are(self) -> None:
         self.store(octets(70_000))
-        written = self.hot.write_to(self.ours.fileno(), b"head", self.kept(), 100, 50_000)
+        written = self.kept().write_to(self.ours.fileno(), b"head", 100, 50_000)
         self.assertEqual(4 + 49_900, written)
         self.assertEqual(b"head" + octets(70_000)[100:50_000], self.received(written))
 
     def test_octets_that_a_socket_holds_stay_what_they_are_when_the_content_goes(self) -> None:
         """See Note [memory that is used once]."""
         keys = self.keep_many(4 * PAGE * 6)
-        written = self.hot.write_to(self.ours.fileno(), b"", self.kept(keys[0]), 0, 4 * PAGE * 6)
+        written = self.kept(keys[0]).write_to(self.ours.fileno(), b"", 0, 4 * PAGE * 6)
         for salt in range(100, 100 + 2 * len(keys)):
             key = b"new %d" % salt
             self.store(octets(4 * PAGE * 6, salt), response(key))
@@ -198,14 +198,14 @@ class SendingTests(HotTestCase):
     def test_a_socket_that_is_full_takes_what_it_can_and_a_broken_one_nothing(self) -> None:
         self.store(octets(100_000))
         kept, taken = self.kept(), 0
-        while written := self.hot.write_to(self.ours.fileno(), b"", kept, 0, 100_000):
+        while written := kept.write_to(self.ours.fileno(), b"", 0, 100_000):
             taken += written
         self.assertGreater(taken, 0)
-        self.assertEqual(0, self.hot.write_to(self.ours.fileno(), b"head", kept, 0, 100_000))
-        source = HotSource.of(self.hot, kept)
+        self.assertEqual(0, kept.write_to(self.ours.fileno(), b"head", 0, 100_000))
+        source = kept.source()
         self.assertEqual(0, source.write_to(self.ours.fileno(), b"", 0, 100_000))
         self.assertEqual(octets(100_000)[5:105], source.read(5, 100))
         self.assertEqual((b"", True), (source.read(100_000, 1), source.ended(100_000)))
         source.close()
         self.ours.shutdown(socket.SHUT_RDWR)
-        self.assertEqual(0, self.hot.write_to(self.ours.fileno(), b"head", kept, 0, 100_000))
+        self.assertEqual(0, kept.write_to(self.ours.fileno(), b"head", 0, 100_000))
