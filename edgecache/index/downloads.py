@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import enum
 import re
-from functools import lru_cache
 
 from attrs import define, field
 
@@ -78,7 +77,6 @@ def common(kind: Kind, site: int, path: bytes, user_agent: bytes) -> bytes:
     return b"%b\t%016x\t%b\t%b" % (kind.value, site, path, user_agent)
 
 
-@lru_cache(maxsize=128)  # what is popular is answered with the same octets for a second
 def sent_range(head: bytes, octets: int) -> bytes | None:
     """
     :param head: of a response that was not whole, or not complete.

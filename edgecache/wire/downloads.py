@@ -62,12 +62,18 @@ class Told:
 
     :ivar common: ``b""`` when nobody is told about such requests.
     :ivar known: since when (:attr:`DownloadEvents._known`) the number is good; -1: never yet.
+    :ivar head: of the last response that was complete: what is popular is answered with the same octets for a second,
+    :ivar octets: ... with so many of content, and
+    :ivar end: ... its line ended so.
     """
 
     common: bytes
     page: bool = False
     known: int = -1
     number: int = 0
+    head: bytes = b""
+    octets: int = -1
+    end: bytes = b""
 
 
 NOT_TOLD = Told(b"")
@@ -146,17 +152,23 @@ class DownloadEvents:
             self._lose(len(rows), error.strerror or str(error))
             return
         known = self._known
-        stamp = b"%d" % (self._wall() * 1000)
-        lines = []
+        stamp = b"%d\t" % (self._wall() * 1000)
+        lines: list[bytes] = []
         for told, client, head, octets, complete in rows:
-            part = b"" if complete and head[9:12] == b"200" else _part_of(told, head, octets, complete)
-            if part is None:
-                continue
-            if told.known != known:
-                self._numbers += 1
-                told.known, told.number = known, self._numbers
-                lines.append(b"=%d\t%b\n" % (told.number, told.common))
-            lines.append(b"%b\t%b\t%d\t%b\t%d\n" % (stamp, client, octets, part, told.number))
+            if octets != told.octets or head != told.head or not complete or told.known != known:
+                part = b"" if complete and head[9:12] == b"200" else _part_of(told, head, octets, complete)
+                if part is None:
+                    continue
+                if told.known != known:
+                    self._numbers += 1
+                    told.known, told.number = known, self._numbers
+                    lines.append(b"=%d\t%b\n" % (told.number, told.common))
+                end = b"\t%d\t%b\t%d\n" % (octets, part, told.number)
+                if complete:
+                    told.head, told.octets, told.end = head, octets, end
+            else:
+                end = told.end
+            lines += (stamp, client, end)
         if lines:
             self._append(b"".join(lines))
 

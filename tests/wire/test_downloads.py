@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from edgecache.index.downloads import HEADER, Event, Kind, Reader
 from edgecache.rules.asking import ask
 from edgecache.rules.sites import Sites
+from edgecache.wire import downloads
 from edgecache.wire.downloads import FILE_OCTETS, SUFFIX, DownloadEvents
 from edgecache.wire.tls import tls_context
 from edgecache.words.config import Profile
@@ -117,6 +118,17 @@ class DownloadEventsTests(SynchronousTestCase):
         self.assertEqual(
             [((2, 5, 5), False, FILE.encode())], [(each.part, each.begun, each.path) for each in self.told()]
         )
+
+    def test_each_answer_to_one_head_of_a_request_is_told_as_what_it_was(self) -> None:
+        """What is remembered of the last one is good for the very same answer, in the very same file, only."""
+        other = PART.replace(b"2-4/5", b"0-2/5")
+        for answer in ((PART, b"345"), (PART, b"345"), (other, b"123"), (OK, b"12345"), (OK, b"12345"), (PART, b"345")):
+            self.answer = answer
+            self.get(FILE)
+        self.assertEqual([(2, 5, 5)] * 2 + [(0, 3, 5), None, None, (2, 5, 5)], [each.part for each in self.told()])
+        self.patch(downloads, "FILE_OCTETS", 1)
+        self.get(FILE)
+        self.assertEqual([FILE.encode()] * 7, [each.path for each in self.told()])
 
     def test_a_client_that_leaves_in_the_middle_has_what_it_was_sent(self) -> None:
         given = Given(length=5)
