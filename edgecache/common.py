@@ -15,20 +15,16 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from edgecache.admin.history import History
 from edgecache.admin.parts import AdminParts, ReloadState, UpstreamState, WorkerState
-from edgecache.admin.publicbypass import PublicBypass
-from edgecache.admin.publicpurges import PublicPurges
 from edgecache.admin.tokens import ADMIN_FILE, Tokens
-from edgecache.admin.uploads import Uploads
 from edgecache.fleet import Fleet, entry_octets
 from edgecache.following import Followers
 from edgecache.looking import Looking
+from edgecache.operating import Operating
 from edgecache.processes.background import background, briefly
 from edgecache.processes.channel import Channel, Payload
 from edgecache.processes.timers import boot_clock
@@ -102,12 +98,7 @@ class Common:
     _links: LinkHosts = field(init=False)
     _followers: Followers = field(init=False)
     _looking: Looking = field(init=False)
-    _parts: AdminParts = field(init=False)
-    _ports: list[IListeningPort] = field(factory=list)
-    _history: History | None = None
-    _public_purges: PublicPurges | None = None
-    _bypass: PublicBypass | None = None
-    _uploads: Uploads | None = None
+    _operating: Operating | None = None
 
     @classmethod
     def open(
@@ -223,7 +214,7 @@ class Common:
             self._downloads.start()
         if self._fleet is not None:
             await self._fleet.start(siblings)
-        parts = self._parts = AdminParts(
+        parts = AdminParts(
             config=self.config,
             control=self.control,
             page=self.page,
@@ -247,15 +238,10 @@ class Common:
             objects=self._looking.objects,
         )
         self._looking.start()
-        self._history = parts.history
-        self._history.start()
         self._groups.told = lambda answer, new: parts.audit.purged(
             answer, new, peer="", front="Cache-Group-Invalidation"
         )
-        self._public_purges = PublicPurges.of(parts)
-        bypass = self._bypass = PublicBypass.of(parts)
-        self._uploads = Uploads(parts)
-        tokens.changed = lambda: self._tell("bypass-tokens", digests=bypass.digests)
+        self._operating = Operating.of(parts, self._reactor, self._tell)
         await self._first_names()
         self._followers.start()
 
@@ -265,10 +251,8 @@ class Common:
 
         :param sockets: of the admin listener; they are closed here, the reactor has its own copies.
         """
-        # A tenth of a start, and no client has to wait for it.
-        from edgecache.admin.site import listen
-
-        self._ports += listen(self._parts, self._reactor, sockets)
+        assert self._operating is not None, "started"
+        self._operating.listen(sockets)
 
     def serve(self, channel: Channel) -> None:
         """Answer a new worker, and tell it what it must know."""
@@ -280,14 +264,8 @@ class Common:
         channel.on("list", lambda site: self._followers.hurry(site))
         if self._fleet is not None:
             channel.on("behind", self._fleet.mesh.catch_up)
-        if self._public_purges is not None:
-            channel.on("purge", self._public_purges.purge)
-        if self._bypass is not None:
-            channel.on("bypass", self._bypass.ask)
-        if self._uploads is not None:
-            channel.on("uploaded", self._uploads.uploaded)
-        if self._bypass is not None:
-            channel.notify("bypass-tokens", digests=self._bypass.digests)
+        if self._operating is not None:
+            self._operating.serve(channel)
         channel.on("link", lambda origin: self._links.announce(origin))
         channel.notify("addresses", **self._addresses())
 
@@ -315,7 +293,9 @@ class Common:
             # Workers take the word about a site by its place among all, which may be another one for each of them.
             self._followers.stop()
             self._followers = self._followers_of(None)
-        self.config = self._parts.config = config
+        self.config = config
+        if self._operating is not None:
+            self._operating.parts.config = config
         names = frozenset(origin.name for origin in origins)
         background(self._links.follow(names, config.upstream), "resolve hosts that pages link to")
         resolving = Deferred.fromCoroutine(self._resolver.follow(origins, config.upstream))
@@ -328,14 +308,12 @@ class Common:
 
     async def stop(self) -> None:
         """After the last worker: nobody may need anything of this any more."""
-        if self._history is not None:
-            self._history.stop()
         self._followers.stop()
         self._resolver.stop()
         self._links.stop()
         self._watch.stop()
-        for port in self._ports:
-            await maybeDeferred(port.stopListening)
+        if self._operating is not None:
+            await self._operating.stop()
         self._looking.stop()
         if self._fleet is not None:
             await self._fleet.stop()
