@@ -15,9 +15,13 @@ from typing import ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.fuzzing import around, inputs
+from tests.parsers import CLOSE, Message, h11_responses
 from tests.system.harness import Node
 from tests.system.rawness import Part, RawOrigin, Talk, tcp
 from tests.system.smuggles import get, head, in_chunks, with_length
+from tests.upstream.test_differential import CORPUS as RESPONSES
+from tests.upstream.test_differential import response
 
 EVIL = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: 4\r\n\r\nEVIL"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -159,3 +163,22 @@ class DesyncTests(SynchronousTestCase):
             answers = talk.answers([b"POST", *[b"GET"] * (VICTIMS + 1)])
             contents = [answer.content for answer in answers[:-1]]
             self.assertEqual([b"good", *(b"GET %b 0" % victim for victim in victims)], contents)
+
+    def test_what_is_nearly_right_is_an_error_or_what_strict_readers_make_of_it(self) -> None:
+        """And whatever it is, the next request has an answer of its own."""
+        for seed, rng in inputs(20):
+            octets = around(rng, response(rng), RESPONSES) + rng.choice((b"", b"", EVIL))
+            said = _final(octets)
+            target = self.path()
+            self.origin.parts[target] = Part((octets,), closes=said is None or said.end == CLOSE)
+            for _ in range(2):  # as it came, and perhaps from the store
+                got = _final(Talk.over(self.connect(), get(target, b"Connection: close")).received)
+                if said is not None and got is not None and got.start == said.start:
+                    self.assertEqual(said.content, got.content, f"{seed} {octets!r}")
+            self.victims(self.path(), self.path(), name=f"{seed} {octets!r}")
+
+
+def _final(octets: bytes) -> Message | None:
+    """:return: the first response that is not interim, if it is whole."""
+    messages = h11_responses(octets, b"GET", close=True).messages
+    return next((message for message in messages if message.start[0] >= b"200"), None)
