@@ -261,11 +261,15 @@ class Node:
             self._listing(followed)
         # A HEAD starts no fill, but the owner may be filling.
         at_owner = not asked.bypass if asked.head_only else asked.fills and not forward.alone
-        owner = self._owners.elsewhere(asked.key_hash) if at_owner and not owned else None
+        owner = self._owner(asked) if at_owner and not owned else None
         if owner is None:
             self._fills.join(asked, forward, record_hash, downstream)
         else:
             background(self._ask_owner(owner, asked, forward, record_hash, downstream), "ask the owner of a key")
+
+    def _owner(self, asked: Asked) -> Address | None:
+        """The worker that is to answer it, if not this one: whoever names no host (HTTP/1.0) cannot be passed on."""
+        return self._owners.elsewhere(asked.key_hash) if asked.request.authority else None
 
     async def _ask_owner(
         self, owner: Address, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream
@@ -274,7 +278,7 @@ class Node:
             self._fills.join(asked, forward, record_hash, downstream)
 
     def _refresh(self, asked: Asked, forward: Forward, record_hash: bytes, owned: bool) -> None:
-        owner = None if owned else self._owners.elsewhere(asked.key_hash)
+        owner = None if owned else self._owner(asked)
         if owner is None:
             self._fills.refresh(asked, forward, record_hash)
         else:

@@ -54,8 +54,11 @@ def may_ask_siblings(asked: Asked, forward: Forward) -> bool:
     May siblings be asked for what this fill is about?
 
     Not for a sibling, which would be forwarding to a third; not for what nobody can share; not for what was
-    deleted or locally invalidated, of which siblings may know nothing.
+    deleted or locally invalidated, of which siblings may know nothing; not for who named no host (HTTP/1.0): a look-up
+    must name one, and the sibling's own may be that of another site there.
     """
+    if not asked.request.authority:
+        return False
     return asked.fills and not forward.alone and not forward.at_origin and asked.sibling is None
 
 

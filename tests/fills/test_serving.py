@@ -291,6 +291,24 @@ class CollapseTests(RigCase):
         return self.run_async(test())
 
 
+class NamelessTests(RigCase):
+    """RFC 9112 §3.2: HTTP/1.0 may leave Host out."""
+
+    workers = 2
+    site = {"preserve_host": True}
+
+    def test_the_origin_is_told_its_own_name_whichever_worker_owns_the_key(self):
+        async def test():
+            for number in range(12):
+                self.origin.scripts[f"/{number}"] = serves(b"x", FRESH)
+                client = await self.client(number % 2)
+                client.writer.write(f"GET /{number} HTTP/1.0\r\n\r\n".encode())
+                await client.receive()
+            self.assertEqual({f"127.0.0.1:{self.origin.port}"}, {one.fields["host"] for one in self.origin.seen})
+
+        return self.run_async(test())
+
+
 class BrokenContentTests(RigCase):
     """DESIGN 7, 8"""
 

@@ -77,6 +77,10 @@ class MayAskTests(SynchronousTestCase):
         self.assertFalse(may_ask_siblings(asked(method="POST"), MISS))
         self.assertFalse(may_ask_siblings(asked("Cache-Control: no-store"), MISS))
 
+    def test_who_names_no_host_could_be_asking_for_another_site_there(self) -> None:
+        """RFC 9112 §3.2: HTTP/1.0 may leave Host out"""
+        self.assertFalse(may_ask_siblings(asked(authority=""), MISS))
+
     def test_files_and_all_of_a_plain_site_are_filled_at_home_pages_at_the_origin(self) -> None:
         self.assertTrue(fills_at_home(asked()))
         self.assertTrue(fills_at_home(asked(of=INDEX, target="/files/a/-/a-1.whl")))

@@ -180,14 +180,23 @@ class PublicTests(Smuggling):
 
 
 class SiblingTests(Smuggling):
-    """Two nodes that ask each other: at either's public listener, and at the one that siblings ask."""
+    """
+    Two nodes that ask each other: at either's public listener, and at the one that siblings ask.
 
+    :cvar elsewhere: of another site.
+    """
+
+    elsewhere: ClassVar[RawOrigin]
     fleet: ClassVar[Fleet]
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.fleet = Fleet(cls.root, 2, cls.origin.url, site='fill = "home"', profile="plain")
+        cls.elsewhere = RawOrigin().start()
+        cls.addClassCleanup(cls.elsewhere.stop)
+        # By this host siblings know each other.
+        other = site("", cls.elsewhere.url, hosts=["127.0.0.1"], profile="plain")
+        cls.fleet = Fleet(cls.root, 2, more=f'{site_table("*", "ordered", cls.origin.url)}fill = "home"\n{other}')
         cls.addClassCleanup(cls.fleet.end)
         cls.fleet.start()
 
@@ -209,3 +218,12 @@ class SiblingTests(Smuggling):
     def test_what_has_one_is_sent_as_that_through_whichever(self) -> None:
         for name, case in cases(self.path):
             self.play(name, case, self.public)
+
+    def test_who_names_no_host_is_not_taken_for_whom_a_sibling_is_called(self) -> None:
+        """HTTP/1.0 may leave Host out; what a sibling is asked for it would be another site's response, and stored."""
+        targets = [self.path() for _ in range(8)]
+        for target in targets:
+            [answer] = Talk.over(self.public(), b"GET " + target + b" HTTP/1.0\r\n\r\n").answers([b"GET"])
+            self.assertEqual((200, b"GET %b 0" % target), (answer.status, answer.content))
+        self.assertEqual([], self.elsewhere.sent)
+        self.assertEqual(sorted(targets), sorted(sent[1] for sent in self.origin.sent if sent[1] in targets))
