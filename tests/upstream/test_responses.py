@@ -239,6 +239,8 @@ BAD = {
     "xchunked": Bad(OK + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
     "chunked in quotes": Bad(OK + b'Transfer-Encoding: "chunked"\r\n\r\n0\r\n\r\n'),
     "chunked by folding": Bad(OK + b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n"),
+    "chunked and a tab": Bad(OK + b"Transfer-Encoding: chunked\t\r\n\r\n0\r\n\r\n"),
+    "length and a tab": Bad(OK + b"Content-Length: 5\t\r\n\r\nhello"),
     "vertical tab before chunked": Bad(OK + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n"),
     "empty Transfer-Encoding": Bad(OK + b"Transfer-Encoding:\r\n\r\n"),
     "chunked in HTTP/1.0": Bad(b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
