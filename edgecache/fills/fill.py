@@ -66,6 +66,7 @@ class Fill:
     :ivar storing: its content on its way, if that is stored.
     :ivar lasting: it goes on after its exchange, until its record is committed.
     :ivar late: those who waited for a page have been told so, and nobody joins any longer.
+    :ivar known: which serial was known of the project of a page when it was asked for.
     :ivar settled: files of the project were told that it is gone or quarantined, in an epoch before ``floor``.
     """
 
@@ -95,6 +96,7 @@ class Fill:
     _form: Form | None = None
     _peer: bytes = b""
     late: bool = False
+    known: int = 0
 
     # Joining
 
@@ -187,6 +189,8 @@ class Fill:
         if self.registered is None and first is not None and self._form is None:
             # An upload that is sent counts, whoever waits for its answer.
             first.downstream.on_gone(self)
+        if self.leader.page is not None:
+            self.known = self.fills.serials.known(self.leader).serial
         self._asking = True
         try:
             response = await self.fills.attempts.ask(

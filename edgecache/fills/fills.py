@@ -119,7 +119,7 @@ class Fills:
 
     def join(self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream) -> None:
         """Answer ``downstream`` from the running fill of its key, or from a new one."""
-        forward = self._honest(asked, forward)
+        forward = self.honest(asked, forward)
         waiter = Waiter(asked, forward, record_hash, downstream)
         if self._stale_first(waiter):
             self.refresh(asked, forward, record_hash)
@@ -149,7 +149,7 @@ class Fills:
     def refresh(self, asked: Asked, forward: Forward, record_hash: bytes) -> None:
         """Validate a stored response behind the client's back (RFC 5861 §3), unless that is happening already."""
         if self._joinable(asked, record_hash) is None:
-            self._begin(asked, self._honest(asked, forward), record_hash, [])
+            self._begin(asked, self.honest(asked, forward), record_hash, [])
 
     def reuse(self, waiter: Waiter, reuse: Reuse, detail: str, proxy_status: bytes) -> bool:
         """
@@ -296,7 +296,7 @@ class Fills:
         error = "destination_unavailable"
         return self.reuse(waiter, reuse, error, status_fields.proxy_status(asked.site, error=error))
 
-    def _honest(self, asked: Asked, forward: Forward) -> Forward:
+    def honest(self, asked: Asked, forward: Forward) -> Forward:
         """:return: the same, without the stored page as a last resort if it is known to be older than its project."""
         stored = forward.stored
         if stored is None or not forward.stale_allowed or not stored.flags & PAGE:

@@ -17,7 +17,7 @@ from edgecache.rules.selectors import Selector
 from edgecache.upstream.addresses import Address
 from edgecache.upstream.responses import Response
 from edgecache.words.counters import Counter
-from edgecache.words.errors import ContentStalled, UpstreamFailed
+from edgecache.words.errors import ContentStalled, OldPage, UpstreamFailed
 from edgecache.words.reasons import PurgeMode
 from edgecache.words.stored import Serial, Stored
 
@@ -210,6 +210,12 @@ def _stalled(fill: Fill) -> ContentStalled:
 def _elsewhere(fill: Fill, failure: UpstreamFailed, address: Address) -> None:
     """A page was of no use, and nobody was sent any of it: somebody else may have a better one."""
     fills = fill.fills
+    if isinstance(failure, OldPage) and failure.told >= fill.known and not fill.late and fill.restarts < RESTARTS:
+        # It told all that was known when it was asked, and was overtaken on its way: nobody is to blame.
+        _log.info("{target}: {failure}; asking again", target=_target(fill), failure=failure)
+        fill.forward = evolve(fill.forward, no_cache=True, at_origin=True)
+        fills.ask_anew(fill, fill.avoid)
+        return
     fills.counts.add(Counter.UPSTREAM_FAILURES)
     avoid = fill.avoid | {address}
     if not fill.late and fill.restarts < RESTARTS and fills.attempts.another(fill.leader.site, avoid, address):

@@ -99,7 +99,7 @@ class Paging:
         if known <= (serial or 0) or (serial is None and not fallback):
             return
         self._counts.add(Counter.OLD_PAGES)
-        raise OldPage(upstream, 0.0, f"serial {serial or 'none'}, and {known} was seen before")
+        raise OldPage(upstream, 0.0, f"serial {serial or 'none'}, and {known} was seen before", serial or 0)
 
     async def behind(self, asked: Asked, document: bytes) -> dict[bytes, int]:
         """

@@ -165,7 +165,13 @@ class UnusablePage(UpstreamFailed):
 
 @define(eq=False)
 class OldPage(UnusablePage):
-    """The page is older than one that was seen before, by its serial (DESIGN 10)."""
+    """
+    The page is older than one that was seen before, by its serial (DESIGN 10).
+
+    :ivar told: its serial; 0 without.
+    """
+
+    told: int = 0
 
 
 @define(eq=False)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import orjson
 
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
-from tests.fills.rig import Answer
+from edgecache.words.counters import Counter
+from tests.fills.rig import Answer, Exchange, Script
 from tests.fills.test_paging import JSON, PAGE, PageCase, page_of, sends
 
 RELEASES = "/pypi/six/json"
@@ -78,6 +80,57 @@ class OvertakingTests(PageCase):
             (project,) = orjson.loads((await self.ask(LIST, f"Accept: {JSON}")).content)["projects"]
             self.assertEqual(8, project["_last-serial"])
             self.assertEqual((8, 8), await self.both())
+
+        return self.run_async(test())
+
+    async def overtaken(self, then: Script) -> Answer:
+        """Of a page with serial 8, while releases tell 9. :param then: what the origin answers from then on."""
+        self.moves_on_to(6)
+        await self.both()
+        rest = asyncio.Event()
+        content = page_of("six-1.0.tar.gz", serial=8)
+
+        async def slow(exchange: Exchange) -> None:
+            fields = (f"Content-Type: {JSON}", f"Content-Length: {len(content)}")
+            await exchange.answer(content[:9], *fields, length=False)
+            await rest.wait()
+            await exchange.send(content[9:])
+
+        self.origin.scripts[PAGE] = slow
+        await self.purge_url(PAGE)
+        asking = asyncio.ensure_future(self.ask(PAGE, f"Accept: {JSON}"))
+        await self.until(lambda: self.origin.count(PAGE) == 2)
+        self.moves_on_to(9)
+        self.origin.scripts[PAGE] = then
+        await self.purge_url(RELEASES)
+        self.assertEqual(9, self.serial(await self.ask(RELEASES)))
+        rest.set()
+        return await asking
+
+    def test_a_page_that_is_overtaken_on_its_way_is_asked_for_again(self):
+        """Found in a history of a real fleet: the only origin had a newer one, and the client was told 503."""
+
+        async def test():
+            self.assertEqual(9, self.serial(await self.overtaken(sends(page_of("six-1.0.tar.gz", serial=9)))))
+            self.assertEqual((3, 0), (self.origin.count(PAGE), self.counter(Counter.UPSTREAM_FAILURES)))
+
+        return self.run_async(test())
+
+    def test_and_if_nothing_comes_then_what_is_older_is_not_served_as_stale(self):
+        async def test():
+            self.assertEqual(500, (await self.overtaken(sends(b"broken", status="500 no"))).status)
+
+        return self.run_async(test())
+
+    def test_an_origin_that_goes_on_telling_less_than_was_known_is_asked_no_more(self):
+        async def test():
+            self.moves_on_to(6)
+            await self.both()
+            self.moves_on_to(5)
+            await self.purged()
+            # What is stored is better than what came.
+            self.assertEqual(6, self.serial(await self.ask(PAGE, f"Accept: {JSON}")))
+            self.assertEqual(2, self.origin.count(PAGE))
 
         return self.run_async(test())
 

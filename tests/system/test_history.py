@@ -86,6 +86,7 @@ class Episode:
                 troubles.play(phase)
                 last = time.monotonic() >= until_then
                 self._agree(publishers, last)
+                sys.stdout.write(f"        agreed after {self.agreeing[-1]:.2f} s\n")
                 if last or self._actors.failures:
                     break
         finally:
