@@ -19,7 +19,7 @@ from tests.system import processes
 from tests.system.contents import Octets
 from tests.system.delaying import DelayingProcess
 from tests.system.fleet import Fleet
-from tests.system.fleetcase import LEASE_SECONDS, PACE, UNLIMITED
+from tests.system.fleetcase import UNLIMITED
 from tests.system.history import Begun, Keeper, Uploaded, now
 from tests.system.namespaces import Network
 from tests.system.origins import BEFORE_HEAD, Hold, Reply, Seen
@@ -41,6 +41,9 @@ _FILES = tuple(
 )
 FILES: dict[str, tuple[Package, ...]] = dict(zip(PROJECTS, _FILES, strict=True))
 
+# Five nodes are more than most machines have CPUs for: calls that come too late cost new ones.
+_LEASES = {3: 2.0, 5: 5.0}
+_PACE = "pull_seconds = {}\ncall_seconds = {}\nlease_seconds = {}"
 SETTLED_SECONDS = 1.5
 RECOVERY_SECONDS = 8.0
 _UPSTREAM = "[upstream]\neject_seconds = 1.0\neject_longest_seconds = 2.0\nslow_start_seconds = 2.0"
@@ -201,6 +204,7 @@ class Stage:
     @classmethod
     def open(cls, setting: Setting, directory: Path) -> Stage:
         """:param directory: for the records and the nodes."""
+        lease = _LEASES[setting.count]
         keeper = Keeper(directory / "history.ndjson")
         network = Network([f"n{number + 1}" for number in range(setting.count)])
         publication = Publication(network.origin, keeper)
@@ -217,7 +221,7 @@ class Stage:
                 site=_SITES.format(
                     plain=PLAIN_HOST, origin=publication.url, fill=setting.fill, page_fill=setting.page_fill
                 ),
-                siblings=PACE,
+                siblings=_PACE.format(lease / 8, 3 * lease / 8, lease),
                 more=f"{UNLIMITED}\n{_UPSTREAM}",
                 of=lambda name: {"host": network.host(name), "prefix": network.prefix(name)},
             )
@@ -232,7 +236,7 @@ class Stage:
         except BaseException:
             stage.close()
             raise
-        bound = Membership.of("n1", fleet.ids, lease_seconds=LEASE_SECONDS).bound_seconds
+        bound = Membership.of("n1", fleet.ids, lease_seconds=lease).bound_seconds
         keeper.keep(Begun(setting.seed, fleet.ids, bound, SETTLED_SECONDS, RECOVERY_SECONDS))
         return stage
 

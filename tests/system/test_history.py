@@ -43,6 +43,8 @@ SHORT_SECONDS = 3.0
 COUNTS = (3, 5)
 SHOWN = 5
 PUBLISHERS = 3
+READERS = 6
+"""Of all nodes together."""
 
 
 @define(eq=False)
@@ -68,7 +70,9 @@ class Episode:
             return random.Random(chance.random())
 
         publishers = [Publisher(stage, own(), self._over, f"p{number}-{seed}") for number in range(PUBLISHERS)]
-        readers = [Reader(stage, own(), self._over, f"r{n}-{name}", name) for name in ids for n in range(2)]
+        readers = [
+            Reader(stage, own(), self._over, f"r{n}-{name}", name) for name in ids for n in range(READERS // len(ids))
+        ]
         followers = [Follower(stage, own(), self._over, f"feed of {name}", (name,)) for name in ids]
         followers.append(Follower(stage, own(), self._over, "roaming", tuple(ids)))
         for follower in followers:
