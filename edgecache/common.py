@@ -28,6 +28,7 @@ from edgecache.operating import Operating
 from edgecache.processes.background import background, briefly
 from edgecache.processes.channel import Channel, Payload
 from edgecache.processes.timers import boot_clock
+from edgecache.rules.selectors import rows_of
 from edgecache.rules.sites import Sites
 from edgecache.siblings.content import content_origins
 from edgecache.siblings.groups import GroupSharing
@@ -37,6 +38,7 @@ from edgecache.store.collecting import Collector
 from edgecache.store.control import Control
 from edgecache.store.environments import Environments
 from edgecache.store.folding import Downloads
+from edgecache.store.owed import Owed
 from edgecache.store.page import FREE, PageWriter
 from edgecache.store.threads import OneThread
 from edgecache.upstream.addresses import Origin, origins_of
@@ -48,7 +50,9 @@ from edgecache.upstream.roster import Roster
 from edgecache.upstream.watching import Watch
 from edgecache.upstreamstates import upstream_counts, upstream_states
 from edgecache.words.config import Config, SiteSettings, UpstreamSettings
+from edgecache.words.errors import ControlFailed
 from edgecache.words.ports import Timers
+from edgecache.words.reasons import PurgeMode
 
 _log = Logger()
 
@@ -98,6 +102,7 @@ class Common:
     _links: LinkHosts = field(init=False)
     _followers: Followers = field(init=False)
     _looking: Looking = field(init=False)
+    _owed: Owed = field(init=False)
     _operating: Operating | None = None
 
     @classmethod
@@ -180,6 +185,7 @@ class Common:
         linked = Resolver((), timers, upstream, look_up, common._named, LINK_SLOTS)
         common._links = LinkHosts(frozenset(origin.name for origin in origins), linked, roster, timers)
         common._followers = common._followers_of(config)
+        common._owed = Owed(control.local, page, timers)
         common._looking = Looking.of(
             lambda: common.config,
             environments,
@@ -257,6 +263,7 @@ class Common:
     def serve(self, channel: Channel) -> None:
         """Answer a new worker, and tell it what it must know."""
         channel.on("invalidate", self._invalidate)
+        channel.on("outdated", self._outdated)
         channel.on("share", self._share)
         channel.on("outcomes", self._watch.outcomes)
         channel.on("popular", self._looking.objects.popular)
@@ -320,6 +327,7 @@ class Common:
         await self.collector.stop()
         if self._downloads is not None:
             await self._downloads.stop()
+        self._owed.stop()
         await self.control.close()
         for thread in self._threads:
             thread.stop()
@@ -333,9 +341,17 @@ class Common:
         epoch = await self.control.local([(bytes.fromhex(selector), key, mode) for selector, key, mode in rows])
         return {"epoch": epoch}
 
+    async def _outdated(self, rows: list[tuple[str, int, int]]) -> None:
+        """The same of what an origin has changed already: nobody can take that back."""
+        await self._owed.local([(bytes.fromhex(selector), key, mode) for selector, key, mode in rows])
+
     async def _share(self, selectors: list[str]) -> None:
         """Of groups that an origin has named, also at the siblings. Answered once it is published here."""
-        await self._groups.share([bytes.fromhex(selector) for selector in selectors])
+        canonical = [bytes.fromhex(selector) for selector in selectors]
+        try:
+            await self._groups.share(canonical)
+        except ControlFailed:
+            await self._owed.local(rows_of(canonical, PurgeMode.DELETE))
 
     def _addresses(self) -> dict[str, Any]:
         """Of the origins, and of the hosts that pages link to."""

@@ -89,6 +89,8 @@ class PageWriter:
     _slots: memoryview
     _floats: memoryview[float]
     _octets: memoryview
+    _lease: float = FENCED
+    _held: bool = False
     _retired: list[list[int]] = field(init=False)
 
     @_retired.default
@@ -136,7 +138,13 @@ class PageWriter:
 
     def publish_fresh_until(self, fresh_until: float) -> None:
         """:param fresh_until: end of the lease in CLOCK_BOOTTIME seconds; :data:`FREE` without siblings."""
-        self._floats[_FRESH_UNTIL] = fresh_until
+        self._lease = fresh_until
+        self._floats[_FRESH_UNTIL] = FENCED if self._held else fresh_until
+
+    def hold(self, held: bool) -> None:
+        """:param held: whatever the lease says, nothing is to be served as fresh."""
+        self._held = held
+        self.publish_fresh_until(self._lease)
 
     def publish_followed(self, site: int, until: float) -> None:
         """

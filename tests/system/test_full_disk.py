@@ -63,7 +63,14 @@ class FullDiskTests(SynchronousTestCase):
             self.assertEqual(404, node.admin("GET", f"/purge/{purge_id}").status, "what is refused is not done")
         self.assertEqual(200, node.admin("GET", "/readyz").status)
 
+        # The origin has taken it: its answer is the client's, and what was stored before is not fresh any more.
+        self.assertEqual(200, node.ask(known[0], method="POST").status)
+        self.disk.fill()
+        self.assertFalse(self.ask(known[0]).hit)
+        self.assertFalse(self.ask(known[0]).hit)
+
         self.disk.make_room()
+        self.stored(known[0])
         for target in known:
             self.assertEqual(200, self.purge(f"again-{target}", target).status)
             self.origin.forget()
