@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
+from itertools import pairwise
 
 from attrs import define, field, frozen
 from cryptography import x509
@@ -172,7 +173,7 @@ class Identity:
         if found != node_id:
             problem = f"{settings.certificate} is the certificate of node {found}; this node is {node_id}"
             raise ConfigError("[siblings] certificate", problem)
-        if len(chain) == 1 and not any(_signed(chain[0], authority) for authority in authorities):
+        if not _leads(chain, authorities):
             raise ConfigError("[siblings] certificate", f"{settings.certificate} is not signed by {settings.ca}")
         return cls(found, chain, key, authorities)
 
@@ -242,6 +243,13 @@ def _key(path: str) -> PrivateKeyTypes:
 def _public(key: object) -> bytes:
     octets: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]  # every kind of key has it
     return octets
+
+
+def _leads(chain: tuple[x509.Certificate, ...], authorities: tuple[x509.Certificate, ...]) -> bool:
+    """Is each signed by the next, and the last by an authority, or one itself?"""
+    linked = all(_signed(one, signer) for one, signer in pairwise(chain))
+    last = chain[-1]
+    return linked and (last in authorities or any(_signed(last, authority) for authority in authorities))
 
 
 def _signed(certificate: x509.Certificate, authority: x509.Certificate) -> bool:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -30,10 +31,12 @@ from edgecache.siblings.identity import (
     node_uri,
     server_context,
 )
+from edgecache.siblings.tls import context_of
 from edgecache.words.config import SiblingsSettings
 from edgecache.words.errors import ConfigError
 from edgecache.words.fleet import IDENTIFIER
 from tests.siblings.fleet import DAY, Certificates, today
+from tests.system.impostors import Issuer, issue
 from tests.upstream.authority import Authority, key_pem
 
 ROOT = Path(__file__).parent.parent.parent
@@ -290,6 +293,28 @@ class LoadTests(Case):
     def test_another_ca(self) -> None:
         authority = Authority(self.out, "other")
         self.assertIn("eu-1.pem is not signed by", self.refused(ca=Path(authority.path).name))
+
+    def test_a_chain_has_to_lead_to_the_ca_link_by_link(self) -> None:
+        foreign = issue(self.out, "foreign", None, ca=True)
+        for root, refused in ((Issuer.read(self.out), False), (foreign, True)):
+            # The fleet's own CA lets nobody between sign for TLS; what is loaded is a matter of signatures.
+            between = issue(self.out, "between", root, ca=True)
+            issue(self.out, "leaf", between, node="eu-1")
+            if refused:
+                self.assertIn("leaf.pem is not signed by", self.refused(certificate="leaf.pem", key="leaf.pem"))
+            else:
+                self.assertEqual(
+                    2, len(Identity.load(self.settings(certificate="leaf.pem", key="leaf.pem"), "eu-1").chain)
+                )
+        chain = (self.out / "leaf.pem").read_text() + (self.out / "ca.pem").read_text()
+        (self.out / "mixed.pem").write_text(chain)
+        self.assertIn("mixed.pem is not signed by", self.refused(certificate="mixed.pem", key="leaf.pem"))
+
+    def test_what_tls_does_not_take_is_a_setting_that_cannot_be_used(self) -> None:
+        identity = Identity.load(self.settings(), "eu-1")
+        other = evolve(identity, key=self.certificates.issue("us-1").key)
+        refused = self.assertRaises(ConfigError, context_of, other)
+        self.assertIn("[siblings] certificate: TLS does not take it: ", str(refused))
 
     def test_an_old_and_a_new_ca_in_one_file(self) -> None:
         authority = Authority(self.out, "other")
