@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,6 +17,7 @@ from edgecache.words.reasons import ForwardReason
 from edgecache.words.stored import Stored
 from tests.rules.build import INDEX, NOW, PLAIN, asked, consider, field_lines, head, respond, sites, stored
 
+EXAMPLES = int(os.environ.get("EDGECACHE_POISON", "100"))
 MISS = Forward(ForwardReason.URI_MISS)
 
 NAMES = (
@@ -111,7 +114,7 @@ class IndexTests(SynchronousTestCase):
         st.sampled_from(RESPONSES),
         st.sampled_from((200, 301, 404, 302, 400, 403, 500)),
     )
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=EXAMPLES, deadline=None)
     def test_no_other_field_changes_key_request_or_what_becomes_of_the_response(
         self, lines: list[str], target: str, response: tuple[str, ...], status: int
     ) -> None:
@@ -124,7 +127,7 @@ class IndexTests(SynchronousTestCase):
         self.assertEqual(repr(one), repr(other))
 
     @given(LINES)
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=EXAMPLES, deadline=None)
     def test_nor_what_becomes_of_what_is_stored(self, lines: list[str]) -> None:
         page = asked(*PIP, of=INDEX, target="/simple/a/")
         one = stored('ETag: "a"', by=page)
@@ -139,7 +142,7 @@ class PlainTests(SynchronousTestCase):
     """RFC 9111's shared cache: what an origin is sent, and no more, selects."""
 
     @given(LINES, st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=EXAMPLES, deadline=None)
     def test_what_the_origin_is_sent_alike_is_one_variant_whatever_a_client_says(
         self, lines: list[str], nominated: list[str]
     ) -> None:
@@ -159,7 +162,7 @@ class PlainTests(SynchronousTestCase):
             self.assertEqual(variant_of(asked(), names), variant_of(attack, names))
 
     @given(LINES)
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=EXAMPLES, deadline=None)
     def test_where_fields_are_listed_no_other_reaches_the_origin_or_the_store(self, lines: list[str]) -> None:
         of = sites(request_fields=("Accept-Language", "X-Tenant"))
         spoken = (
