@@ -6,6 +6,7 @@ import importlib
 import os
 import pwd
 import sys
+import threading
 from typing import Any, NoReturn
 
 from twisted.application.service import IService
@@ -82,7 +83,7 @@ class Options(usage.Options):
                 check(self.config)
                 sys.stdout.write("edgecache: the settings can be used\n")
                 sys.exit(0)
-            self["nursery"] = Nursery.forked(WORKER_MODULE) if self._forks_ahead() else None
+            self["nursery"] = self._nursery()
             self["reactor"], self["loop"] = install_reactor()
         except (ConfigError, StartError) as error:
             _refuse(error)
@@ -91,20 +92,28 @@ class Options(usage.Options):
         if parent is not None and parent["nodaemon"]:
             _clear_pidfile(parent)
 
-    def _forks_ahead(self) -> bool:
+    def _nursery(self) -> Nursery | None:
         """
-        Can workers' nursery be forked from this process, before it opens anything?
+        What workers are forked from, itself forked from this process before that opens anything; ``None``: one is
+        executed when the first worker is started.
 
         Not before twistd goes into the background, or becomes somebody else: what is forked now stays as it is.
         """
         parent = self.parent
-        return (
-            bool(self.config.node.workers)
-            and parent is not None
-            and bool(parent["nodaemon"])
-            and all(parent[flag] is None for flag in ("uid", "gid", "chroot", "umask"))
-            and parent["rundir"] == "."
-        )
+        if (
+            not self.config.node.workers
+            or parent is None
+            or not parent["nodaemon"]
+            or any(parent[flag] is not None for flag in ("uid", "gid", "chroot", "umask"))
+            or parent["rundir"] != "."
+            or threading.active_count() > 1
+        ):
+            return None
+        try:
+            return Nursery.forked(WORKER_MODULE)
+        except OSError as error:
+            _log.warn("workers' parent cannot be forked now, and is executed later: {error}", error=error)
+            return None
 
     def read(self) -> Config:
         """

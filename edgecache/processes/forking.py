@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -80,7 +79,6 @@ class Nursery:
         :raises OSError: it cannot be forked.
         """
         importlib.import_module(module)
-        assert threading.active_count() == 1, "forked while there are threads"
         own = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
