@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from edgecache.preparing import Prepared, check
 from edgecache.processes.staying import EACH_SECONDS, Staying
 from edgecache.reloading import Reloads
+from edgecache.store.crashing import watch_for_crashes
 from edgecache.store.threads import OneThread
 from edgecache.words.config import Config
 from edgecache.words.errors import EdgeError, StartError
@@ -46,6 +47,7 @@ class MemberService(Service, ABC):
     config: Config = field(init=False)
     _thread: OneThread = field(init=False)
     reloads: Reloads = field(init=False)
+    _staying: Staying | None = field(init=False, default=None)
 
     @config.default
     def _as_prepared(self) -> Config:
@@ -68,6 +70,7 @@ class MemberService(Service, ABC):
         super().startService()  # type: ignore[no-untyped-call]  # Twisted has no types here
         try:
             self.prepared.lock.sign()
+            watch_for_crashes(self.prepared.config.node.data)
             self.open()
         except EdgeError as error:
             self._complain(error)
@@ -123,15 +126,20 @@ class MemberService(Service, ABC):
             self._give_up(error)
         else:
             self.reloads.ready()
-            data = self.config.node.data
-            names = ("lock", *(os.path.join(name, "data.mdb") for name in ("control", "small", "blobs")))
-            self._watch_data(Staying.of(os.path.join(data, name) for name in names))
+            self._note_files()
+            self._watch_data()
 
-    def _watch_data(self, staying: Staying) -> None:
+    def _note_files(self) -> None:
+        """These are to stay; whoever moves one of them on purpose sets :attr:`_staying` to ``None`` before."""
+        data = self.config.node.data
+        names = ("lock", *(os.path.join(name, "data.mdb") for name in ("control", "small", "blobs")))
+        self._staying = Staying.of(os.path.join(data, name) for name in names)
+
+    def _watch_data(self) -> None:
         """See :mod:`edgecache.processes.staying`: whoever runs this starts it anew, with a directory that is there."""
-        gone = staying.gone() if self.running else None
+        gone = self._staying.gone() if self.running and self._staying is not None else None
         if gone is None:
-            self.loop.call_later(EACH_SECONDS, self._watch_data, staying)
+            self.loop.call_later(EACH_SECONDS, self._watch_data)
         else:
             self._give_up(StartError(f"{gone} was removed or replaced while in use; the node ends"), "cannot go on")
 

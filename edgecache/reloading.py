@@ -1,11 +1,15 @@
-"""SIGHUP: the settings are read again, and taken over as far as a running node can, one reload after the other."""
+"""
+SIGHUP: the settings are read again, and taken over as far as a running node can, one reload after the other.
+
+What else replaces workers is done between two of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -38,31 +42,44 @@ class Reloads:
     # Until everything has started.
     _busy: bool = True
     _again: bool = False
+    _others: list[Callable[[], Coroutine[Any, Any, None]]] = field(factory=list)
     _stopped: bool = False
     _idle: Deferred[None] | None = None
 
     def ready(self) -> None:
         """What was asked for until now is done now."""
         self._busy = False
-        if self._again:
-            self.ask()
+        self._begin()
 
     def ask(self) -> None:
         """Reload; while that is under way, once more after it."""
         self._again = not self._stopped
-        if self._again and not self._busy:
+        self._begin()
+
+    def between(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do this as well, once, when no reload is under way. :param work: raises nothing."""
+        if not self._stopped:
+            self._others.append(work)
+            self._begin()
+
+    def _begin(self) -> None:
+        if (self._again or self._others) and not self._busy:
             self._busy, self._idle = True, Deferred()
             background(self._all(self._idle), "reload")
 
     async def stop(self) -> None:
         """Done when none is under way; there will be none."""
         self._stopped, self._again = True, False
+        self._others.clear()
         if self._idle is not None:
             await self._idle
 
     async def _all(self, idle: Deferred[None]) -> None:
         try:
-            while self._again:
+            while self._again or self._others:
+                if self._others:
+                    await self._others.pop(0)()
+                    continue
                 self._again = False
                 await self._one()
         finally:

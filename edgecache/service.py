@@ -7,6 +7,7 @@ privileges; :class:`NodeService` does the rest, or :class:`edgecache.voting.Vote
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import signal
@@ -28,17 +29,23 @@ from edgecache.processes.channel import Channel, Payload, pair
 from edgecache.processes.forking import WORKER_MODULE, Nursery
 from edgecache.processes.loop import reap_children
 from edgecache.processes.memory import collect_frozen
+from edgecache.processes.running import Running
 from edgecache.processes.supervising import QUIET_SECONDS, REPLACED_QUIET_SECONDS, Supervisor
 from edgecache.processes.timers import LoopTimers
+from edgecache.store.crashing import SIGNALS, condemn_after
 from edgecache.store.page import Page
 from edgecache.upstream.dialing import LoopDialer
 from edgecache.words.config import GIB, Access, Config
 from edgecache.words.endpoints import origin_url
+from edgecache.words.errors import EdgeError, StartError
 from edgecache.words.reading import plain
 from edgecache.workerparts import WorkerParts
 from edgecache.workers import Worker, start_worker
 
 _log = Logger()
+
+RENEW_SECONDS = 60.0
+"""At least so long between two new stores: a disk that damages what is written must not keep workers from serving."""
 
 
 @define(eq=False)
@@ -79,6 +86,9 @@ class NodeService(MemberService):
     _insiders: list[Inside] = field(factory=list)
     _stopping: bool = False
     _hurried: bool = False
+    _renewing: bool = False
+    # Seconds of the loop.
+    _renewed_at: float = -math.inf
 
     def open(self) -> None:
         """See :class:`MemberService`."""
@@ -93,6 +103,7 @@ class NodeService(MemberService):
             reloaded=lambda: self.reloads.last,
             tell=self._tell,
         )
+        self.common.collector.damaged = self._damaged
 
     async def run(self) -> None:
         """See :class:`MemberService`."""
@@ -125,6 +136,7 @@ class NodeService(MemberService):
             beat=self.common.page.beat,
             gone=self._gone,
             nursery=self.nursery,
+            crashed=self._crashed_in,
         )
 
     def _greeting(self, index: int, block: int, spawn: int) -> Payload:
@@ -143,6 +155,41 @@ class NodeService(MemberService):
     def _gone(self, block: int) -> None:
         """A worker has ended: nobody else can tell what it held."""
         self.common.page.clear(block)
+
+    def _crashed_in(self, running: Running, number: int) -> None:
+        """LMDB ends who meets certain damaged pages (:mod:`edgecache.store.crashing`)."""
+        # What it had open may have been moved aside since it began, or just now.
+        if number not in SIGNALS or self._renewing or running.born < self._renewed_at:
+            return
+        condemned = condemn_after(self.config.node.data, running.words, f"worker {running.index}")
+        if condemned == "control":
+            # All that a node does depends on it, and no worker could live.
+            self._give_up(StartError("control is damaged: it is moved aside at the next start, which is due now"))
+
+    def _damaged(self) -> None:
+        """Small or blobs is condemned: begin anew, without a restart."""
+        if not self._renewing and self._timers.seconds() >= self._renewed_at + RENEW_SECONDS:
+            self._renewing = True
+            self.reloads.between(self._renew)
+
+    async def _renew(self) -> None:
+        try:
+            self._staying = None
+            try:
+                await self.common.collector.renew()
+            finally:
+                self._note_files()
+            self._renewed_at = self._timers.seconds()
+            _log.warn("store: begun anew; workers are replaced, so that they use it")
+            await self._replace(range(max(1, self.config.node.workers)), [])
+        except EdgeError as error:
+            _log.error("store: {error}; nothing is stored until the next start", error=error)
+        finally:
+            self._renewing = False
+
+    @property
+    def _timers(self) -> LoopTimers:
+        return LoopTimers(self.loop)
 
     def _spawns(self) -> set[int]:
         if self._supervisor is not None:
@@ -223,7 +270,7 @@ class NodeService(MemberService):
             spawn=inside.spawn,
             data=self.config.node.data,
             page=inside.page,
-            environments=self.common.environments,
+            environments=self.common.environments.as_they_are(),
             channel=theirs,
             sockets=inside.sockets[: len(public)],
             owner_socket=None,

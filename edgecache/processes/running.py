@@ -27,6 +27,9 @@ SILENT_TICKS = 8
 STARTING_TICKS = 60
 """The same while it starts: a cold disk and a busy machine take their time."""
 
+MOST_WORDS = 1000
+"""Lines that a worker said last, which are kept: where all its threads were when it died."""
+
 
 class Stage(enum.Enum):
     """Of a worker process's life."""
@@ -49,6 +52,7 @@ class Running:
     :ivar born: monotonic seconds.
     :ivar accepts: of whoever waits for that: fires when it accepts; fails with ``StartError`` when it never will.
     :ivar gone: fires when it has ended.
+    :ivar words: what it said last, on its standard error.
     """
 
     index: int
@@ -62,6 +66,7 @@ class Running:
     gone: Deferred[None] = field(factory=Deferred)
     silent: int = 0
     last_beat: float = 0.0
+    words: list[str] = field(factory=list)
     _doomed: bool = False
 
     @property
@@ -149,6 +154,12 @@ def listen(running: Running) -> None:
     running.channel.on("log", say)
 
 
-def last_words(index: int) -> Callable[[bytes], None]:
+def last_words(running: Running) -> Callable[[bytes], None]:
     """:return: what takes the lines of its standard error: only a crash says anything there."""
-    return lambda line: _log.warn("worker {index}: {line}", index=index, line=line.decode("utf-8", "replace"))
+
+    def take(line: bytes) -> None:
+        text = line.decode("utf-8", "replace")
+        _log.warn("worker {index}: {line}", index=running.index, line=text)
+        running.words = [*running.words, text][-MOST_WORDS:]
+
+    return take

@@ -13,6 +13,7 @@ replaced when it dies.
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import sys
@@ -107,6 +108,7 @@ class Supervisor:
     :ivar serve: puts the node's handlers on a new worker's channel, and tells it what it must know beyond the greeting.
     :ivar beat: what the worker of this block last wrote to say that it lives (any changing number).
     :ivar gone: told the block of a process that has ended, before it is another one's.
+    :ivar crashed: told who was ended by which signal.
     :ivar patience: ticks that the process may stand still from which workers are forked.
     :ivar nursery: where the first are forked from, if it was started before.
     """
@@ -122,6 +124,7 @@ class Supervisor:
     gone: Callable[[int], None]
     patience: int = SILENT_TICKS
     nursery: Nursery | None = None
+    crashed: Callable[[Running, int], None] = lambda running, number: None
     workers: list[Supervised] = field(init=False)
     _forks: Forks = field(init=False)
     _stopped: list[Deferred[None]] = field(factory=list)
@@ -239,7 +242,7 @@ class Supervisor:
         )
         with theirs:
             try:
-                self._forks.fork(child, last_words(place.index), [theirs.fileno(), *given])
+                self._forks.fork(child, last_words(running), [theirs.fileno(), *given])
             except OSError as error:
                 stream.abandon()
                 self._refused(place, None, f"cannot run {sys.executable}: {error.strerror}")
@@ -315,6 +318,8 @@ class Supervisor:
         place.running.remove(running)
         running.stream.abandon()
         self.gone(running.block)
+        if os.WIFSIGNALED(status):
+            self.crashed(running, os.WTERMSIG(status))
         if not self._stopping and running.stage is not Stage.LEAVING:
             self._died(place, running, status)
         elif status:

@@ -108,6 +108,7 @@ class Collector:
     Holds both environments below ``evict_share`` of their maps.
 
     :ivar collected: counts, for metrics.
+    :ivar damaged: called, again and again, while small or blobs is condemned.
     """
 
     _environments: Environments
@@ -117,6 +118,7 @@ class Collector:
     _timers: Timers
     _in_thread: InThread
     collected: Collected = field(factory=Collected)
+    damaged: Callable[[], None] = lambda: None
     _full: dict[str, bool] = field(factory=lambda: {"small": False, "blobs": False})
     # From which sequence on records on probation are looked for, those with chunks in blobs and all (Heads.reached).
     _reached: dict[bool, int] = field(factory=lambda: {True: 0, False: 0})
@@ -143,6 +145,14 @@ class Collector:
         done: Deferred[None] = Deferred()
         self._idle.append(done)
         return done
+
+    def renew(self) -> Deferred[None]:
+        """
+        Begin with empty environments in place of damaged ones.
+
+        :return: fires when they are there; fails with :class:`~edgecache.words.errors.StartError`.
+        """
+        return self._in_thread(self._renew)
 
     def fills(self) -> list[Fill]:
         """:return: how full small and blobs are; costs microseconds."""
@@ -180,8 +190,14 @@ class Collector:
         _log.failure("store: making room failed; nothing is stored until it works", failure)
         self._next(_AFTER_FAILURE_SECONDS)
 
+    def _renew(self) -> None:
+        self._environments.renew(self._settings)
+        self._reached = {True: 0, False: 0}
+
     def _next(self, seconds: float) -> None:
         self._turning = False
+        if not self._stopped and self._environments.damaged:
+            self.damaged()
         if not self._stopped:
             self._timer = self._timers.callLater(seconds, self._again)
         idle, self._idle = self._idle, []
@@ -234,13 +250,16 @@ class Collector:
         self, txn: lmdb.Transaction, environment: Environment, database: bytes, content_id: bytes, most: int = 1 << 32
     ) -> int:
         """Delete a content's chunks or pieces. :return: how many; fewer than ``most``: no more are there."""
-        deleted = 0
+        keys: list[bytes] = []
+        # Deleting through the cursor, the binding hides what LMDB says when the next page is damaged.
         with txn.cursor(environment.databases[database]) as cursor:
             found = cursor.set_range(content_id)
-            while found and deleted < most and bytes(cursor.key()).startswith(content_id):
-                found = cursor.delete()
-                deleted += 1
-        return deleted
+            while found and len(keys) < most and bytes(cursor.key()).startswith(content_id):
+                keys.append(bytes(cursor.key()))
+                found = cursor.next()
+        for key in keys:
+            txn.delete(key, db=environment.databases[database])
+        return len(keys)
 
     def _evict(self, held: int) -> bool:
         """:param held: octets in blobs that are as good as gone. :return: was anything evicted?"""

@@ -34,7 +34,9 @@ from edgecache.index.distributions import Distribution, distribution_of
 from edgecache.index.downloads import Event, Kind
 from edgecache.index.tabulating import CLIENT_KEYS, FILE_KEYS, Row
 from edgecache.index.useragents import OTHER, Installer, installer_of
+from edgecache.store.aside import MARK, condemn
 from edgecache.store.disk import sync_directory
+from edgecache.store.environments import DAMAGE
 from edgecache.store.partials import Partials
 from edgecache.words.config import GIB
 
@@ -65,6 +67,7 @@ class DownloadCounts:
     _env: lmdb.Environment
     _db: dict[bytes, lmdb._Database]
     life: str
+    _path: str
     _labels: dict[tuple[bytes, int], set[bytes]] = field(factory=dict)
 
     @classmethod
@@ -76,12 +79,18 @@ class DownloadCounts:
         """
         path = os.path.join(directory, "counts")
         try:
+            if os.path.exists(path + MARK):
+                raise lmdb.CorruptedError("found in use")
             return cls._opened(path)
-        except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.PageNotFoundError) as error:
+        except (*DAMAGE, lmdb.VersionMismatchError) as error:
             aside = path + ".aside"
             _log.error("downloads: the counts are damaged ({error}); moved to {aside}", error=error, aside=aside)
             shutil.rmtree(aside, ignore_errors=True)
-            os.rename(path, aside)
+            if os.path.lexists(path):
+                os.rename(path, aside)
+            sync_directory(directory)
+            if os.path.exists(path + MARK):
+                os.unlink(path + MARK)
             return cls._opened(path)
 
     @classmethod
@@ -105,7 +114,12 @@ class DownloadCounts:
         except BaseException:
             env.close()
             raise
-        return cls(env, databases, life)
+        return cls(env, databases, life, path)
+
+    def condemn(self, why: str) -> None:
+        """It is damaged: close it, and have it moved aside when it is opened again."""
+        self._env.close()
+        condemn(self._path, why)
 
     def close(self) -> None:
         """No other thread may be at it."""
@@ -140,18 +154,21 @@ class DownloadCounts:
             for name in (b"files", b"clients"):
                 cursor = txn.cursor(self._db[name])
                 while cursor.first() and _DAY.unpack(cursor.key()[:4])[0] < before:
-                    cursor.delete()
+                    if not txn.delete(cursor.key(), db=self._db[name]):
+                        raise lmdb.CorruptedError("a row is not where it is")
                     deleted += 1
         return deleted
 
     def days(self) -> list[int]:
         """:return: days that have counts, oldest first."""
-        found = []
+        found: list[int] = []
         with self._env.begin() as txn:
             cursor = txn.cursor(self._db[b"files"])
             more = cursor.first()
             while more:
                 day = _DAY.unpack(cursor.key()[:4])[0]
+                if found and day <= found[-1]:
+                    raise lmdb.CorruptedError("days are not in their order")
                 found.append(day)
                 more = cursor.set_range(_DAY.pack(day + 1))
         return found

@@ -19,15 +19,15 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import threading
 from collections.abc import Callable, Iterable
 
 import lmdb
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.logger import Logger
 
 from edgecache.store import disk, layout
+from edgecache.store.aside import MARK, condemn, move_aside
 from edgecache.store.disk import Disk
 from edgecache.store.popularity import Popularity
 from edgecache.store.queues import take_over
@@ -42,7 +42,7 @@ CONTROL_MAP = 1024 * MIB
 # Each process uses a few read slots per environment; a slot is a cache line of the lock file.
 READERS = 1024
 
-DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError)
+DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PageFullError, lmdb.CursorFullError)
 """What LMDB says when pages are not what it wrote; nothing in that environment can be relied on."""
 
 # The file is there and readable, and it is not, or no longer, what we wrote.
@@ -113,16 +113,16 @@ class Environment:
         return True
 
     def condemn(self, why: str) -> None:
-        """Its pages are damaged: the next start of the node moves it aside. Until then it stores nothing."""
+        """
+        Its pages are damaged: it is moved aside, control at the next start, small and blobs by the node process while
+        it runs. Until then this process stores nothing in it.
+        """
         if self.condemned:
             return
         self.condemned = True
-        _log.error("store: {name} is damaged and will be moved aside at the next start: {why}", name=self.name, why=why)
-        try:
-            with open(self.path + ".damaged", "w") as mark:
-                mark.write(why + "\n")
-        except OSError as error:
-            _log.error("store: {path}.damaged could not be written: {error}", path=self.path, error=error)
+        _log.error("store: {name} is damaged and will be moved aside: {why}", name=self.name, why=why)
+        if self.is_there():
+            condemn(self.path, why)
 
 
 @define(eq=False)
@@ -141,6 +141,8 @@ class Environments:
     incarnation: bytes
     created: bool = False
     popularity: Popularity = field(factory=Popularity.in_memory)
+    # Somebody may still be at them.
+    _retired: list[Environment] = field(factory=list)
 
     @classmethod
     def open(
@@ -170,9 +172,37 @@ class Environments:
         """Free the slots of readers that died; each pins pages. At start and every minute. :return: slots freed."""
         return sum(one.env.reader_check() for one in (self.control, self.small, self.blobs))
 
+    @property
+    def damaged(self) -> bool:
+        """Was small or blobs condemned, by whichever process?"""
+        return any(os.path.exists(one.path + MARK) for one in (self.small, self.blobs))
+
+    def renew(self, settings: StoreSettings) -> None:
+        """
+        Move small and blobs aside, and begin empty ones in their places, while this process and others have them
+        open: those go on with what they have. For the node process.
+
+        :raises StartError: it cannot be done; what was moved is begun anew at the next start.
+        """
+        data = os.path.dirname(self.small.path)
+        sizes = map_sizes(settings)
+        try:
+            move_aside(data, ("small", "blobs"), "one of them was found damaged while in use")
+            small, _ = _made(data, "small", sizes[0], self.incarnation, self.incarnation)
+            blobs, _ = _made(data, "blobs", sizes[1], self.incarnation, self.incarnation)
+            _keep_names(data, ("small", "blobs"))
+        except (lmdb.Error, OSError, _Unusable) as error:
+            raise StartError(f"small and blobs cannot be begun anew: {error}") from error
+        self._retired += [self.small, self.blobs]
+        self.small, self.blobs = small, blobs
+
+    def as_they_are(self) -> Environments:
+        """:return: the same, which :meth:`renew` does not change; its owner closes it."""
+        return evolve(self, retired=[])
+
     def close(self) -> None:
         """No transaction may be open and no writer thread may run."""
-        for one in (self.control, self.small, self.blobs):
+        for one in (self.control, self.small, self.blobs, *self._retired):
             one.env.close()
         self.popularity.close()
 
@@ -249,7 +279,7 @@ def _open_control(data: str) -> tuple[Environment, bool]:
     try:
         return _made(data, "control", CONTROL_MAP, secrets.token_bytes(layout.INCARNATION_OCTETS), None)
     except _Unusable as unusable:
-        _move_aside(data, ("control",), str(unusable))
+        move_aside(data, ("control",), str(unusable))
     return _made(data, "control", CONTROL_MAP, secrets.token_bytes(layout.INCARNATION_OCTETS), None)
 
 
@@ -268,7 +298,7 @@ def _open_pair(data: str, settings: StoreSettings, incarnation: bytes) -> tuple[
     except _Unusable as unusable:
         for environment in opened:
             environment.env.close()
-        _move_aside(data, ("small", "blobs"), str(unusable))
+        move_aside(data, ("small", "blobs"), str(unusable))
         small, _ = _made(data, "small", sizes[0], incarnation, incarnation)
         blobs, _ = _made(data, "blobs", sizes[1], incarnation, incarnation)
         return small, blobs
@@ -284,7 +314,7 @@ def _made(data: str, name: str, size: int, incarnation: bytes, expected: bytes |
     :param expected: what one that exists must carry; ``None`` takes any.
     :raises _Unusable: it is damaged, half-made, or of another incarnation or layout.
     """
-    if os.path.exists(os.path.join(data, name + ".damaged")):
+    if os.path.exists(os.path.join(data, name + MARK)):
         raise _Unusable("it was found damaged while in use")
     environment = _open_one(data, name, _NAMES[name], size, readonly=False, incarnation=incarnation)
     new = not environment.databases
@@ -396,23 +426,3 @@ def _meta(environment: Environment, key: bytes) -> bytes:
     if value is None:
         raise _Unusable(f"it has no {key.decode()} row")
     return bytes(value)
-
-
-def _move_aside(data: str, names: tuple[str, ...], why: str) -> None:
-    """Keep the latest unusable ones for whoever wants to look; older ones would fill the disk."""
-    aside = os.path.join(data, "aside")
-    for name in names:
-        path, kept = os.path.join(data, name), os.path.join(aside, name)
-        if os.path.lexists(path):
-            os.makedirs(aside, mode=0o700, exist_ok=True)
-            if os.path.isdir(kept) and not os.path.islink(kept):
-                shutil.rmtree(kept)
-            elif os.path.lexists(kept):
-                os.unlink(kept)
-            os.rename(path, kept)
-            disk.sync_directory(aside)
-            disk.sync_directory(data)
-            _log.warn("store: {name} moved to {kept} and begun anew: {why}", name=name, kept=kept, why=why)
-        # Only now: a crash or a power cut before the rename must find the mark again.
-        if os.path.exists(path + ".damaged"):
-            os.unlink(path + ".damaged")

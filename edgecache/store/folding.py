@@ -34,6 +34,7 @@ from edgecache.index.tabulating import Query, Row, tabulated
 from edgecache.rules.sites import site_id
 from edgecache.store.counts import Batch, DownloadCounts
 from edgecache.store.disk import sync_directory
+from edgecache.store.environments import DAMAGE
 from edgecache.store.threads import InThread
 from edgecache.words.config import Config
 from edgecache.words.errors import EdgeError
@@ -161,6 +162,10 @@ class Downloads:
 
     def _failed(self, error: Exception) -> None:
         self.folded.failures += 1
+        if isinstance(error, DAMAGE) and self._counts is not None:
+            counts, self._counts = self._counts, None
+            counts.condemn(str(error))
+            return
         if isinstance(error, lmdb.MapFullError) and self._counts is not None:
             oldest = self._counts.days()[:1]
             _log.error("downloads: the counts are full; the oldest day goes")

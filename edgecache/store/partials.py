@@ -106,7 +106,8 @@ class Partials:
             time, key = _EXPIRY.unpack(cursor.key())
             if time >= before and left <= MOST_PARTIALS:
                 return
-            cursor.delete()
+            if not self._txn.delete(cursor.key(), db=self._expiry):
+                raise lmdb.CorruptedError("a row is not where it is")
             self._txn.delete(key, db=self._partials)
             left -= 1
 

@@ -255,6 +255,8 @@ class Heads:
             found = cursor.next()
 
     def _entry(self, sequence: int, value: Any) -> Queued:
+        if value is None or len(value) < layout.QUEUE_ROW.size:
+            raise lmdb.CorruptedError(f"a place or a row of the queue is not what was written: {sequence}")
         row, place = value[: layout.QUEUE_ROW.size], value[layout.QUEUE_ROW.size :]
         key_hash, content_id, size, flags = layout.QUEUE_ROW.unpack(row)
         weight = weights(size, flags)

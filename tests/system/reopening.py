@@ -55,8 +55,8 @@ class Look:
     """
     At one data directory.
 
-    :ivar due: ``ready``: the node had begun to answer; ``purges``: sequence of each id; ``versions``: the oldest of each
-        target that may be fresh; ``serials``: of projects; ``downloads``: at least, at most.
+    :ivar due: ``ready``: the node had begun to answer; ``purges``: sequence of each id; ``versions``: the oldest of
+        each target that may be fresh; ``serials``: of projects; ``downloads``: at least, at most.
     """
 
     data: str
