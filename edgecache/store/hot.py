@@ -43,15 +43,10 @@ ENOUGH: Final = 8
 COUNTED: Final = 4096
 """Contents of which it is known how often they were asked for lately."""
 
-_send = ctypes.CDLL(None).send
-_send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
-_send.restype = ctypes.c_ssize_t
 _fallocate = ctypes.CDLL(None, use_errno=True).fallocate
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _fallocate.restype = ctypes.c_int
 _PUNCH_HOLE_KEEP_SIZE: Final = 3
-# More follows, in the same packet; a connection that is gone is an error, not a signal.
-_MSG_MORE_NOSIGNAL: Final = 0x8000 | 0x4000
 
 
 @define(eq=False)
@@ -71,11 +66,12 @@ class Kept:
     readers: int = 0
 
     def write_to(self, descriptor: int, before: bytes, start: int, stop: int) -> int:
-        written = 0
-        if before:
-            written = int(_send(descriptor, before, len(before), _MSG_MORE_NOSIGNAL))
-            if written < len(before):
-                return max(written, 0)
+        try:
+            written = os.write(descriptor, before) if before else 0
+        except OSError:
+            return 0
+        if written < len(before):
+            return written
         try:
             return written + os.sendfile(descriptor, self._descriptor, self.at + start, stop - start)
         except OSError:

@@ -7,6 +7,7 @@ Mixed into :class:`~edgecache.wire.connection.Connection`, which receives, and e
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import cast
 
 from edgecache.wire.content import RequestContent
@@ -39,12 +40,13 @@ class Answering(asyncio.Protocol):
     # fmt: off
     __slots__ = (
         "_asked_at", "_content", "_descriptor", "_framed", "_gone_reader", "_head", "_intake", "_last", "_listener",
-        "_octets", "_paused", "_pump", "_reading_paused", "_since", "_state", "_straight", "_transport", "_written",
-        "gone",
+        "_octets", "_paused", "_pump", "_reading_paused", "_since", "_socket", "_state", "_straight", "_transport",
+        "_written", "gone",
     )
     # fmt: on
 
     _transport: asyncio.Transport
+    _socket: socket.socket | None  # the transport's, only borrowed: it is let go of before that closes it
     _descriptor: int  # of the socket, for writes past the transport; -1 where that cannot be
 
     def __init__(self, listener: Listener) -> None:
@@ -55,6 +57,7 @@ class Answering(asyncio.Protocol):
         self._framed: Framed | None = None  # the current exchange's
         self._content: RequestContent | None = None
         self._pump: Pump | None = None
+        self._socket = None
         self._gone_reader: Reader | None = None
         self._last = False  # the current response, or the next, is the last one
         self._paused = False  # writing
@@ -146,11 +149,21 @@ class Answering(asyncio.Protocol):
         if not self._straight or self._descriptor < 0 or transport.get_write_buffer_size() or transport.is_closing():
             self.send_pieces(head, [content.read(start, stop)])
             return
-        written = content.write_to(self._descriptor, before, start, stop)
-        if written == len(before) + octets:
-            self._served(head, written, octets)
-        else:
-            self.sent(head, written, content.source(), start, stop)
+        sock = self._socket
+        if sock is None:
+            sock = self._socket = socket.socket(fileno=self._descriptor)
+        try:
+            # In one packet with what follows.
+            written = sock.send(before, socket.MSG_MORE)
+        except OSError:
+            # It takes nothing just now, or is broken: its transport finds out which.
+            written = 0
+        if written == len(before):
+            written += content.write_to(self._descriptor, b"", start, stop)
+            if written == len(before) + octets:
+                self._served(head, written, octets)
+                return
+        self.sent(head, written, content.source(), start, stop)
 
     def straight_socket(self, octets: int) -> int:
         return self.direct() if self._straight and octets <= BURST else -1

@@ -369,6 +369,9 @@ class Connection(Answering):
         self._state = CLOSING
         self.gone = True
         self._held = None
+        borrowed, self._socket = self._socket, None
+        if borrowed is not None:
+            borrowed.detach()
         self._end_exchange(complete=False)
         self.never_made()
         self._listener.lost(self)

@@ -69,7 +69,7 @@ class HotContent(Protocol):
         """
         Write to a non-blocking socket.
 
-        :param before: written first, in one packet with what follows.
+        :param before: written first.
         :return: octets that it took, of ``before`` and the content; 0 also when it is broken, which its transport will
             find out.
         """

@@ -86,6 +86,19 @@ class FromMemoryTests(RigCase):
 
         return self.run_async(test())
 
+    def test_a_connection_that_is_closed_lets_go_of_its_socket(self):
+        """Two owners would close it twice, and the second time it may be somebody else's."""
+
+        async def test():
+            client = await self.hot(65_536)
+            (connection,) = [each for each in self._workers[0]._listeners[0]._connections if each._socket is not None]
+            borrowed = connection._socket
+            client.writer.close()
+            await self.until(lambda: connection.gone)
+            self.assertEqual((None, -1), (connection._socket, borrowed.fileno()))
+
+        return self.run_async(test())
+
     def test_what_is_purged_is_not_answered_from_memory(self):
         async def test():
             client = await self.hot(65_536)
