@@ -159,4 +159,5 @@ class MemberService(Service, ABC):
         """Stop, with exit status 1: twistd itself would end with 0."""
         self._complain(error, what)
         self.reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
-        self.reactor.stop()
+        if self.running:
+            self.reactor.stop()
