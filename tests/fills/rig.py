@@ -372,7 +372,8 @@ class RigCase(TestCase):
 
         node.on("link", lambda origin: Deferred.fromCoroutine(link(origin)))
         node.on("outcomes", lambda outcomes: self.told.extend(kind for _, _, _, kind, _, _ in outcomes if kind))
-        node.on("invalidate", lambda rows: Deferred.fromCoroutine(invalidate(rows)))
+        for op in ("invalidate", "outdated"):
+            node.on(op, lambda rows: Deferred.fromCoroutine(invalidate(rows)))
 
     async def _stop(self) -> None:
         for writer in self._clients:
