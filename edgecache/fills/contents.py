@@ -153,8 +153,16 @@ class Filling:
         elif self._worth_finishing():
             self._pace()
         else:
-            self.response.cancel()
-            self.fail(FillAbandoned())
+            self._give_up()
+
+    def too_slow(self) -> None:
+        """It brings next to nothing: whoever reads it may go on waiting, but for nobody it is too much."""
+        if not (self._views or self.complete or self.failed is not None):
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.response.cancel()
+        self.fail(FillAbandoned())
 
     def when_unread(self, at_last: Callable[[], None]) -> None:
         """It has ended: call ``at_last`` once no client reads it any longer."""

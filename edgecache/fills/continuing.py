@@ -122,6 +122,7 @@ class Continuing(Delivery):
         self._octets = 0
         self._sources: set[Address] = set()
         self._rate: RateWatch | None = None
+        self._when_slow: Callable[[], None] = _nothing
 
     # From one try to the next
 
@@ -153,7 +154,7 @@ class Continuing(Delivery):
         self._sink = sink
         if self._response is not None:
             self._listen(self._response)
-        if self._over is not None and self._known is not None:
+        if self._over is not None:
             self._rate = RateWatch(
                 self._timers,
                 self._settings,
@@ -347,10 +348,20 @@ class Continuing(Delivery):
 
     # Too slow
 
+    def when_slow(self, callback: Callable[[], None]) -> None:
+        """
+        From now on ``callback`` is called whenever a window has brought too little, whoever else could be asked.
+
+        It may cancel this.
+        """
+        self._when_slow = callback
+
     def _slow(self) -> None:
+        self._when_slow()
         response = self._response
         if (
             response is not None
+            and self._known is not None
             and self._rests.given < self._settings.resumes
             and self._others_healthy(response.address)
         ):
@@ -381,6 +392,7 @@ class Continuing(Delivery):
         if rate is not None:
             rate.stop()
         over, self._over = self._over, None
+        self._when_slow = _nothing
         return over or _nothing
 
 

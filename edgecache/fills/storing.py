@@ -62,6 +62,7 @@ def store(fill: Fill, plan: Store, response: Response) -> None:
         fill.give_up_kept()
         writer = fill.fills.writer.begin()
     storing = fill.storing = Storing(fill, plan, response, writer, used)
+    response.when_slow(storing.filling.too_slow)
     fill.waiters.serve_filling(plan, storing.filling, empty=response.empty, copy=fill.copied)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from typing import Any
 
@@ -17,7 +18,7 @@ from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
 from edgecache.store.layout import CHUNKS
 from edgecache.store.page import FENCED
-from edgecache.words.config import Profile
+from edgecache.words.config import Profile, UpstreamSettings
 from edgecache.words.counters import Counter
 from tests.fills.rig import Exchange, RigCase
 
@@ -686,6 +687,8 @@ class IndexInterimTests(RigCase):
 class LeavingTests(RigCase):
     """FIELD 1: a fill belongs to no client; an exchange that nobody can join belongs to its only one."""
 
+    upstream = UpstreamSettings(slow_window_seconds=0.2)
+
     def test_an_exchange_of_one_client_ends_with_it(self):
         async def test():
             closed = asyncio.Event()
@@ -700,6 +703,28 @@ class LeavingTests(RigCase):
             await self.until(lambda: self.origin.count("/slow") == 1)
             client.leave()
             await closed.wait()
+
+        return self.run_async(test())
+
+    def test_a_content_that_drips_for_nobody_is_given_up_however_small_it_is(self):
+        async def test():
+            over = asyncio.Event()
+
+            async def dripping(exchange: Exchange):
+                await exchange.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 1000000\r\n\r\n")
+                while not over.is_set():
+                    await exchange.send(b"x")
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(exchange.wait_closed(), 0.01)
+                        over.set()
+
+            self.origin.scripts["/drip"] = dripping
+            client = await self.client()
+            client.send("/drip")
+            await client.head()
+            self.assertFalse(over.is_set())
+            client.leave()
+            await over.wait()
 
         return self.run_async(test())
 
