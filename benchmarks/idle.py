@@ -9,7 +9,6 @@ Memory is RssAnon of the worker, against what it was before those connections, a
 from __future__ import annotations
 
 import argparse
-import asyncio
 import itertools
 import resource
 import socket
@@ -26,7 +25,7 @@ from urllib.parse import urlsplit
 
 from attrs import define, field, frozen
 
-from benchmarks.flow import Flow, percentile
+from benchmarks.others import others
 from benchmarks.servers import EdgeNode, NginxCache, OriginServer, Side
 from benchmarks.tables import table, told
 from tests.system import processes
@@ -133,19 +132,9 @@ def answer(sock: socket.socket, size: int) -> None:
         left -= len(sock.recv(64 * KIB))
 
 
-def others(side: Side, rate: float, seconds: float) -> float:
-    """:return: p99 of clients who ask for 8 KiB, plain, at this rate."""
-
-    # TLS has another port, and often another process; its others are asked over TLS by nobody here.
-    async def ask() -> float:
-        flow = Flow(side.url(False), "localhost")
-        await flow.run(rate, seconds, lambda number: target_of(SMALL))
-        await flow.settle(10.0)
-        p99 = percentile(flow.sent, 0.99)
-        flow.close()
-        return p99
-
-    return asyncio.run(ask())
+def p99_of_others(side: Side, rate: float) -> float:
+    """Of clients who ask for 8 KiB, plain. TLS has another port, and often another process: nobody asks there."""
+    return others(side.url(False), target_of(SMALL), rate, FLOW_SECONDS).p99
 
 
 def anonymous(side: Side, tls: bool) -> int:
@@ -183,7 +172,7 @@ def reading_slowly(crowd: Crowd, pause_seconds: float) -> Iterator[None]:
 
 def idle(side: Side, tls: bool, count: int, rate: float, context: ssl.SSLContext, start: int) -> Figure:
     """Connections that have asked once."""
-    before_p99 = 0.0 if tls else others(side, rate, FLOW_SECONDS)
+    before_p99 = 0.0 if tls else p99_of_others(side, rate)
     crowd = Crowd(side.url(tls), context)
     # What is made once, whoever comes.
     warm(side, tls, context)
@@ -194,7 +183,7 @@ def idle(side: Side, tls: bool, count: int, rate: float, context: ssl.SSLContext
             sock, size = crowd.connect(), next(sizes)
             crowd.ask(sock, size)
             answer(sock, size)
-        during = 0.0 if tls else others(side, rate, FLOW_SECONDS)
+        during = 0.0 if tls else p99_of_others(side, rate)
         after = settled(side, tls)
     finally:
         crowd.leave()
@@ -207,7 +196,7 @@ def idle(side: Side, tls: bool, count: int, rate: float, context: ssl.SSLContext
 
 def slow(side: Side, tls: bool, count: int, rate: float, context: ssl.SSLContext, start: int) -> Figure:
     """Connections that take next to nothing of a large response."""
-    before_p99 = 0.0 if tls else others(side, rate, FLOW_SECONDS)
+    before_p99 = 0.0 if tls else p99_of_others(side, rate)
     crowd = Crowd(side.url(tls), context)
     before = settled(side, tls)
     try:
@@ -216,7 +205,7 @@ def slow(side: Side, tls: bool, count: int, rate: float, context: ssl.SSLContext
         for sock in crowd.sockets:
             sock.recv(4 * KIB)
         with reading_slowly(crowd, 1.0):
-            during = 0.0 if tls else others(side, rate, FLOW_SECONDS)
+            during = 0.0 if tls else p99_of_others(side, rate)
             after = settled(side, tls)
     finally:
         crowd.leave()
