@@ -30,19 +30,22 @@ class Held:
 class SharingTests(RigCase):
     """A fill's response that is not stored is its own client's (DESIGN 5), whoever else has joined meanwhile."""
 
+    def total(self, counter: int) -> int:
+        return sum(self.counter(counter, worker) for worker in range(self.workers))
+
     async def after_leaving(self, mine: str, yours: str, *fields: str, status: str = "200 OK") -> bytes:
         """:return: what the second client gets when the first one, whose request went upstream, has left."""
         target = f"/account/{len(self.origin.scripts)}"
         held = self.origin.scripts[target] = Held(*fields, status=status)
-        joined = self.counter(Counter.COLLAPSED)
-        first, second = await self.client(), await self.client()
+        joined = self.total(Counter.COLLAPSED)
+        first, second = await self.client(), await self.client(self.workers - 1)
         first.send(target, mine)
         await held.asked.wait()
         second.send(target, yours)
-        await self.until(lambda: self.counter(Counter.COLLAPSED) > joined)
-        open_now = self.counter(Counter.CONNECTIONS_OPEN)
+        await self.until(lambda: self.total(Counter.COLLAPSED) > joined)
+        open_now = self.total(Counter.CONNECTIONS_OPEN)
         first.leave()
-        await self.until(lambda: self.counter(Counter.CONNECTIONS_OPEN) < open_now)
+        await self.until(lambda: self.total(Counter.CONNECTIONS_OPEN) < open_now)
         held.may.set()
         answer = await second.receive()
         second.leave()
@@ -80,6 +83,12 @@ class SharingTests(RigCase):
             self.assertEqual(b"for alice", (await first.receive()).content)
 
         return self.run_async(test())
+
+
+class WorkersTests(SharingTests):
+    """The same where one of the two, or both, are another worker's clients than the key's owner's."""
+
+    workers = 2
 
 
 class OddRequestTests(RigCase):
