@@ -27,9 +27,10 @@ SIGNALS: Final = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
 
 _MOST_OCTETS = 1 << 20
 _CURRENT = re.compile(r"Current thread 0x")
-_FRAME = re.compile(r'  File "(.*)", line \d+ in ')
+_FRAME = re.compile(r'  File "(.*)", line \d+ in (.*)')
 _MODULE = re.compile(r".*/edgecache/store/(\w+)\.py")
 
+_OPENING_CONTROL = ("_open_control", "open_control")
 _OTHERS = {
     **dict.fromkeys(("control", "controlreading", "controlrows"), "control"),
     **dict.fromkeys(("counts", "partials", "folding"), os.path.join("downloads", "counts")),
@@ -42,18 +43,28 @@ def died_in(lines: Iterable[str]) -> str | None:
     :return: below the data directory, the environment that it was in when it died; of small and blobs, which go
         together, ``small``. ``None``: it was elsewhere.
     """
+    frames = _current(lines)
+    # The innermost alone: who waits for the store is not in it.
+    module = _MODULE.fullmatch(frames[0][0]) if frames else None
+    if module is None:
+        return None
+    if module[1] == "environments" and any(function in _OPENING_CONTROL for _, function in frames):
+        return "control"
+    return _OTHERS.get(module[1], "small")
+
+
+def _current(lines: Iterable[str]) -> list[tuple[str, str]]:
+    """:return: files and functions that the thread was in, the innermost first."""
+    frames: list[tuple[str, str]] = []
     current = False
     for line in lines:
-        if not current:
-            current = _CURRENT.match(line) is not None
-            continue
         frame = _FRAME.match(line)
-        if frame is None:
-            return None
-        # The innermost alone: who waits for the store is not in it.
-        module = _MODULE.fullmatch(frame[1])
-        return None if module is None else _OTHERS.get(module[1], "small")
-    return None
+        if current and frame is None:
+            break
+        if current and frame is not None:
+            frames.append((frame[1], frame[2]))
+        current = current or _CURRENT.match(line) is not None
+    return frames
 
 
 def condemn_after(data: str, lines: Iterable[str], who: str) -> str | None:

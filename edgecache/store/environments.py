@@ -17,6 +17,7 @@ files are synced by whoever makes them, before anything is answered.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import threading
@@ -55,6 +56,11 @@ _UNUSABLE = (
     lmdb.BadTxnError,
     lmdb.BadDbiError,
 )
+
+
+# What it says, without a class of its own, when it is to write a page where no page can be. A disk that fails says the
+# same; then there is no store with either file.
+_UNWRITABLE = (os.strerror(errno.EIO), os.strerror(errno.EINVAL))
 
 
 class _Unusable(Exception):
@@ -381,6 +387,11 @@ def _open_one(
     except _UNUSABLE as error:
         env.close()
         raise _Unusable(str(error)) from error
+    except lmdb.Error as error:
+        env.close()
+        if str(error).endswith(_UNWRITABLE):
+            raise _Unusable(str(error)) from error
+        raise
     except BaseException:
         env.close()
         raise

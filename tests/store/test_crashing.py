@@ -37,6 +37,12 @@ class DiedInTests(SynchronousTestCase):
         ):
             self.assertEqual(expected, died_in(told(f"edgecache/store/{module}.py", "edgecache/node.py")), module)
 
+    def test_who_opens_several_died_in_the_one_that_is_being_opened(self) -> None:
+        lines = told(*["edgecache/store/environments.py"] * 3)
+        self.assertEqual("small", died_in(lines))
+        lines[-3] = lines[-3].replace(" in it", " in _open_control")
+        self.assertEqual("control", died_in(lines))
+
     def test_a_death_elsewhere_condemns_nothing(self) -> None:
         self.assertIsNone(died_in(told("edgecache/wire/connection.py", "edgecache/store/reading.py")))
         self.assertIsNone(died_in(told("asyncio/runners.py")))
