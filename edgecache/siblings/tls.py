@@ -30,6 +30,7 @@ _PROBLEMS = {
     SSL.X509VerificationCodes.ERR_SELF_SIGNED_CERT_IN_CHAIN: "the certificate is not of the fleet's CA",
     SSL.X509VerificationCodes.ERR_CERT_SIGNATURE_FAILURE: "the certificate is not of the fleet's CA",
     SSL.X509VerificationCodes.ERR_INVALID_PURPOSE: "the certificate is not for this use",
+    SSL.X509VerificationCodes.ERR_INVALID_CA: "the certificate is signed by one that is no CA",
 }
 
 _VERDICT = "edgecache_verdict"

@@ -148,7 +148,11 @@ class LegsTests(SynchronousTestCase):
                 "the certificate is not for this use",
                 "unsuitable certificate purpose",
             ),
-            "of a member": (issue(where, "f", leaf, node="n2"), fleets, "invalid CA certificate"),
+            "of a member": (
+                issue(where, "f", leaf, node="n2"),
+                "the certificate is signed by one that is no CA",
+                "invalid CA certificate",
+            ),
             "of nobody": (issue(where, "g", ca), "the certificate names no node", "the certificate names no node"),
             "of no member": (issue(where, "h", ca, node="n3"), "n3 is no member", "n3 is no member"),
             "of a CA": (issue(where, "i", ca, node="n2", ca=True), "is a CA's", "is a CA's"),
