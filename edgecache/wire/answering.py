@@ -147,7 +147,11 @@ class Answering(asyncio.Protocol):
     def send_hot(self, head: bytes, content: HotContent, start: int, stop: int) -> None:
         transport, before, octets = self._transport, head + CRLF, stop - start
         if not self._straight or self._descriptor < 0 or transport.get_write_buffer_size() or transport.is_closing():
-            self.send_pieces(head, [content.read(start, stop)])
+            # What a slow reader leaves waiting is memory of ours.
+            if octets > PIECE:
+                self.send_from(head, content.source(), start, stop)
+            else:
+                self.send_pieces(head, [content.read(start, stop)])
             return
         sock = self._socket
         if sock is None:

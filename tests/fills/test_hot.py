@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
 from edgecache.store.hot import ENOUGH
+from edgecache.wire.sending import HIGH_WATER, PIECE
 from tests.fills.rig import Client, RigCase
 from tests.fills.test_serving import FRESH, content_of, serves
 
@@ -72,17 +73,27 @@ class FromMemoryTests(RigCase):
 
         return self.run_async(test())
 
-    def test_a_client_that_leaves_lets_go_of_it(self):
+    def test_what_a_client_has_yet_to_take_is_no_copy_and_let_go_of_when_it_leaves(self):
+        """DESIGN 13: 96 KiB of memory for one that is sending."""
+
         async def test():
             await self.hot(1_000_000)
             (kept,) = self._workers[0]._hot._kept.values()
-            slow = await self.client(receive_octets=4096)
-            slow.writer.transport.pause_reading()
-            for _ in range(16):
-                slow.send("/1000000")
-            await self.until(lambda: kept.readers == 1)
-            slow.leave()
-            await self.until(lambda: kept.readers == 0)
+            for direct in (True, False):
+                slow = await self.client(receive_octets=4096)
+                await slow.ask("/1000000", "Range: bytes=0-0")
+                connections = self._workers[0]._listeners[0]._connections
+                if not direct:  # as with TLS
+                    for connection in connections:
+                        connection._descriptor = -1
+                slow.writer.transport.pause_reading()
+                for _ in range(16):
+                    slow.send("/1000000")
+                await self.until(lambda: kept.readers == 1)
+                waiting = [connection._transport.get_write_buffer_size() for connection in connections]
+                self.assertLessEqual(max(waiting), PIECE + HIGH_WATER)
+                slow.leave()
+                await self.until(lambda: kept.readers == 0)
 
         return self.run_async(test())
 
