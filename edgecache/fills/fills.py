@@ -176,6 +176,12 @@ class Fills:
         waiter.collapsed = False
         self._start(waiter.asked, waiter.forward, waiter.record_hash, None, [waiter])
 
+    def again(self, waiter: Waiter) -> None:
+        """Its fill began too early for ``waiter``: the next one is for all of whom that is so."""
+        waiter.collapsed = False
+        if not self._join_running(waiter):
+            self._begin(waiter.asked, waiter.forward, waiter.record_hash, [waiter])
+
     def ahead(self, waiter: Waiter, part: Part, stored: Stored) -> None:
         """Fetch just the ``part`` that ``waiter`` asked for of what will be ``stored``; it is not stored."""
         # Of others the client's own Range goes along.

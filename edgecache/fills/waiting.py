@@ -42,6 +42,7 @@ class Waiter:
     :ivar forward: why its own look-up did not answer it.
     :ivar record_hash: where ``forward.stored`` was found.
     :ivar collapsed: it joined a fill that another request had started.
+    :ivar again: it demands what the last fill was too early for, and waits for the next.
     :ivar patient: it waits for its part of the whole; on its own it could not be had.
     """
 
@@ -50,6 +51,7 @@ class Waiter:
     record_hash: bytes
     downstream: Downstream
     collapsed: bool = False
+    again: bool = False
     patient: bool = False
 
 
@@ -188,10 +190,10 @@ class Waiters:
         assert plan is not None
         # As if it were fresh still, where nobody could have it otherwise.
         now = plan.stored.fresh_until - 1 if self._stale_copy else self._fills.clock()
-        if waiter.collapsed and not may_share(waiter.asked, self.leader, plan, now):
-            self._fills.alone(waiter)
-        elif lacks_serial(waiter.asked, plan.stored):
+        if lacks_serial(waiter.asked, plan.stored):
             self._refuse_old(waiter, plan.stored)
+        elif waiter.collapsed and not may_share(waiter.asked, self.leader, plan, now):
+            self._fills.alone(waiter)
         elif self._page:
             self._serve_page(waiter, plan.stored)
         elif isinstance(plan, Freshen):
@@ -239,8 +241,9 @@ class Waiters:
 
     def _refuse_old(self, waiter: Waiter, stored: Stored) -> None:
         """It demands a newer page than there is. (A fill that began before it came may just be too early.)"""
-        if waiter.collapsed:
-            self._fills.alone(waiter)
+        if waiter.collapsed and not waiter.again:
+            waiter.again = True
+            self._fills.again(waiter)
             return
         serial = serial_of(stored)
         said = "no serial" if serial is None else f"serial {serial}"

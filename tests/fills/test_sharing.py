@@ -6,6 +6,7 @@ import asyncio
 
 from edgecache.words.counters import Counter
 from tests.fills.rig import Exchange, RigCase
+from tests.fills.test_paging import PAGE, PIP, PageCase, page_of, sends
 
 FRESH = "Cache-Control: max-age=60"
 
@@ -149,6 +150,30 @@ class OddRequestTests(RigCase):
             for fields in ((), ("Cache-Control: no-cache",)):
                 other = await self.ask("/a", *fields)
                 self.assertEqual((b"content", None), (other.content, other.fields.get("set-cookie")))
+
+        return self.run_async(test())
+
+
+class DemandTests(PageCase):
+    def test_a_serial_that_nobody_has_costs_the_origin_no_request_for_each_who_demands_it(self):
+        async def test():
+            may = asyncio.Event()
+            answers = sends(page_of("six-1.0.tar.gz", serial=7))
+
+            async def script(exchange: Exchange) -> None:
+                await may.wait()
+                await answers(exchange)
+
+            self.origin.scripts[PAGE] = script
+            clients = [await self.client() for _ in range(20)]
+            for client in clients:
+                client.send(PAGE, PIP, "Edgecache-Min-Serial: " + "9" * 17)
+            await self.until(lambda: self.counter(Counter.COLLAPSED) == 19)
+            may.set()
+            found = [await client.receive() for client in clients]
+            self.assertEqual({(503, "7")}, {(one.status, one.fields["x-pypi-last-serial"]) for one in found})
+            self.assertEqual(2, self.origin.count(PAGE))
+            self.assertEqual(200, (await self.ask(PAGE, PIP)).status)
 
         return self.run_async(test())
 
