@@ -2,7 +2,7 @@
 Clients that are slow, or many, on purpose: each has gone when its time is over, and everybody else is served.
 
 Deadlines are short here; that they are kept exactly is tests/wire/test_deadlines.py. ``EDGECACHE_CROWD`` says how many
-connections a crowd has (default 1000).
+connections a crowd has (default 1000), ``EDGECACHE_CHURN`` how many come and go (default 2000).
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from tests.system.traffic import check, reply_to
 from tests.system.watching import MemoryWatch
 
 CROWD = int(os.environ.get("EDGECACHE_CROWD", "1000"))
+CHURN = int(os.environ.get("EDGECACHE_CHURN", "2000"))
 KIB, MIB = 1 << 10, 1 << 20
 
 LIMITS = f"""
 [limits]
-connections = {CROWD // 4}
+connections = {2 * CROWD // 5}
 connections_per_client = {CROWD // 5}
 head_seconds = 1.0
 idle_seconds = 2.0
@@ -145,7 +146,7 @@ class AttackersTests(SynchronousTestCase):
             until(lambda: crowd.told()["silent"]["made"] > CROWD, "connections that were pushed out")
             with self.everybody_else_is_served():
                 until(lambda: crowd.told()["silent"]["made"] > 2 * CROWD, "as many once more")
-                self.assertLess(descriptors(self.node) - before, CROWD // 2 + FEW)
+                self.assertLess(descriptors(self.node) - before, 4 * CROWD // 5 + FEW)
         self.settled(before)
         self.assertLess(watch.most - memory, MOST_OWN + 4 * KIB * CROWD)
 
@@ -155,3 +156,15 @@ class AttackersTests(SynchronousTestCase):
             until(lambda: crowd.told()["silent"]["left"] <= 2 * (CROWD // 5), "who is turned away")
             with self.everybody_else_is_served():
                 self.assertGreaterEqual(crowd.told()["silent"]["statuses"]["503"], CROWD - 2 * (CROWD // 5))
+
+    def test_connections_that_come_and_go_leave_nothing(self) -> None:
+        before, memory = descriptors(self.node), processes.anonymous_octets(self.node.family())
+        with (
+            MemoryWatch(self.node) as watch,
+            self.everybody_else_is_served(),
+            Attack(self.node.url, {"comes and goes": 50}, again=True, addresses=20) as churn,
+        ):
+            until(lambda: churn.told()["comes and goes"]["made"] >= CHURN, "as many as that", looks=10_000)
+            self.assertEqual({"200"}, set(churn.told()["comes and goes"]["statuses"]))
+        self.settled(before)
+        self.assertLess(watch.most - memory, 16 * MIB)
