@@ -18,6 +18,7 @@ from tests.system.harness import Node
 from tests.system.history import CONTENT, CONTROL, DOWNLOADS, Disturbed, now
 from tests.system.historychecks import ORIGIN
 from tests.system.historystage import Stage
+from tests.system.namespaces import can_lose
 from tests.system.processes import kill_now
 
 CABLES = ("cut", "deafen", "mute", "loss")
@@ -62,7 +63,8 @@ def phases(seed: int, ids: list[str], seconds: float) -> Iterator[Phase]:
     :param seconds: that a phase lasts at most.
     """
     chance = random.Random(seed)
-    lossy = list(NODES)
+    cables = CABLES if can_lose() else tuple(kind for kind in CABLES if kind != "loss")
+    kinds = list(NODES)
 
     def drawn(kind: str, node: str) -> Fault:
         lasts = seconds * chance.uniform(0.3, 1.0)
@@ -71,15 +73,15 @@ def phases(seed: int, ids: list[str], seconds: float) -> Iterator[Phase]:
     while True:
         found = []
         if chance.random() < 0.6:
-            found.append(drawn(chance.choice(CABLES), chance.choice(ids)))
+            found.append(drawn(chance.choice(cables), chance.choice(ids)))
         if chance.random() < 0.4:
             found.append(drawn(LONG, chance.choice(ids)))
         if chance.random() < 0.3:
             found.append(drawn(chance.choice(ORIGINS), ORIGIN))
         for node in chance.sample(ids, chance.choice((0, 1, 1, 2))):
-            kind = chance.choice(lossy)
+            kind = chance.choice(kinds)
             if kind.startswith("lose"):
-                lossy = [kind for kind in NODES if not kind.startswith("lose")]
+                kinds = [each for each in NODES if not each.startswith("lose")]
             found.append(drawn(kind, node))
         if found:
             yield tuple(found)

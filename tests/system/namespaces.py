@@ -43,6 +43,14 @@ def unavailable() -> str:
     return f"no network namespaces here: {tried.stderr.strip()}" if tried.returncode else ""
 
 
+def can_lose() -> bool:
+    """Can packets be lost here? That needs ``nft``, and a kernel that knows it."""
+    if shutil.which("nft") is None:
+        return False
+    words = ["unshare", "--net", "nft", "add table inet loss"]
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
 class _Namespace:
     def __init__(self) -> None:
         self._keeper = subprocess.Popen(
@@ -132,7 +140,7 @@ class Network:
             self._spaces[speaker].run("ip", "neighbor", "replace", *where, "lladdr", _NOBODY, "nud", "permanent")
 
     def lose(self, name: str, percent: int) -> None:
-        """Of what this node and the others send each other, so many packets of a hundred are lost; needs ``nft``."""
+        """Of what this node and the others send each other, so many packets of a hundred are lost (if they can)."""
         ruleset = "\n".join(
             f"add table inet loss\nadd chain inet loss {hook} {{ type filter hook {hook} priority 0; }}\n"
             f"add rule inet loss {hook} {direction} others numgen random mod 100 < {percent} drop"
