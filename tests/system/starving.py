@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import resource
+import shutil
+import struct
 import subprocess
 import tempfile
 import unittest
@@ -70,3 +74,44 @@ class SmallDisk:
         """Whoever may still have files there."""
         subprocess.run(["umount", "--lazy", str(self.path)], check=True)
         self.path.rmdir()
+
+
+class LosableDisk:
+    """An ext4 of its own (on a loop device, which takes root) that can be lost from one moment to the next."""
+
+    # <linux/fs.h>: what was not synced until now is not there afterwards, its journal included.
+    _SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, struct.pack("I", 2)
+
+    def __init__(self, mebibytes: int) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="edgecache-disk-"))
+        self._image, self.path = self._directory / "image", self._directory / "disk"
+        with self._image.open("wb") as image:
+            image.truncate(mebibytes << 20)
+        self.path.mkdir()
+        try:
+            subprocess.run(["mkfs.ext4", "-q", str(self._image)], check=True, capture_output=True)
+            self._mount()
+        except (OSError, subprocess.CalledProcessError) as error:
+            shutil.rmtree(self._directory)
+            raise unittest.SkipTest(f"no file system can be mounted here: {error}") from error
+
+    def _mount(self) -> None:
+        subprocess.run(["mount", "-o", "loop", str(self._image), str(self.path)], check=True, capture_output=True)
+
+    def lose(self) -> None:
+        """From now on all that is not in memory is an input/output error."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.ioctl(descriptor, self._SHUTDOWN, self._NO_LOG_FLUSH)
+        finally:
+            os.close(descriptor)
+
+    def find_again(self) -> None:
+        """As it was left, once nobody has files there any more."""
+        subprocess.run(["umount", str(self.path)], check=True)
+        self._mount()
+
+    def end(self) -> None:
+        """Whoever may still have files there."""
+        subprocess.run(["umount", "--lazy", str(self.path)], check=False, capture_output=True)
+        shutil.rmtree(self._directory)
