@@ -172,8 +172,11 @@ class Collector:
                 self._environments.reader_check()
             freed, held = self._free()
             evicted = self._evict(held)
-        except (lmdb.Error, struct.error) as error:
+        except (lmdb.Error, struct.error, ValueError) as error:
             self.collected.failures += 1
+            if isinstance(error, (*DAMAGE, struct.error, ValueError)):
+                # With blobs: they go together.
+                self._environments.small.condemn(str(error))
             self._mark(True, True)
             raise StoreFull("collector", str(error)) from error
         return freed or evicted

@@ -130,6 +130,8 @@ class Verifier:
                 self.verified.records += 1
                 left -= _RECORD_OCTETS + self._record(reader, *record)
         except lmdb.Error as error:
+            if isinstance(error, DAMAGE):
+                self._environments.small.condemn(str(error))
             self.verified.failed = str(error)
             return 0
         finally:
