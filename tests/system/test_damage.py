@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,21 @@ class RunningTests(DamageTestCase):
         self.assertTrue(self.aside())
         self.assertIn("died in small", self.node.log)
         self.all_hit()
+
+    def test_a_start_takes_no_harm_from_noise_in_any_other_file(self) -> None:
+        self.node.kill()
+        data, noise = self.node.data, random.Random("noise")
+        popularity = data / "popularity"
+        # Its begin says that it is one.
+        popularity.write_bytes(popularity.read_bytes()[:PAGE] + noise.randbytes(popularity.stat().st_size - PAGE))
+        for name in ("run/page", "audit.log", "crash", "lock", "downloads/1.events", "small/lock.mdb"):
+            (data / name).parent.mkdir(exist_ok=True)
+            (data / name).write_bytes(noise.randbytes(70_000))
+        (data / "admin.token").write_bytes(b"")
+        self.node.start()
+        self.assertTrue(self._hits())
+        self.node.purge(all=True)
+        self.assertNotIn("Traceback", self.node.log)
 
 
 class InsideTests(DamageTestCase):
