@@ -18,6 +18,9 @@ Meaning = TypeVar("Meaning")
 GENERATION_OCTETS = 384 << 10
 """Keys of one generation; values take about eight times that, and there are two generations."""
 
+LEAST = 400
+"""A shorter head counts as so much: what is known of it takes some kilobytes, however short it is."""
+
 LONGEST = 4096
 """A longer head is an odd one, and not worth its memory."""
 
@@ -47,7 +50,7 @@ class Memo(Generic[Meaning]):
         """Remember, for as long as there is room."""
         if len(octets) > LONGEST:
             return
-        self._room -= len(octets)
+        self._room -= max(len(octets), LEAST)
         if self._room < 0:
             self._old, self._young = self._young, {}
             self._room = GENERATION_OCTETS

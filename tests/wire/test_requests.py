@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.wire.fieldlines import RequestRefused, Section
-from edgecache.wire.memo import GENERATION_OCTETS, LONGEST, Memo
+from edgecache.wire.memo import GENERATION_OCTETS, LEAST, LONGEST, Memo
 from edgecache.wire.requests import Framed, fault, parse
 from edgecache.words.config import LimitSettings
 from edgecache.words.messages import field_values
@@ -229,6 +229,13 @@ class MemoTests(SynchronousTestCase):
         parse(b"GET / HTTP/1.0\r\nX: y\r\n\r\n", LIMITS, secure=False, trusted=False, sections=sections)
         with self.assertRaises(RequestRefused):
             parse(b"GET / HTTP/1.1\r\nX: y\r\n\r\n", LIMITS, secure=False, trusted=False, sections=sections)
+
+    def test_short_heads_are_not_many_more_than_those_of_installers(self) -> None:
+        memo: Memo[int] = Memo()
+        for n in range(20_000):
+            memo.put(b"%d" % n, n)
+        self.assertLessEqual(len(memo._young) + len(memo._old), 2 * GENERATION_OCTETS // LEAST)
+        self.assertEqual(19_999, memo.get(b"19999"))
 
     def test_what_is_asked_for_stays_and_the_rest_goes(self) -> None:
         memo: Memo[int] = Memo()
