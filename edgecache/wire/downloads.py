@@ -121,7 +121,8 @@ class DownloadEvents:
         told = request.told
         if told is None:
             told = request.told = self._told(request)
-        if told is not NOT_TOLD:
+        # Without content only an empty file is a download, and a page was looked at.
+        if told is not NOT_TOLD and (octets or told.page or head[9:12] == b"200"):
             if not self._rows:
                 self._soon(self._write)
             self._rows.append((told, client, head, octets, complete))
