@@ -50,6 +50,16 @@ _PUNCH_HOLE_KEEP_SIZE: Final = 3
 
 
 @define(eq=False)
+class _File:
+    """The file in memory, closed when the last who may read it has gone: its number would be another file's."""
+
+    descriptor: int
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
+@define(eq=False)
 class Kept:
     """
     One content in memory: a :class:`~edgecache.words.ports.HotContent`.
@@ -59,7 +69,7 @@ class Kept:
     :ivar readers: who sends what a socket did not take at once.
     """
 
-    _descriptor: int
+    _file: _File
     at: int
     size: int
     uses: int = 1
@@ -73,12 +83,12 @@ class Kept:
         if written < len(before):
             return written
         try:
-            return written + os.sendfile(descriptor, self._descriptor, self.at + start, stop - start)
+            return written + os.sendfile(descriptor, self._file.descriptor, self.at + start, stop - start)
         except OSError:
             return written
 
     def read(self, start: int, stop: int) -> bytes:
-        return os.pread(self._descriptor, stop - start, self.at + start)
+        return os.pread(self._file.descriptor, stop - start, self.at + start)
 
     def source(self) -> HotSource:
         self.readers += 1
@@ -94,7 +104,7 @@ class Hot:
     """
 
     _octets: int
-    _descriptor: int
+    _file: _File
     _largest: int = field(init=False)
     # What was asked for least recently looked at comes first.
     _kept: OrderedDict[bytes, Kept] = field(factory=OrderedDict)
@@ -115,7 +125,7 @@ class Hot:
         if octets // SHARE <= SMALLEST:
             return None
         try:
-            return cls(octets, os.memfd_create("edgecache-hot"))
+            return cls(octets, _File(os.memfd_create("edgecache-hot")))
         except OSError as error:
             _log.warn("store: no memory for hot contents: {error}", error=error)
             return None
@@ -142,11 +152,9 @@ class Hot:
         return None
 
     def close(self) -> None:
-        """Nothing is found any more; what sockets hold stays with them."""
-        descriptor, self._descriptor, self._octets, self._largest = self._descriptor, -1, 0, 0
+        """Nothing is found any more; who still sends something may do so."""
+        self._octets = self._largest = 0
         self._kept.clear()
-        if descriptor >= 0:
-            os.close(descriptor)
 
     def _has_room(self, size: int, times: int) -> bool:
         """Is there, or can it be made for a content that was asked for so often?"""
@@ -164,11 +172,11 @@ class Hot:
 
     def _keep(self, reader: StoreReader, key_hash: bytes, stored: Stored) -> Kept | None:
         self._asked.pop(stored.content_id, None)
-        kept = Kept(self._descriptor, self._end, stored.size)
+        kept = Kept(self._file, self._end, stored.size)
         self._end += _rounded(stored.size)
         self.held += _rounded(stored.size)
         try:
-            written = reader.copy_to(key_hash, stored, self._descriptor, kept.at)
+            written = reader.copy_to(key_hash, stored, self._file.descriptor, kept.at)
         except OSError as error:
             self._give_up(error.strerror or str(error))
             written = -1
@@ -184,7 +192,7 @@ class Hot:
     def _punch(self, kept: Kept) -> None:
         """See Note [memory that is used once]."""
         octets = _rounded(kept.size)
-        if _fallocate(self._descriptor, _PUNCH_HOLE_KEEP_SIZE, kept.at, octets):
+        if _fallocate(self._file.descriptor, _PUNCH_HOLE_KEEP_SIZE, kept.at, octets):
             self._give_up(os.strerror(ctypes.get_errno()))
         else:
             self.held -= octets

@@ -52,7 +52,7 @@ class HotTestCase(StoreTestCase):
 
     def occupied(self) -> int:
         """Octets of memory that the file has."""
-        return os.fstat(self.hot._descriptor).st_blocks * 512
+        return os.fstat(self.hot._file.descriptor).st_blocks * 512
 
 
 class KeepingTests(HotTestCase):
@@ -93,10 +93,9 @@ class KeepingTests(HotTestCase):
         self.store(octets(20_000), response(b"a"))
         self.store(octets(20_000, 1), response(b"b"))
         kept = self.kept(b"a")
-        right, self.hot._descriptor = self.hot._descriptor, os.open(os.devnull, os.O_RDONLY)
+        right, self.hot._file = self.hot._file, module._File(os.open(os.devnull, os.O_RDONLY))
         self.assertIsNone(self.ask(b"b", ENOUGH))
-        os.close(self.hot._descriptor)
-        self.hot._descriptor = right
+        self.hot._file = right
         self.assertIsNone(self.ask(b"b", 2 * ENOUGH))
         self.assertIs(kept, self.ask(b"a"))
         self.flushLoggedErrors()
@@ -150,6 +149,13 @@ class LettingGoTests(HotTestCase):
         self.assertEqual(1, kept.readers)
         del source
         self.assertEqual(0, kept.readers)
+
+    def test_who_still_reads_when_it_is_closed_reads_the_same_content(self) -> None:
+        self.store(octets(70_000))
+        source = self.kept().source()
+        self.hot.close()
+        with open(os.devnull, "rb"), open(os.devnull, "rb"):
+            self.assertEqual(octets(70_000)[:100], source.read(0, 100))
 
     def test_what_is_remembered_of_others_is_bounded(self) -> None:
         self.patch(module, "COUNTED", 3)
