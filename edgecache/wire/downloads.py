@@ -162,7 +162,8 @@ class DownloadEvents:
                     continue
                 if told.known != known:
                     self._numbers += 1
-                    told.known, told.number = known, self._numbers
+                    # The line that is remembered names it by the number before.
+                    told.known, told.number, told.octets = known, self._numbers, -1
                     lines.append(b"=%d\t%b\n" % (told.number, told.common))
                 end = b"\t%d\t%b\t%d\n" % (octets, part, told.number)
                 if complete:

@@ -130,6 +130,23 @@ class DownloadEventsTests(SynchronousTestCase):
         self.get(FILE)
         self.assertEqual([FILE.encode()] * 7, [each.path for each in self.told()])
 
+    def test_an_answer_that_broke_off_first_in_a_file_does_not_bring_back_a_number_of_the_file_before(self) -> None:
+        whole, other = self.answer, "/files/six/-/six-2.0.tar.gz"
+        self.get(FILE)
+        self.get(other)
+        self.turn()
+        self.patch(downloads, "FILE_OCTETS", 1)
+        self.get(other)
+        self.answer = (whole[0], given := Given(length=5))
+        self.get(FILE)
+        given.give(b"123")
+        self.rig.network.settle()
+        self.rig.link.cut()
+        self.answer = whole
+        self.get(FILE)
+        paths = [FILE, other, other, FILE, FILE]
+        self.assertEqual(paths, [each.path.decode() for each in self.told()])
+
     def test_a_client_that_leaves_in_the_middle_has_what_it_was_sent(self) -> None:
         given = Given(length=5)
         self.answer = (OK, given)
