@@ -177,7 +177,7 @@ class Follower(Actor):
     def run(self) -> None:
         while not self.over.is_set():
             try:
-                page = self._get(self.chance.choice(self.nodes), f"/feed?since={self._cursor}&timeout=2")
+                page = self._get(self.chance.choice(self.nodes), f"/feed?since={self._cursor}&timeout=0.5")
             except (*UNREACHABLE, KeyError):
                 # One that is gone is not back within this.
                 self.over.wait(0.05)
