@@ -135,7 +135,8 @@ class DownloadEventsTests(SynchronousTestCase):
         self.get(FILE)
         self.get(other)
         self.turn()
-        self.patch(downloads, "FILE_OCTETS", 1)
+        self.rig.seconds(1)
+        self.events._octets = FILE_OCTETS
         self.get(other)
         self.answer = (whole[0], given := Given(length=5))
         self.get(FILE)
