@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
+from itertools import islice, takewhile
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,6 +32,12 @@ SWEEP_SECONDS = 1.0
 
 ROOM = 32
 """When there are as many connections as may be, this part of them is pushed out, if it waits for nothing of ours."""
+
+HANDSHAKE_SECONDS = 2.0
+"""
+Whoever means it has done its handshake by then. One that has not goes before those that have; a younger one after them:
+else those who hold idle connections would have each handshake pushed out by the next.
+"""
 
 CROWD = 500
 """When so many connections have gone, and half of all, what they took is given back."""
@@ -97,7 +104,7 @@ class Listener:
     :ivar unshaken: told of a TLS handshake that failed: the client's address, and why if it did not just leave.
     :ivar give_back: gives free memory back to the system; takes some milliseconds.
     :ivar admitted: connections let in and not yet closed, those in their TLS handshake included.
-    :ivar shaking: those in their TLS handshake, the oldest first.
+    :ivar shaking: those in their TLS handshake, the oldest first, and since when: monotonic seconds.
     :ivar now: monotonic seconds at the last sweep: good enough for deadlines, and free.
     :ivar idle_seconds: how long a connection may wait for its next request.
     :ivar sampling: the next request is one that is looked at.
@@ -129,7 +136,7 @@ class Listener:
     _connections: dict[Swept, None] = field(factory=dict, init=False)
     """In the order in which they were made: their own times are as coarse as the sweep."""
     admitted: int = field(default=0, init=False)
-    shaking: dict[Shaking, None] = field(factory=dict, init=False)
+    shaking: dict[Shaking, float] = field(factory=dict, init=False)
     _of_client: dict[bytes, int] = field(factory=dict, init=False)
     _nothing_waits: bool = field(default=False, init=False)
     _timer: Timer | None = field(default=None, init=False)
@@ -167,23 +174,25 @@ class Listener:
 
     def _make_room(self) -> None:
         """
-        Whoever holds connections for nothing must not lock others out: the oldest handshakes have to go, then those
-        that wait for a request for the longest time. So many at once that it is not done for each new one.
+        Whoever holds connections for nothing must not lock others out: handshakes that take long have to go, else those
+        that wait for a request for the longest time, else the oldest handshakes. So many at once that it is not done
+        for each new one.
         """
         if self._nothing_waits:
             return
-        some = max(1, self.limits.connections // ROOM)
-        oldest = list(self.shaking)[:some]
-        for shaking in oldest:
-            del self.shaking[shaking]
-            shaking.push_out()
-        if not oldest:
+        some, late = max(1, self.limits.connections // ROOM), self.now - HANDSHAKE_SECONDS
+        going: list[Shaking] = [
+            each for each, _ in islice(takewhile(lambda one: one[1] <= late, self.shaking.items()), some)
+        ]
+        if not going:
             waiting = [(since, each) for each in self._connections if (since := each.waits_since) is not None]
             waiting.sort(key=itemgetter(0))
-            # All have something to do: who comes until the next sweep need not be the reason for another search.
-            self._nothing_waits = not waiting
-            for _, connection in waiting[:some]:
-                connection.push_out()
+            going = [each for _, each in waiting[:some]] or list(islice(self.shaking, some))
+        # All have something to do: who comes until the next sweep need not be the reason for another search.
+        self._nothing_waits = not going
+        for each in going:
+            self.shaking.pop(each, None)
+            each.push_out()
 
     def release(self, client: bytes) -> None:
         """The connection that was admitted is closed, or was never made."""

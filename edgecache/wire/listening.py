@@ -157,7 +157,7 @@ class Server:
         transport = SecureTransport(self._loop, sock, tls, self._buffers, connection, seconds, over)
         self._shaking[transport] = handshake = _Handshake(transport, connection)
         waiting = self._listener.shaking
-        waiting[handshake] = None
+        waiting[handshake] = self._listener.now
         if self._listener.trusted and len(waiting) > STRANGERS:
             oldest = next(iter(waiting))
             del waiting[oldest]

@@ -382,11 +382,23 @@ class CrowdedOutTests(SynchronousTestCase):
         self.rig.say(b"")
         self.assertEqual([True, False, False, False], [client.lost for client in clients])
 
-    def test_the_oldest_handshake_goes_before_anybody_who_has_done_his(self) -> None:
+    def test_a_handshake_that_takes_long_goes_before_anybody_who_has_done_his_the_oldest_first(self) -> None:
         clients, handshakes = self.crowd(b"", b""), [Handshake(self.listener) for _ in range(2)]
+        self.rig.seconds(2)
         self.rig.connect()
         self.assertEqual([True, False], [each.out for each in handshakes])
         self.assertEqual([False, False], [client.lost for client in clients])
+
+    def test_a_handshake_that_has_just_begun_goes_last(self) -> None:
+        """Else who holds connections for nothing would have each new one pushed out by the next."""
+        (idle,), handshakes = self.crowd(b""), [Handshake(self.listener) for _ in range(3)]
+        self.rig.say(b"")
+        self.assertEqual((True, [False] * 3), (idle.lost, [each.out for each in handshakes]))
+        self.rig.route = self.rig.later
+        self.rig.say(GET)
+        self.assertEqual([False] * 3, [each.out for each in handshakes])
+        self.rig.say(GET)
+        self.assertEqual([True, False, False], [each.out for each in handshakes])
 
 
 @define(eq=False)
@@ -398,7 +410,7 @@ class Handshake:
 
     def __attrs_post_init__(self) -> None:
         self.listener.admit(b"b")
-        self.listener.shaking[self] = None
+        self.listener.shaking[self] = self.listener.now
 
     def push_out(self) -> None:
         self.out = True
