@@ -114,12 +114,14 @@ class Client:
         """
         head = serialise(outbound, address.origin)
         pool = self._pool(address)
-        # Half of them for requests with content, which last as long as their clients like: the others must have room.
-        most = self._settings.awaited_heads if outbound.content is None else (self._settings.awaited_heads + 1) // 2
+        most, upload = self._settings.awaited_heads, outbound.content is not None
+        # Requests with content last as long as their clients like: half is left to the others.
+        full = pool.awaited >= most or (upload and pool.awaited_uploads >= (most + 1) // 2)
         # Not towards the owner of a key: any number of clients may wait for its one fill.
-        if pool.awaited >= most and address.path is None:
+        if full and address.path is None:
             raise UpstreamBusy(address.name, 0.0)
         pool.awaited += 1
+        pool.awaited_uploads += upload
         settings = self._of(address)
         exchange = Exchange(self, address, outbound, asker, settings, self._timers.seconds, interim, head_seconds)
         self._running.add(exchange)
@@ -187,7 +189,9 @@ class Client:
 
     def head_came(self, exchange: Exchange) -> None:
         """See :meth:`edgecache.upstream.parties.Keeper.head_came`."""
-        self._pools[exchange.address].awaited -= 1
+        pool = self._pools[exchange.address]
+        pool.awaited -= 1
+        pool.awaited_uploads -= exchange.outbound.content is not None
 
     def over(self, exchange: Exchange, connection: Connection | None, idle_seconds: int | None) -> None:
         """See :meth:`edgecache.upstream.parties.Keeper.over`."""

@@ -612,6 +612,18 @@ class RequestContentTests(SynchronousTestCase):
         for asking in slow[:2]:
             asking.answer.cancel()
 
+    def test_they_have_that_half_however_many_others_wait(self) -> None:
+        self.rig = Rig(UpstreamSettings(awaited_heads=4))
+        address = self.rig.stage.play("1", Silent())
+        asked = [self.rig.ask(address), self.rig.ask(address), self.post(Offered(), 10, address)]
+        self.assertEqual([None] * 3, [asking.failure for asking in asked])
+        asked += [self.post(Offered(), 10, address), self.post(Offered(), 10, address)]
+        self.assertEqual([False, True], [isinstance(asking.failure, UpstreamBusy) for asking in asked[3:]])
+        for asking in asked[2:4]:
+            asking.answer.cancel()
+        self.assertIsNone(self.post(Offered(), 10, address).failure)
+        self.rig.client.stop()
+
     def test_with_its_length(self) -> None:
         asking = self.post(Offered(content=b"x" * 200_000, complete=True), 200_000)
         self.assertTrue(asking.taker.ended)
