@@ -6,6 +6,8 @@
 # them. So nothing is sent that way from LMDB's map, whose pages are written anew (decision 50). Here every content
 # has a place of its own in a file in memory, which has no end, and no place is ever used again. A content that has to
 # go is punched out of the file: a page that a socket still holds stays what it was until the socket lets go of it.
+# Not so a part of a huge page: the kernel fills that with zeros where it is, and clients would be sent them. So where
+# memory of files is in huge pages (the kernel's default is that it never is), nothing is kept here.
 #
 # Nothing here decides what is stored: contents are found by their ids, which the record says that LMDB found just now.
 
@@ -47,6 +49,9 @@ _fallocate = ctypes.CDLL(None, use_errno=True).fallocate
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _fallocate.restype = ctypes.c_int
 _PUNCH_HOLE_KEEP_SIZE: Final = 3
+
+_HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+_IN_HUGE_PAGES: Final = ("[always]", "[within_size]", "[force]")
 
 
 @define(eq=False)
@@ -120,9 +125,12 @@ class Hot:
     def of(cls, octets: int) -> Hot | None:
         """
         :param octets: that contents may have together, rounded up to pages each.
-        :return: ``None`` without any, or where the system has no such memory.
+        :return: ``None`` without any, or where the system has no such memory. See Note [memory that is used once].
         """
         if octets // SHARE <= SMALLEST:
+            return None
+        if _in_huge_pages():
+            _log.warn("store: no memory for hot contents, as {path} says that it is in huge pages", path=_HUGE_PAGES)
             return None
         try:
             return cls(octets, _File(os.memfd_create("edgecache-hot")))
@@ -172,6 +180,10 @@ class Hot:
 
     def _keep(self, reader: StoreReader, key_hash: bytes, stored: Stored) -> Kept | None:
         self._asked.pop(stored.content_id, None)
+        if _in_huge_pages():
+            # Somebody has changed that since.
+            self._give_up(f"{_HUGE_PAGES} says that it is in huge pages")
+            return None
         kept = Kept(self._file, self._end, stored.size)
         self._end += _rounded(stored.size)
         self.held += _rounded(stored.size)
@@ -202,6 +214,16 @@ class Hot:
         if self._largest:
             self._largest = 0
             _log.error("store: no further contents are kept in memory: {why}", why=why)
+
+
+def _in_huge_pages() -> bool:
+    """Is what is written to a file in memory from now on? It costs some microseconds."""
+    try:
+        with open(_HUGE_PAGES) as file:
+            chosen = file.read()
+    except OSError:
+        return False  # a kernel that has none
+    return any(word in chosen for word in _IN_HUGE_PAGES)
 
 
 def _rounded(octets: int) -> int:

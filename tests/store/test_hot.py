@@ -89,6 +89,26 @@ class KeepingTests(HotTestCase):
         self.assertIsNone(Hot.of(0))
         self.assertIsNone(Hot.of(SMALLEST))
 
+    def huge_pages(self, says: str) -> None:
+        """The kernel's file."""
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write(says)
+        self.patch(module, "_HUGE_PAGES", path)
+
+    def test_in_huge_pages_nothing_is_kept(self) -> None:
+        """The kernel zeroes a part of one where it is when it is punched out, also under a socket that holds it."""
+        for number, says in enumerate(("[always] never", "always [within_size] never", "never deny [force]")):
+            self.huge_pages("always [never] force")
+            self.store(octets(20_000, number))
+            hot = self.hot = Hot.of(ROOM) or self.fail("there is none")
+            self.assertIsNone(self.ask(times=ENOUGH - 1))
+            self.huge_pages(says)
+            self.assertIsNone(Hot.of(ROOM))
+            self.assertIsNone(self.ask(times=2 * ENOUGH))
+            self.assertEqual((0, 0), (hot.held, self.occupied()))
+        self.flushLoggedErrors()
+
     def test_after_a_write_that_fails_nothing_more_is_kept_and_what_is_there_is_used(self) -> None:
         self.store(octets(20_000), response(b"a"))
         self.store(octets(20_000, 1), response(b"b"))
