@@ -57,10 +57,11 @@ class _Main:
     _ending: bool = False
 
     def run(self, stream: ChannelStream) -> None:
-        self._stream = stream
         for op, handler in (("start", self._start), ("drain", self._drain), ("stop", self._stop)):
             stream.channel.on(op, handler)
         globalLogBeginner.beginLoggingTo([_Observer(self._say)], redirectStandardIO=False)
+        # Only now: what was logged before the fork, of which we have a copy, the node process tells.
+        self._stream = stream
         # A terminal's Ctrl-C and a service manager's SIGTERM reach every process; the node process decides.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)

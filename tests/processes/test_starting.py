@@ -194,6 +194,8 @@ class LifeTests(SynchronousTestCase):
         process.send_signal(signal.SIGTERM)
         process.wait(60)
         self.assertNotIn("hush", self.log.read_text())
+        # Workers are forked from who has logged that already.
+        self.assertEqual(1, self.log.read_text().count("shown to whoever lists processes"))
 
     def test_everything_in_one_process(self) -> None:
         process = self.start("--workers", "0")
