@@ -125,9 +125,10 @@ class MemberService(Service, ABC):
                 return
             self._give_up(error)
         else:
-            self.reloads.ready()
+            # Before anything can move one of them.
             self._note_files()
             self._watch_data()
+            self.reloads.ready()
 
     def _note_files(self) -> None:
         """These are to stay; whoever moves one of them on purpose sets :attr:`_staying` to ``None`` before."""

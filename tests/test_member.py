@@ -1,0 +1,58 @@
+"""What every member does between its start and its end, whatever it is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.internet import reactor  # noqa: TID251  # the one that conftest installed
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from edgecache.member import MemberService
+from edgecache.preparing import Prepared, prepare
+from edgecache.words.config import Config, ListenSettings, NodeSettings
+
+
+class _Renewing(MemberService):
+    """It begins its store anew as soon as it has started, and that takes a while."""
+
+    ended = False
+
+    def open(self) -> None:
+        pass
+
+    async def run(self) -> None:
+        self.moving: Deferred[None] = Deferred()
+        self.reloads.between(self._renew)
+
+    async def _renew(self) -> None:
+        self._staying = None
+        # As what a thread does.
+        await self.moving
+        os.rename(self.prepared.lock.path, self.prepared.lock.path + ".aside")
+
+    async def take_over(self, config: Config) -> None:
+        pass
+
+    def _give_up(self, error: Exception, what: str = "cannot start") -> None:
+        self.ended = True
+
+
+class DataTests(TestCase):
+    async def test_what_is_moved_on_purpose_while_it_starts_ends_nobody(self) -> None:
+        data = Path(self.mktemp())
+        prepared: Prepared = prepare(Config(NodeSettings("n", data=str(data), workers=0), (), ListenSettings((), ())))
+        loop = asyncio.new_event_loop()
+        self.addCleanup(loop.close)
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
+        service = _Renewing(prepared, cast(Any, reactor), loop, lambda: prepared.config)
+        service.running = True
+        await service._run()
+        self.addCleanup(service._thread.stop)
+        service.moving.callback(None)
+        service._watch_data()
+        self.assertFalse(service.ended)
