@@ -144,6 +144,23 @@ _SPEAKING = (
 """Fields that change what becomes of a request. Most have none of them, and are not searched for each one."""
 
 
+def _alone(request: Request) -> Request:
+    """
+    :return: it without its memos: a circle of request and Asked would be garbage that only the collector finds, after
+        a thousand times as many heads.
+    """
+    return Request(
+        request.method,
+        request.target,
+        request.authority,
+        request.fields,
+        request.secure,
+        request.minor,
+        request.has_content,
+        request.content_length,
+    )
+
+
 def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Refuse:
     """
     Parse ``request`` for the rules; the caller keeps the answer in ``request.asked``.
@@ -231,7 +248,7 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
     whole = conditions is None and range_asked is None
     key = _key(site, authority, target, shared_key)
     return Asked(
-        request=request,
+        request=_alone(request),
         target=target,
         site=site,
         method=method,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -369,6 +372,20 @@ class IndexTests(SynchronousTestCase):
         one, other = respond(plain, response), respond(poisoned, response)
         assert isinstance(one, Store) and isinstance(other, Store)
         self.assertEqual((one.stored.head, one.record_hash), (other.stored.head, other.record_hash))
+
+
+class MemoryTests(SynchronousTestCase):
+    def test_what_is_known_of_a_head_is_freed_with_it(self) -> None:
+        """Without the collector: each client with heads of its own would leave thousands of them to it."""
+        for known in (PLAIN, INDEX):
+            one = request(target="/simple/attrs/")
+            one.asked = ask(one, known)
+            assert isinstance(one.asked, Asked)
+            gone = weakref.ref(one.asked)
+            gc.disable()
+            self.addCleanup(gc.enable)
+            del one
+            self.assertIsNone(gone())
 
 
 class SimpleTests(SynchronousTestCase):
