@@ -114,14 +114,14 @@ class Client:
         """
         head = serialise(outbound, address.origin)
         pool = self._pool(address)
-        most, upload = self._settings.awaited_heads, outbound.content is not None
-        # Requests with content last as long as their clients like: half is left to the others.
-        full = pool.awaited >= most or (upload and pool.awaited_uploads >= (most + 1) // 2)
+        most, with_content = self._settings.awaited_heads, outbound.content is not None
+        # Those last as long as their clients like: half is left to the others.
+        full = pool.awaited >= most or (with_content and pool.awaited_with_content >= (most + 1) // 2)
         # Not towards the owner of a key: any number of clients may wait for its one fill.
         if full and address.path is None:
             raise UpstreamBusy(address.name, 0.0)
         pool.awaited += 1
-        pool.awaited_uploads += upload
+        pool.awaited_with_content += with_content
         settings = self._of(address)
         exchange = Exchange(self, address, outbound, asker, settings, self._timers.seconds, interim, head_seconds)
         self._running.add(exchange)
@@ -191,7 +191,7 @@ class Client:
         """See :meth:`edgecache.upstream.parties.Keeper.head_came`."""
         pool = self._pools[exchange.address]
         pool.awaited -= 1
-        pool.awaited_uploads -= exchange.outbound.content is not None
+        pool.awaited_with_content -= exchange.outbound.content is not None
 
     def over(self, exchange: Exchange, connection: Connection | None, idle_seconds: int | None) -> None:
         """See :meth:`edgecache.upstream.parties.Keeper.over`."""

@@ -26,13 +26,13 @@ class Pool:
     :data:`MARGIN_SECONDS`, or ``idle_seconds`` where it announced nothing.
 
     :ivar awaited: heads awaited from this address; the client counts them.
-    :ivar awaited_uploads: so many of these are the answers to requests with content.
+    :ivar awaited_with_content: of these, to requests with content.
     """
 
     address: Address
     settings: UpstreamSettings
     awaited: int = 0
-    awaited_uploads: int = 0
+    awaited_with_content: int = 0
     _idle: deque[Connection] = field(factory=deque, init=False)
 
     @property
