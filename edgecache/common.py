@@ -252,13 +252,14 @@ class Common:
         self._followers.start()
 
     def operate(self, sockets: list[socket.socket]) -> None:
-        """
-        Every worker accepts: answer operators.
-
-        :param sockets: of the admin listener; they are closed here, the reactor has its own copies.
-        """
+        """:param sockets: of the admin listener; they are closed here, the reactor has its own copies."""
         assert self._operating is not None, "started"
         self._operating.listen(sockets)
+
+    def ready(self) -> None:
+        """Every worker accepts."""
+        assert self._operating is not None, "started"
+        self._operating.ready()
 
     def serve(self, channel: Channel) -> None:
         """Answer a new worker, and tell it what it must know."""

@@ -29,6 +29,7 @@ class Operating:
     _bypass: PublicBypass
     _uploads: Uploads
     _ports: list[IListeningPort] = field(factory=list)
+    _unready: str | None = "The node is starting."
 
     @classmethod
     def of(cls, parts: AdminParts, reactor: Any, tell: Callable[..., None]) -> Operating:
@@ -39,7 +40,9 @@ class Operating:
         bypass = PublicBypass.of(parts)
         parts.tokens.changed = lambda: tell("bypass-tokens", digests=bypass.digests)
         parts.history.start()
-        return cls(parts, reactor, PublicPurges.of(parts), bypass, Uploads(parts))
+        operating = cls(parts, reactor, PublicPurges.of(parts), bypass, Uploads(parts))
+        parts.ready = lambda: operating._unready
+        return operating
 
     def serve(self, channel: Channel) -> None:
         """Answer a new worker, and tell it what it must know."""
@@ -54,6 +57,10 @@ class Operating:
         from edgecache.admin.site import listen
 
         self._ports += listen(self.parts, self._reactor, sockets)
+
+    def ready(self) -> None:
+        """Every worker accepts."""
+        self._unready = None
 
     async def stop(self) -> None:
         """Answer nobody any more."""

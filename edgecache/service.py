@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.logger import Logger
 
 from edgecache.admin.parts import WorkerState
@@ -38,6 +38,7 @@ from edgecache.upstream.dialing import LoopDialer
 from edgecache.words.config import GIB, Access, Config
 from edgecache.words.endpoints import origin_url
 from edgecache.words.errors import EdgeError, StartError
+from edgecache.words.ports import Timer
 from edgecache.words.reading import plain
 from edgecache.workerparts import WorkerParts
 from edgecache.workers import Worker, start_worker
@@ -46,6 +47,9 @@ _log = Logger()
 
 RENEW_SECONDS = 60.0
 """At least so long between two new stores: a disk that damages what is written must not keep workers from serving."""
+
+OPERATORS_WAIT_SECONDS = 3.0
+"""So long until every worker accepts; then operators are answered all the same: one of them may never get up."""
 
 
 @define(eq=False)
@@ -89,6 +93,8 @@ class NodeService(MemberService):
     _renewing: bool = False
     # Seconds of the loop.
     _renewed_at: float = -math.inf
+    # Until operators are answered.
+    _operators_wait: Timer | None = None
 
     def open(self) -> None:
         """See :class:`MemberService`."""
@@ -109,13 +115,24 @@ class NodeService(MemberService):
         """See :class:`MemberService`."""
         reap_children(self.loop)
         await self.common.start(self.prepared.siblings)
+        self._operators_wait = self._timers.callLater(
+            OPERATORS_WAIT_SECONDS, lambda: maybeDeferred(self._operate).addErrback(self._crashed)
+        )
         if self.config.node.workers:
             self._supervisor = self._supervise()
             await self._supervisor.start()
         else:
             self._inside = await self._start_inside()
-        self.common.operate(self.prepared.admin)
+        self._operate()
+        self.common.ready()
         _log.info("ready: {public}", public=" ".join(self.prepared.public.addresses))
+
+    def _operate(self) -> None:
+        """Answer operators, unless they are answered already, or the node goes down."""
+        waiting, self._operators_wait = self._operators_wait, None
+        if waiting is not None:
+            waiting.cancel()
+            self.common.operate(self.prepared.admin)
 
     def _supervise(self) -> Supervisor:
         prepared = self.prepared
@@ -335,6 +352,9 @@ class NodeService(MemberService):
         seconds = self.config.limits.drain_seconds
         _log.info("stopping; connections may take {seconds:g} s to finish", seconds=seconds)
         self.common.page.set_draining(True)
+        if self._operators_wait is not None:
+            self._operators_wait.cancel()
+            self._operators_wait = None
         ends: list[Deferred[Any]] = []
         if self._supervisor is not None:
             ends.append(self._supervisor.stop(seconds))

@@ -93,3 +93,33 @@ class StoppedTests(SynchronousTestCase):
         for purge_id in self.acknowledged:
             self.assertEqual(200, node.admin("GET", f"/purge/{purge_id}").status, purge_id)
         self.assertNotIn("Traceback", node.log)
+
+
+class StartingTests(SynchronousTestCase):
+    def test_operators_are_answered_while_a_worker_does_not_get_up(self) -> None:
+        """They are to see why, and to purge: nothing else tells them, and siblings are served already."""
+        directory = tempfile.TemporaryDirectory(prefix="edgecache-starting-")
+        self.addCleanup(directory.cleanup)
+        node = Node(Path(directory.name), "http://127.0.0.1:9", workers=1)
+        self.addCleanup(node.end)
+        node.launch()
+
+        def stopped() -> bool:
+            nurseries = [pid for pid in node.family() if processes.name(pid) == NAME.decode()]
+            for pid in nurseries:
+                os.kill(pid, signal.SIGSTOP)
+            return bool(nurseries)
+
+        until(stopped, "what workers are forked from", looks=4000, pause_seconds=0.005)
+
+        def answer() -> Answer | None:
+            try:
+                return node.admin("GET", "/readyz", token=False, seconds=1)
+            except OSError:
+                return None
+
+        said = until(answer, "an answer to operators")
+        self.assertEqual((503, []), (said.status, node.worker_pids()))
+        node.purge(urls=[f"{node.url}/x"], id="early")
+        until(lambda: [os.kill(pid, signal.SIGCONT) or pid for pid in node.family()], "")
+        node.wait_ready()
