@@ -26,7 +26,7 @@ from edgecache.following import Followers
 from edgecache.looking import Looking
 from edgecache.operating import Operating
 from edgecache.processes.background import background, briefly
-from edgecache.processes.channel import Channel, Payload
+from edgecache.processes.channel import Channel
 from edgecache.processes.timers import boot_clock
 from edgecache.rules.selectors import rows_of
 from edgecache.rules.sites import Sites
@@ -263,7 +263,6 @@ class Common:
 
     def serve(self, channel: Channel) -> None:
         """Answer a new worker, and tell it what it must know."""
-        channel.on("invalidate", self._invalidate)
         channel.on("outdated", self._outdated)
         channel.on("share", self._share)
         channel.on("outcomes", self._watch.outcomes)
@@ -337,13 +336,11 @@ class Common:
         self.environments.close()
         self.page.close()
 
-    async def _invalidate(self, rows: list[tuple[str, int, int]]) -> Payload:
-        """Of this node only (RFC 9111 §4.4): an unsafe method went through. Answered once it is published."""
-        epoch = await self.control.local([(bytes.fromhex(selector), key, mode) for selector, key, mode in rows])
-        return {"epoch": epoch}
-
     async def _outdated(self, rows: list[tuple[str, int, int]]) -> None:
-        """The same of what an origin has changed already: nobody can take that back."""
+        """
+        Of this node only: an unsafe method went through (RFC 9111 §4.4), or documents of a project tell that it has
+        moved on. Nobody can take that back. Answered once it is published, or nothing is fresh.
+        """
         await self._owed.local([(bytes.fromhex(selector), key, mode) for selector, key, mode in rows])
 
     async def _share(self, selectors: list[str]) -> None:

@@ -182,14 +182,14 @@ async def start_worker(parts: WorkerParts) -> Worker:
 
     shares = frozenset(site.id for site in sites.all if site.settings.share_invalidation and trust is not None)
 
-    async def invalidate_here(selectors: tuple[Selector, ...], mode: PurgeMode, op: str = "invalidate") -> None:
+    async def invalidate_here(selectors: tuple[Selector, ...], mode: PurgeMode) -> None:
         rows = rows_of((selector.canonical for selector in selectors), mode)
-        await parts.channel.call(op, rows=[(canonical.hex(), key, each) for canonical, key, each in rows])
+        await parts.channel.call("outdated", rows=[(canonical.hex(), key, each) for canonical, key, each in rows])
 
     async def invalidate(selectors: tuple[Selector, ...]) -> None:
         here, shared = parted(selectors, shares)
         # Not as stale either (RFC 9111 §4.4).
-        told: list[Any] = [Deferred.fromCoroutine(invalidate_here(here, PurgeMode.DELETE, "outdated"))]
+        told: list[Any] = [Deferred.fromCoroutine(invalidate_here(here, PurgeMode.DELETE))]
         if shared:
             told.append(parts.channel.call("share", selectors=[selector.canonical.hex() for selector in shared]))
         await gatherResults(told, consumeErrors=True)

@@ -1,8 +1,9 @@
 """
 Local invalidations that control cannot write now: nothing of this node is fresh until it can (RFC 9111 §4.4).
 
-An origin has taken an unsafe request, and what is stored of its target must not be reused. Where the disk is full, that
-cannot be written down for all workers; that nothing can be vouched for is a word in the page, which needs no disk.
+An origin has taken an unsafe request, and what is stored of its target must not be reused; or a page tells that its
+project has moved on, and its other documents are too old. Where the disk is full, that cannot be written down for all
+workers; that nothing can be vouched for is a word in the page, which needs no disk.
 """
 
 from __future__ import annotations

@@ -17,9 +17,11 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from edgecache.processes.channel import LineChannel, pair
+from edgecache.processes.timers import LoopTimers
 from edgecache.rules.selectors import rows_of
 from edgecache.store.control import Control
 from edgecache.store.environments import Environments
+from edgecache.store.owed import Owed
 from edgecache.store.page import FREE, Page, PageWriter
 from edgecache.store.threads import OneThread
 from edgecache.upstream.addresses import parse_origin
@@ -315,6 +317,7 @@ class RigCase(TestCase):
             node_id="node-a",
             incarnation=self._environments.incarnation,
         )
+        self._owed = Owed(lambda rows: self._control.local(rows), self._page, LoopTimers(loop))
         self._ports, self._workers, self._sockets = [], [], []
         self.nodes: list[LineChannel] = []
         self.told: list[str] = []
@@ -358,9 +361,8 @@ class RigCase(TestCase):
         await asyncio.sleep(0)
 
     def _serve(self, node: LineChannel) -> None:
-        async def invalidate(rows: list[list[Any]]) -> dict[str, Any]:
-            epoch = await self._control.local([(bytes.fromhex(text), number, mode) for text, number, mode in rows])
-            return {"epoch": epoch}
+        async def outdated(rows: list[list[Any]]) -> None:
+            await self._owed.local([(bytes.fromhex(text), number, mode) for text, number, mode in rows])
 
         async def link(origin: str) -> None:
             found = parse_origin(origin)
@@ -372,8 +374,7 @@ class RigCase(TestCase):
 
         node.on("link", lambda origin: Deferred.fromCoroutine(link(origin)))
         node.on("outcomes", lambda outcomes: self.told.extend(kind for _, _, _, kind, _, _ in outcomes if kind))
-        for op in ("invalidate", "outdated"):
-            node.on(op, lambda rows: Deferred.fromCoroutine(invalidate(rows)))
+        node.on("outdated", lambda rows: Deferred.fromCoroutine(outdated(rows)))
 
     async def _stop(self) -> None:
         for writer in self._clients:
@@ -383,6 +384,7 @@ class RigCase(TestCase):
         worker: Worker
         for worker in self._workers:
             await Deferred.fromCoroutine(worker.stop()).asFuture(self._loop)
+        self._owed.stop()
         await self._control.close().asFuture(self._loop)
         self._thread.stop()
         for sock in self._sockets:

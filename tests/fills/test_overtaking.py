@@ -6,10 +6,13 @@ import asyncio
 from typing import Any
 
 import orjson
+from twisted.internet.defer import fail
 
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
+from edgecache.store.control import Control
 from edgecache.words.counters import Counter
+from edgecache.words.errors import ControlFailed
 from tests.fills.rig import Answer, Exchange, Script
 from tests.fills.test_paging import JSON, PAGE, PageCase, page_of, sends
 
@@ -65,6 +68,20 @@ class OvertakingTests(PageCase):
             await self.purge_url(PAGE)
             self.assertEqual((8, 8), await self.both())
             self.assertEqual(8, self.serial(await self.ask(version)))
+
+        return self.run_async(test())
+
+    def test_where_that_cannot_be_written_the_page_is_served_and_nothing_older_is_fresh(self):
+        """A full disk takes no invalidation. The origin has moved on all the same, and clients can have it."""
+
+        async def test():
+            self.moves_on_to(6)
+            self.assertEqual((6, 6), await self.both())
+            self.moves_on_to(8)
+            await self.purge_url(PAGE)
+            self.patch(Control, "local", lambda _, rows: fail(ControlFailed("No space left on device")))
+            self.assertEqual((8, 8), await self.both())
+            self.flushLoggedErrors()
 
         return self.run_async(test())
 
