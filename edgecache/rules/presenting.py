@@ -27,6 +27,9 @@ from edgecache.words.stored import Flag, Stored
 DOUBT_SECONDS = 600.0
 """So long a client may come back with the begin of content that was found wrong at its end."""
 
+REMEMBERED_OCTETS = 4096
+"""A larger head is made for each answer: thousands of requests' heads are remembered, and each would have its own."""
+
 
 def present(asked: Asked, stored: Stored, age: int = 0) -> Presentation:
     """
@@ -114,8 +117,9 @@ def shown(asked: Asked, stored: Stored, age: int) -> Shown:
         stop = start
     head = head_with(asked, stored, presentation, age, b"")
     found = Shown(stored, head, start, stop, type(presentation) is NotModified)
-    if asked.sibling is None and not stored.flags & Flag.DOUBTED:
-        asked.shown = found
+    # Most have some hundred octets. Of a larger one, neither it nor what it was made of may be kept.
+    small = max(len(head), len(stored.head)) <= REMEMBERED_OCTETS
+    asked.shown = found if small and asked.sibling is None and not stored.flags & Flag.DOUBTED else None
     return found
 
 

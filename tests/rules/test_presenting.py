@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.dates import format_date
 from edgecache.rules.decisions import NOT_MODIFIED, UNSATISFIABLE, WHOLE, Part, Presentation
-from edgecache.rules.presenting import head_of, present, shown
+from edgecache.rules.presenting import REMEMBERED_OCTETS, head_of, present, shown
 from edgecache.rules.status_fields import lines_of
 from edgecache.words.stored import Flag
 from tests.rules.build import NOW, asked, field_lines, head, plan_for, status_of, stored
@@ -159,6 +159,14 @@ class RememberedTests(SynchronousTestCase):
         self.assertEqual((0, 10), ((show := shown(request, record, 10)).start, show.stop))
         self.assertIsNone(request.shown)
         self.assertEqual((8, 10), ((show := shown(request, record, 700)).start, show.stop))
+
+    def test_large_heads_are_not_remembered_with_each_request_s(self) -> None:
+        """They may have 64 KiB, and thousands of requests' heads are remembered."""
+        large = stored('ETag: "a"', f"X: {'x' * REMEMBERED_OCTETS}")
+        for line in ("X: y", "Range: bytes=0-1", 'If-None-Match: "a"'):
+            request = asked(line)
+            self.assertIn(b"xxx", shown(request, large, 0).head)
+            self.assertIsNone(request.shown)
 
 
 class RangeTests(SynchronousTestCase):
