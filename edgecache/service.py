@@ -93,6 +93,7 @@ class NodeService(MemberService):
     _renewing: bool = False
     # Seconds of the loop.
     _renewed_at: float = -math.inf
+    _tried_at: float = -math.inf
     # Until operators are answered.
     _operators_wait: Timer | None = None
 
@@ -185,7 +186,7 @@ class NodeService(MemberService):
 
     def _damaged(self) -> None:
         """Small or blobs is condemned: begin anew, without a restart."""
-        if not self._renewing and self._timers.seconds() >= self._renewed_at + RENEW_SECONDS:
+        if not self._renewing and self._timers.seconds() >= self._tried_at + RENEW_SECONDS:
             self._renewing = True
             self.reloads.between(self._renew)
 
@@ -196,11 +197,12 @@ class NodeService(MemberService):
                 await self.common.collector.renew()
             finally:
                 self._note_files()
-            self._renewed_at = self._timers.seconds()
+            self._tried_at = self._renewed_at = self._timers.seconds()
             _log.warn("store: begun anew; workers are replaced, so that they use it")
             await self._replace(range(max(1, self.config.node.workers)), [])
         except EdgeError as error:
-            _log.error("store: {error}; nothing is stored until the next start", error=error)
+            self._tried_at = self._timers.seconds()
+            _log.error("store: {error}; if it is still damaged, it is tried again", error=error)
         finally:
             self._renewing = False
 

@@ -149,6 +149,7 @@ class Environments:
     popularity: Popularity = field(factory=Popularity.in_memory)
     # Somebody may still be at them.
     _retired: list[Environment] = field(factory=list)
+    _moved: bool = False
 
     @classmethod
     def open(
@@ -180,25 +181,26 @@ class Environments:
 
     @property
     def damaged(self) -> bool:
-        """Was small or blobs condemned, by whichever process?"""
-        return any(os.path.exists(one.path + MARK) for one in (self.small, self.blobs))
+        """Was small or blobs condemned, by whichever process? Or moved aside, and could not be begun anew since?"""
+        return self._moved or any(os.path.exists(one.path + MARK) for one in (self.small, self.blobs))
 
-    def renew(self, settings: StoreSettings) -> None:
+    def renew(self, settings: StoreSettings, inspect: Callable[[str], Disk] = disk.inspect) -> None:
         """
         Move small and blobs aside, and begin empty ones in their places, while this process and others have them
         open: those go on with what they have. For the node process.
 
-        :raises StartError: it cannot be done; what was moved is begun anew at the next start.
+        :raises StartError: it cannot be done; until it is, no worker can be started.
         """
         data = os.path.dirname(self.small.path)
-        sizes = map_sizes(settings)
+        self._moved = True
         try:
-            move_aside(data, ("small", "blobs"), "one of them was found damaged while in use")
-            small, _ = _made(data, "small", sizes[0], self.incarnation, self.incarnation)
-            blobs, _ = _made(data, "blobs", sizes[1], self.incarnation, self.incarnation)
+            small, blobs = _anew(
+                data, settings, self.incarnation, "one of them was found damaged while in use", inspect
+            )
             _keep_names(data, ("small", "blobs"))
         except (lmdb.Error, OSError, _Unusable) as error:
             raise StartError(f"small and blobs cannot be begun anew: {error}") from error
+        self._moved = False
         self._retired += [self.small, self.blobs]
         self.small, self.blobs = small, blobs
 
@@ -243,7 +245,7 @@ def _open_all(data: str, settings: StoreSettings, inspect: Callable[[str], Disk]
     try:
         incarnation = _meta(control, layout.META_INCARNATION)
         popularity = Popularity.open(data, node_process=True)
-        small, blobs = _open_pair(data, settings, incarnation)
+        small, blobs = _open_pair(data, settings, incarnation, inspect)
     except BaseException:
         control.env.close()
         raise
@@ -289,7 +291,9 @@ def _open_control(data: str) -> tuple[Environment, bool]:
     return _made(data, "control", CONTROL_MAP, secrets.token_bytes(layout.INCARNATION_OCTETS), None)
 
 
-def _open_pair(data: str, settings: StoreSettings, incarnation: bytes) -> tuple[Environment, Environment]:
+def _open_pair(
+    data: str, settings: StoreSettings, incarnation: bytes, inspect: Callable[[str], Disk]
+) -> tuple[Environment, Environment]:
     """See Note [a pair]."""
     sizes = map_sizes(settings)
     opened: list[Environment] = []
@@ -304,10 +308,26 @@ def _open_pair(data: str, settings: StoreSettings, incarnation: bytes) -> tuple[
     except _Unusable as unusable:
         for environment in opened:
             environment.env.close()
-        move_aside(data, ("small", "blobs"), str(unusable))
-        small, _ = _made(data, "small", sizes[0], incarnation, incarnation)
-        blobs, _ = _made(data, "blobs", sizes[1], incarnation, incarnation)
-        return small, blobs
+        return _anew(data, settings, incarnation, str(unusable), inspect)
+    small, blobs = opened
+    return small, blobs
+
+
+def _anew(
+    data: str, settings: StoreSettings, incarnation: bytes, why: str, inspect: Callable[[str], Disk]
+) -> tuple[Environment, Environment]:
+    """Move small and blobs aside, and make empty ones."""
+    move_aside(data, ("small", "blobs"), why)
+    # What was moved still takes its room on the disk.
+    sizes = map_sizes(fitted(data, settings, inspect(data)))
+    opened: list[Environment] = []
+    try:
+        for name, size in zip(("small", "blobs"), sizes, strict=True):
+            opened.append(_made(data, name, size, incarnation, incarnation)[0])
+    except BaseException:
+        for environment in opened:
+            environment.env.close()
+        raise
     small, blobs = opened
     return small, blobs
 

@@ -209,6 +209,34 @@ class MovingAsideTests(EnvironmentsTestCase):
         second.close()
         self.assertEqual([True, True], self.kept(self.open()))
 
+    def test_what_is_begun_anew_has_room_beside_what_was_moved_aside(self) -> None:
+        settings, little = StoreSettings(size=GIB), Disk(EXT4, 200 * MIB)
+        environments = self.open(settings)
+        environments.renew(settings, lambda _: little)
+        self.assertLess(environments.blobs.env.info()["map_size"], little.free)
+        environments.close()
+        with open(self.path("small.damaged"), "w"):
+            pass
+        disks = iter((LOCAL, little))
+        again = Environments.open(self.data, settings, node_process=True, inspect=lambda _: next(disks))
+        self.addCleanup(again.close)
+        self.assertLess(again.blobs.env.info()["map_size"], little.free)
+
+    def test_what_cannot_be_begun_anew_is_tried_again(self) -> None:
+        environments = self.open()
+        environments.blobs.condemn("a page of type 0x00")
+        self.flushLoggedErrors()
+
+        def full(_: str) -> Disk:
+            raise OSError(28, "No space left on device")
+
+        self.assertRaises(StartError, environments.renew, SETTINGS, full)
+        self.assertTrue(environments.damaged)
+        environments.renew(SETTINGS)
+        self.assertFalse(environments.damaged)
+        self.put(environments)
+        self.assertEqual([True, True], self.kept(environments))
+
     def test_a_truncated_file_does_not_kill_the_process(self) -> None:
         """Reading a map beyond the end of its file is SIGBUS: tried in a child."""
         first = self.open()
