@@ -137,7 +137,7 @@ class Sites:
                 path=settings.path.encode("ascii"),
                 public=_origin(settings.public_url) if settings.public_url else None,
                 clients=Clients.of(settings),
-                lends=settings.origin_authorization is not None or any("@" in url for url in settings.origins),
+                lends=settings.origin_authorization is not None or any(map(_has_credentials, settings.origins)),
                 followed=place if settings.follow_seconds else -1,
                 passes=frozenset(name.lower().encode("ascii") for name in settings.request_fields) or None,
                 origin_url=_origin_url(settings.origins[0]),
@@ -226,6 +226,10 @@ def without_default_port(scheme: bytes, authority: bytes) -> bytes:
         if scheme + b":" == name and authority.endswith(port):
             return authority[: -len(port)]
     return authority
+
+
+def _has_credentials(url: str) -> bool:
+    return "@" in url.partition("://")[2].partition("/")[0]
 
 
 def _origin_url(url: str) -> bytes:

@@ -92,8 +92,8 @@ def origin_url(text: str) -> OriginURL:
         raise ValueError("is no URL; what is special in a password is percent-encoded") from None
     if parts.scheme not in ("http", "https"):
         raise ValueError("an origin begins with http:// or https://")
-    if "@" in parts.path:
-        raise ValueError("after a slash there is an @; what is special in a password is percent-encoded")
+    if "@" in parts.path and _may_be_userinfo(text):
+        raise ValueError("after a slash there is an @; what is special in a password is percent-encoded (and here %40)")
     try:
         port = parts.port
     except ValueError:
@@ -109,6 +109,14 @@ def origin_url(text: str) -> OriginURL:
     path = parts.path.rstrip("/")
     default = 443 if parts.scheme == "https" else 80
     return OriginURL(f"{parts.scheme}://{authority}{path}", host, port or default, path, "@" in parts.netloc)
+
+
+def _may_be_userinfo(text: str) -> bool:
+    """
+    Is what stands before the last @ of a URL perhaps user and password, with a slash in them, and not a host and path?
+    """
+    before, _, after = text.partition("://")[2].rpartition("@")
+    return ":" in before or before.count("/") < 2 or "." in after.partition("/")[0]
 
 
 @frozen

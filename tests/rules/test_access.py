@@ -122,6 +122,7 @@ class ClientTests(SynchronousTestCase):
         for more, stored in (
             ({"origin_authorization": Secret("Bearer x")}, True),
             ({"origins": ("http://u:p@o.test",)}, True),
+            ({"origins": ("http://o.test/team/of/feed@view",)}, False),
             ({}, False),
             ({"origin_authorization": Secret("Bearer x"), "profile": Profile.PLAIN}, False),
         ):

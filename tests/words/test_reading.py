@@ -181,6 +181,15 @@ class DemandTests(SynchronousTestCase):
         for url in ("ftp://a", "http://", "http://a/?q", "http://a/#f", "http://a:99999", "http://a:0", "http://a b"):
             self.assertIn("e.toml:3: [[site]] origins: ", self.refused(SITE.replace("http://origin.example", url)), url)
 
+    def test_an_at_sign_in_the_path_of_an_origin_may_not_end_a_password(self) -> None:
+        """Some indexes name a view of a feed so."""
+        feed = "https://index.example/team/_packaging/feed@release/pypi"
+        self.assertEqual((feed,), read(SITE.replace("http://origin.example", feed)).sites[0].origins)
+        for url in ("http://me:80/half@host", "http://to/ken@host/team", "http://to/k/en@index.example/team"):
+            said = self.refused(SITE.replace("http://origin.example", url))
+            self.assertIn("percent-encoded", said)
+            self.assertNotIn("en@", said)
+
     def test_the_pages_of_an_index_are_below_a_path(self) -> None:
         for path in ("simple", "/simple", "", "/a b/", "/ä/"):
             self.assertIn("simple_path: is a path", self.refused(SITE + f'simple_path = "{path}"'), path)
