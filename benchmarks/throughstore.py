@@ -18,7 +18,8 @@ from twisted.internet.task import Clock
 
 from edgecache.store import layout
 from edgecache.store.collecting import Collector
-from edgecache.store.environments import Environment, Environments
+from edgecache.store.environment import Environment
+from edgecache.store.environments import Environments
 from edgecache.store.page import Page, PageWriter
 from edgecache.store.queues import read_standing, weights
 from edgecache.store.reading import StoreReader

@@ -33,7 +33,8 @@ from edgecache.processes.timers import LoopTimers, boot_clock
 from edgecache.rules.sites import Sites
 from edgecache.siblings.purger import Purger
 from edgecache.store.control import Control
-from edgecache.store.environments import Environment, open_control
+from edgecache.store.environment import Environment
+from edgecache.store.environments import open_control
 from edgecache.store.page import PageWriter
 from edgecache.store.threads import OneThread
 from edgecache.words.config import Config

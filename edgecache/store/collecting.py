@@ -31,7 +31,8 @@ from twisted.python.failure import Failure
 
 from edgecache.rules.eviction import Step, plan
 from edgecache.store import layout
-from edgecache.store.environments import DAMAGE, Environment, Environments
+from edgecache.store.environment import DAMAGE, Environment
+from edgecache.store.environments import Environments
 from edgecache.store.popularity import slot_of
 from edgecache.store.queues import Heads, Queued, Queues, read_standing
 from edgecache.store.threads import InThread

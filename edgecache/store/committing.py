@@ -13,7 +13,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from edgecache.store.environments import DAMAGE, Environment
+from edgecache.store.environment import DAMAGE, Environment
 from edgecache.words.errors import StoreFull
 
 # Note [groups]

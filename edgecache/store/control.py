@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 
 from edgecache.store.controlreading import ControlReader
 from edgecache.store.controlrows import DIGEST_OCTETS, ODD, TOKENS, Rows, trimmed_log
-from edgecache.store.environments import DAMAGE, Environment
+from edgecache.store.environment import DAMAGE, Environment
 from edgecache.store.threads import InThread
 from edgecache.words.errors import ControlFailed
 from edgecache.words.purging import Entry, LogName, Position, Row, SerialDemand, Token, TooOld

@@ -11,7 +11,7 @@ from attrs import define
 from edgecache.rules.indexpaths import project_tag
 from edgecache.rules.selectors import all_selector, tag_selector
 from edgecache.store.controlrows import ODD, Purges, Rows
-from edgecache.store.environments import Environment
+from edgecache.store.environment import Environment
 from edgecache.words.errors import ControlFailed
 from edgecache.words.purging import Demanded, Entry, LogName, Position, Token, TooOld
 from edgecache.words.reasons import PurgeMode

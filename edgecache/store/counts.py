@@ -36,7 +36,7 @@ from edgecache.index.tabulating import CLIENT_KEYS, FILE_KEYS, Row
 from edgecache.index.useragents import OTHER, Installer, installer_of
 from edgecache.store.aside import MARK, condemn
 from edgecache.store.disk import sync_directory
-from edgecache.store.environments import DAMAGE
+from edgecache.store.environment import DAMAGE
 from edgecache.store.partials import Partials
 from edgecache.words.config import GIB
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import threading
 from collections.abc import Callable, Iterable
 
 import lmdb
@@ -28,8 +27,9 @@ from attrs import define, evolve, field
 from twisted.logger import Logger
 
 from edgecache.store import disk, layout
-from edgecache.store.aside import MARK, condemn, move_aside
+from edgecache.store.aside import MARK, move_aside
 from edgecache.store.disk import Disk
+from edgecache.store.environment import DAMAGE, Environment
 from edgecache.store.popularity import Popularity
 from edgecache.store.queues import take_over
 from edgecache.store.sizes import fitted, map_sizes
@@ -42,9 +42,6 @@ CONTROL_MAP = 1024 * MIB
 """Four million epochs and their log fit; the file is only as large as what was written."""
 # Each process uses a few read slots per environment; a slot is a cache line of the lock file.
 READERS = 1024
-
-DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PageFullError, lmdb.CursorFullError)
-"""What LMDB says when pages are not what it wrote; nothing in that environment can be relied on."""
 
 # The file is there and readable, and it is not, or no longer, what we wrote.
 _UNUSABLE = (
@@ -65,70 +62,6 @@ _UNWRITABLE = (os.strerror(errno.EIO), os.strerror(errno.EINVAL))
 
 class _Unusable(Exception):
     """An environment must be moved aside; the message says why."""
-
-
-@define(eq=False)
-class Environment:
-    """
-    One open environment.
-
-    :ivar env: LMDB's own object.
-    :ivar databases: handles by name (:mod:`edgecache.store.layout`).
-    :ivar condemned: it was found damaged while in use.
-    :ivar writing: held by this process's writer while it has a write transaction open, so
-        that nobody moves the map under it.
-    """
-
-    name: str
-    path: str
-    env: lmdb.Environment
-    databases: dict[bytes, lmdb._Database]
-    condemned: bool = False
-    writing: threading.Lock = field(factory=threading.Lock)
-    _file: tuple[int, int] | None = field(init=False)
-
-    @_file.default
-    def _as_opened(self) -> tuple[int, int] | None:
-        return self._found()
-
-    def is_there(self) -> bool:
-        """Is its file still the one of its name? What is written to one that was removed is lost."""
-        return self._file is not None and self._found() == self._file
-
-    def _found(self) -> tuple[int, int] | None:
-        try:
-            status = os.stat(os.path.join(self.path, "data.mdb"))
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
-
-    def adopt_size(self) -> bool:
-        """
-        Another process has made the map larger: follow it.
-
-        To be called from the thread that reads, without a transaction open.
-
-        :return: ``False`` when this process is writing just now: try again later.
-        """
-        if not self.writing.acquire(blocking=False):
-            return False
-        try:
-            self.env.set_mapsize(0)
-        finally:
-            self.writing.release()
-        return True
-
-    def condemn(self, why: str) -> None:
-        """
-        Its pages are damaged: it is moved aside, control at the next start, small and blobs by the node process while
-        it runs. Until then this process stores nothing in it.
-        """
-        if self.condemned:
-            return
-        self.condemned = True
-        _log.error("store: {name} is damaged and will be moved aside: {why}", name=self.name, why=why)
-        if self.is_there():
-            condemn(self.path, why)
 
 
 @define(eq=False)

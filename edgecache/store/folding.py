@@ -34,7 +34,7 @@ from edgecache.index.tabulating import Query, Row, tabulated
 from edgecache.rules.sites import site_id
 from edgecache.store.counts import Batch, DownloadCounts
 from edgecache.store.disk import sync_directory
-from edgecache.store.environments import DAMAGE
+from edgecache.store.environment import DAMAGE
 from edgecache.store.threads import InThread
 from edgecache.words.config import Config
 from edgecache.words.errors import EdgeError

@@ -8,7 +8,7 @@ import lmdb
 from attrs import define
 from twisted.logger import Logger
 
-from edgecache.store.environments import DAMAGE, Environment
+from edgecache.store.environment import DAMAGE, Environment
 from edgecache.words.counters import Counter
 from edgecache.words.errors import ContentMissing
 from edgecache.words.ports import Counts

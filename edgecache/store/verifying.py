@@ -19,7 +19,8 @@ import lmdb
 from attrs import define, field, frozen
 
 from edgecache.store import layout
-from edgecache.store.environments import DAMAGE, Environment, Environments
+from edgecache.store.environment import DAMAGE, Environment
+from edgecache.store.environments import Environments
 from edgecache.store.layout import CHUNK
 from edgecache.store.reading import StoreReader
 from edgecache.store.record import Damaged, unpack

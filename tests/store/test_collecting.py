@@ -18,7 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from edgecache.rules.eviction import MAIN, PROBATION, Queue
 from edgecache.store import layout
 from edgecache.store.collecting import BATCH, Collector
-from edgecache.store.environments import Environment, Environments
+from edgecache.store.environment import Environment
+from edgecache.store.environments import Environments
 from edgecache.store.page import Page, PageWriter
 from edgecache.store.popularity import slot_of
 from edgecache.store.queues import Heads, Queues, read_standing, take_over, weights
