@@ -80,8 +80,10 @@ class Nursery:
         """
         importlib.import_module(module)
         own = os.getpid()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _open_standard()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
 
         def start(descriptors: Sequence[int]) -> int:
             if pid := os.fork():
@@ -91,11 +93,13 @@ class Nursery:
                 if os.getppid() == own:
                     most = max(map(int, os.listdir("/proc/self/fd")))
                     nursery.arrange(descriptors, most)
+                    if sys.stderr is None:
+                        sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
                     nursery.serve(module)
             except BaseException:  # noqa: BLE001  # the rim: these are its last words
                 traceback.print_exc()
             finally:
-                sys.stderr.flush()
+                # Whatever else goes wrong: there must not be two of us.
                 os._exit(1)
 
         return cls._started(start)
@@ -280,6 +284,13 @@ class Forks:
         children, self._children = self._children, {}
         for child in children.values():
             child.died(signal.SIGKILL)
+
+
+def _open_standard() -> None:
+    """Where one of the standard descriptors is closed, what is opened next would be taken for it."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < nursery.FIRST:
+        pass
+    os.close(descriptor)
 
 
 def how(status: int) -> str:

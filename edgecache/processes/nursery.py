@@ -124,7 +124,7 @@ def _become(descriptors: list[int], work: Callable[[], None]) -> None:
     except BaseException:  # noqa: BLE001  # the rim: these are a worker's last words
         traceback.print_exc()
     finally:
-        sys.stderr.flush()
+        # Whatever else goes wrong: there must not be two of what it was forked from.
         os._exit(1)
 
 

@@ -147,11 +147,13 @@ class LifeTests(SynchronousTestCase):
         self.directory.mkdir(parents=True)
         self.log = self.directory / "log"
 
-    def start(self, *arguments: str, twistd: tuple[str, ...] = ("-n",)) -> subprocess.Popen[bytes]:
+    def start(
+        self, *arguments: str, twistd: tuple[str, ...] = ("-n",), prefix: tuple[str, ...] = ()
+    ) -> subprocess.Popen[bytes]:
         ports = ("--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--size", "256MiB")
         with self.log.open("wb") as log:
             process = subprocess.Popen(
-                [str(TWISTD), *twistd, "edgecache", "--origin", NOBODY, *ports, *arguments],
+                [*prefix, str(TWISTD), *twistd, "edgecache", "--origin", NOBODY, *ports, *arguments],
                 cwd=self.directory,
                 env=environment(),
                 stdin=subprocess.DEVNULL,
@@ -196,6 +198,16 @@ class LifeTests(SynchronousTestCase):
         self.assertNotIn("hush", self.log.read_text())
         # Workers are forked from who has logged that already.
         self.assertEqual(1, self.log.read_text().count("shown to whoever lists processes"))
+
+    def test_it_starts_without_any_standard_file(self) -> None:
+        """As some start what is to run for long; what is opened first must not be taken for one of them."""
+        closed = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
+        process = self.start("--workers", "1", twistd=("-n", "-l", "twistd.log"), prefix=closed)
+        self.wait_for("ready: ", "twistd.log")
+        (nursery,) = self.children(str(process.pid))
+        for pid in (str(process.pid), nursery):
+            self.assertEqual("/dev/null", os.readlink(f"/proc/{pid}/fd/0"))
+        self.assertEqual("/dev/null", os.readlink(f"/proc/{process.pid}/fd/1"))
 
     def test_everything_in_one_process(self) -> None:
         process = self.start("--workers", "0")
