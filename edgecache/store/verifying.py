@@ -139,7 +139,7 @@ class Verifier:
             reader.done()
         condemned = [one.name for one in (self._environments.small, self._environments.blobs) if one.condemned]
         if condemned:
-            self.verified.failed = f"{' and '.join(condemned)}: damaged; moved aside at the next start"
+            self.verified.failed = f"{' and '.join(condemned)}: damaged; moved aside, and begun anew"
             return 0
         return before - left
 
