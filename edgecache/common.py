@@ -12,7 +12,7 @@ import random
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
@@ -21,7 +21,6 @@ from twisted.python.threadpool import ThreadPool
 
 from edgecache.admin.parts import AdminParts, ReloadState, UpstreamState, WorkerState
 from edgecache.admin.tokens import ADMIN_FILE, Tokens
-from edgecache.fleet import Fleet, entry_octets
 from edgecache.following import Followers
 from edgecache.looking import Looking
 from edgecache.operating import Operating
@@ -53,6 +52,9 @@ from edgecache.words.config import Config, SiteSettings, UpstreamSettings
 from edgecache.words.errors import ControlFailed
 from edgecache.words.ports import Timers
 from edgecache.words.reasons import PurgeMode
+
+if TYPE_CHECKING:
+    from edgecache.fleet import Fleet
 
 _log = Logger()
 
@@ -132,9 +134,14 @@ class Common:
             environments.control, page, committing, node_id=config.node.id, incarnation=environments.incarnation
         )
         collector = Collector(environments, page, config.store, spawns, timers, collecting)
-        fleet = None if config.siblings is None else Fleet.open(config, control, page, reactor, timers, boot_clock)
+        fleet, most = None, math.inf
+        if config.siblings is not None:
+            # A node without siblings starts without what speaks to them, either.
+            from edgecache.fleet import Fleet, entry_octets
+
+            fleet = Fleet.open(config, control, page, reactor, timers, boot_clock)
+            most = entry_octets(config.siblings)
         spread = LoneNode(config.node.id) if fleet is None else fleet.mesh
-        most = math.inf if config.siblings is None else entry_octets(config.siblings)
         purger = Purger(control, Sites(config), config.purge, timers, time.time, spread=spread, entry_octets=most)
         groups = GroupSharing(control, purger, timers, Pace(config.purge.shared_groups_per_second))
         roster = Roster(config.sites, config.upstream, content_origins(config))

@@ -13,7 +13,6 @@ from attrs import frozen
 from twisted.logger import Logger
 
 from edgecache.common import RUN
-from edgecache.fleet import membership
 from edgecache.processes.datalock import DataLock, lock_data, make_data
 from edgecache.processes.exposed import warn_of
 from edgecache.processes.sockets import OwnerSockets, PublicSockets, bind_once
@@ -67,6 +66,8 @@ def check(config: Config) -> None:
     if config.tls is not None:
         tls_context(config.tls)
     if config.siblings is not None:
+        from edgecache.fleet import membership
+
         membership(config)
         context_of(Identity.load(config.siblings, config.node.id))
     if config.upstream.ca is not None or config.upstream.client_certificate is not None:

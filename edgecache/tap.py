@@ -221,8 +221,6 @@ def makeService(options: Options) -> IService:
     """
     # Imported late: these modules import the reactor, which postOptions has to install first.
     from edgecache.preparing import prepare
-    from edgecache.service import NodeService
-    from edgecache.voting import VoterService
 
     def waiting() -> None:
         lease, data = options.config.node.lease_seconds, options.config.node.data
@@ -234,4 +232,10 @@ def makeService(options: Options) -> IService:
     except (ConfigError, StartError) as error:
         _refuse(error)
     runs = prepared, options["reactor"], options["loop"], options.read, options["foreground"]
-    return VoterService(*runs) if is_voter(options.config) else NodeService(*runs, nursery=options["nursery"])
+    if is_voter(options.config):
+        from edgecache.voting import VoterService
+
+        return VoterService(*runs)
+    from edgecache.service import NodeService
+
+    return NodeService(*runs, nursery=options["nursery"])

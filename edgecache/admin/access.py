@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import TYPE_CHECKING
 
 from attrs import define, field
 from twisted.logger import Logger
 
 from edgecache.admin.answers import Problem, retry_after
-from edgecache.admin.requests import AdminRequest
 from edgecache.admin.tokens import Tokens
 from edgecache.siblings.pace import Pace
 from edgecache.words.ports import Timers
 from edgecache.words.purging import Scope, Token
+
+if TYPE_CHECKING:
+    from edgecache.admin.requests import AdminRequest
 
 _log = Logger()
 

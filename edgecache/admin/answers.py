@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from attrs import define, field, frozen
-from twisted.web.http import Request
 
-from edgecache.admin.requests import JSON
 from edgecache.siblings.feed import BadCursor
 from edgecache.siblings.purger import NoSites, NotAdmitted, PurgeConflict, PurgeInvalid, TooManyPurges
 from edgecache.words.errors import ControlFailed, EdgeError
+
+if TYPE_CHECKING:
+    from twisted.web.http import Request
+
+JSON = b"application/json"
 
 # No page of anybody may read, frame or guess at what is here.
 _HEADERS = (

@@ -6,19 +6,21 @@ Each makes the same document of what it is asked, and the same purger does it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from attrs import define, evolve
 
 from edgecache.admin.access import peer_of
-from edgecache.admin.answers import Answer, Problem, retry_after
+from edgecache.admin.answers import JSON, Answer, Problem, retry_after
 from edgecache.admin.documents import purge_document
 from edgecache.admin.parts import AdminParts
 from edgecache.admin.queries import seconds_to_wait
-from edgecache.admin.requests import JSON, AdminRequest
 from edgecache.siblings.purger import PurgeAnswer
 from edgecache.words.purging import PurgeState, Token
+
+if TYPE_CHECKING:
+    from edgecache.admin.requests import AdminRequest
 
 # What is waited for when nothing is said, and how long.
 WAIT = PurgeState.DURABLE

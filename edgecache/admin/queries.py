@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from edgecache.admin.answers import Problem
-from edgecache.admin.requests import AdminRequest
+
+if TYPE_CHECKING:
+    from edgecache.admin.requests import AdminRequest
 
 
 def seconds_to_wait(request: AdminRequest, otherwise: float, longest: float) -> float:

@@ -10,8 +10,6 @@ from twisted.python.failure import Failure
 
 from edgecache.siblings.bounded import BoundedChannel, BoundedRequest
 
-JSON = b"application/json"
-
 _USERINFO = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*://)[^/]*@")
 
 REQUEST_SECONDS = 30.0

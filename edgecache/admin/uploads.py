@@ -9,17 +9,13 @@
 from __future__ import annotations
 
 import base64
-import re
 from typing import Any
 
 from attrs import define
 from twisted.logger import Logger
-from werkzeug.exceptions import HTTPException
-from werkzeug.http import parse_options_header
-from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from edgecache.admin.parts import AdminParts
-from edgecache.rules.indexpaths import normalised_name, project_tag
+from edgecache.rules.indexpaths import project_tag
 from edgecache.rules.purging import PurgeAsked
 from edgecache.rules.selectors import Selector, rows_of
 from edgecache.rules.sites import site_id
@@ -35,9 +31,6 @@ BY = "(upload)"
 
 WAIT_SECONDS = 5.0
 """So long a publisher waits for a majority of the nodes; then it spreads on without them."""
-
-_MOST_OCTETS = 512
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 @define(eq=False)
@@ -55,6 +48,9 @@ class Uploads:
         :return: once a majority of the members has the purge, or :data:`WAIT_SECONDS` are over.
         :raises ControlFailed: it could not be written.
         """
+        # Werkzeug is a twentieth of a start, and most nodes take no uploads.
+        from edgecache.admin.forms import project_of_form
+
         project = project_of_form(content_type, base64.b64decode(begin))
         number = site_id(site)
         if project is None:
@@ -80,39 +76,3 @@ class Uploads:
 
     def _audit(self, answer: PurgeAnswer, new: bool, peer: str) -> None:
         self._parts.audit.purged(answer, new, peer=peer, front="upload")
-
-
-def project_of_form(content_type: str, begin: bytes) -> bytes | None:
-    """
-    :param content_type: of the form (RFC 7578).
-    :param begin: its first octets.
-    :return: the normalised name in its field ``name``; ``None`` when that is not there, or none.
-    """
-    _, options = parse_options_header(content_type)
-    boundary = options.get("boundary", "")
-    if not boundary:
-        return None
-    decoder = MultipartDecoder(boundary.encode("latin-1", "replace"), max_form_memory_size=None)
-    decoder.receive_data(begin)
-    within, found = False, b""
-    try:
-        while True:
-            event = decoder.next_event()
-            match event:
-                case Field(name="name"):
-                    within = True
-                case Data() if within:
-                    found += event.data
-                    if len(found) > _MOST_OCTETS:
-                        return None
-                    if not event.more_data:
-                        break
-                case NeedData() | Epilogue():
-                    return None
-                case File() | _:
-                    pass
-    except (ValueError, HTTPException):
-        # It is the origin's to say what is wrong with a form that it took.
-        return None
-    text = found.decode("utf-8", "replace").strip()
-    return normalised_name(text.encode()) if _NAME.fullmatch(text) else None

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.admin.uploads import Uploads, project_of_form
+from edgecache.admin.forms import project_of_form
+from edgecache.admin.uploads import Uploads
 from tests.admin.harness import NOW, AdminCase
 from tests.siblings.spreads import HandFleet
 
