@@ -29,6 +29,7 @@ from twisted.logger import Logger
 from edgecache.index.distributions import is_distribution
 from edgecache.index.downloads import HEADER, Kind, common, sent_range
 from edgecache.rules.asking import Asked
+from edgecache.rules.presenting import REMEMBERED_OCTETS
 from edgecache.words.counters import Counter
 from edgecache.words.messages import Request, field_values
 from edgecache.words.ports import Counts, Timer, Timers
@@ -62,7 +63,8 @@ class Told:
 
     :ivar common: ``b""`` when nobody is told about such requests.
     :ivar known: since when (:attr:`DownloadEvents._known`) the number is good; -1: never yet.
-    :ivar head: of the last response that was complete: what is popular is answered with the same octets for a second,
+    :ivar head: of the last response that was complete, and not large: what is popular is answered with the same octets
+        for a second,
     :ivar octets: ... with so many of content, and
     :ivar end: ... its line ended so.
     """
@@ -166,7 +168,7 @@ class DownloadEvents:
                     told.known, told.number, told.octets = known, self._numbers, -1
                     lines.append(b"=%d\t%b\n" % (told.number, told.common))
                 end = b"\t%d\t%b\t%d\n" % (octets, part, told.number)
-                if complete:
+                if complete and len(head) <= REMEMBERED_OCTETS:
                     told.head, told.octets, told.end = head, octets, end
             else:
                 end = told.end

@@ -130,6 +130,16 @@ class DownloadEventsTests(SynchronousTestCase):
         self.get(FILE)
         self.assertEqual([FILE.encode()] * 7, [each.path for each in self.told()])
 
+    def test_of_a_large_head_nothing_is_kept(self) -> None:
+        """What is remembered is there once for each of thousands of requests' heads."""
+        large = OK + b"x: " + b"y" * 60_000 + b"\r\n"
+        for answer, kept in ((OK, OK), (large, OK)):
+            self.answer = (answer, b"12345")
+            self.get(FILE)
+            self.turn()
+            self.assertEqual(kept, self.rig.requests[-1].told.head)
+        self.assertEqual([5, 5], [each.octets for each in self.told()])
+
     def test_an_answer_that_broke_off_first_in_a_file_does_not_bring_back_a_number_of_the_file_before(self) -> None:
         whole, other = self.answer, "/files/six/-/six-2.0.tar.gz"
         self.get(FILE)
