@@ -15,6 +15,9 @@ from attrs import frozen
 
 EACH_SECONDS = 1.0
 
+NOTHING, UNKNOWN = (0, 0), (0, -1)
+"""Instead of a device and a file there."""
+
 
 @frozen
 class Staying:
@@ -27,16 +30,21 @@ class Staying:
     @classmethod
     def of(cls, paths: Iterable[str]) -> Staying:
         """:return: of those that there are now."""
-        return cls({path: found for path in paths if (found := _identity(path)) is not None})
+        return cls({path: found for path in paths if (found := _look(path)) not in (NOTHING, UNKNOWN)})
 
     def gone(self) -> str | None:
-        """:return: the first path at which it is no longer."""
-        return next((path for path, identity in self.files.items() if _identity(path) != identity), None)
+        """
+        :return: the first path at which it is no longer. A disk that cannot be asked has lost nothing yet: what is in
+            memory is served on.
+        """
+        return next((path for path, file in self.files.items() if _look(path) not in (file, UNKNOWN)), None)
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def _look(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return NOTHING
     except OSError:
-        return None
+        return UNKNOWN
     return status.st_dev, status.st_ino
