@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -164,7 +165,9 @@ class Node:
         """
         assert self._process is not None
         if self._process.poll() is None:
-            os.kill(self.twistd_pid(), signal.SIGTERM)
+            # It may end just now, for a signal that it was sent before.
+            with contextlib.suppress(NodeDied, ProcessLookupError):
+                os.kill(self.twistd_pid(), signal.SIGTERM)
             try:
                 self._process.wait(40)
             except subprocess.TimeoutExpired:
