@@ -16,6 +16,7 @@ from twisted.python import usage
 from edgecache import __version__
 from edgecache.processes.forking import WORKER_MODULE, Nursery
 from edgecache.processes.loop import install_reactor
+from edgecache.processes.memory import uncollected
 from edgecache.processes.piporigin import default_origin, split_index
 from edgecache.processes.settings import load, local_facts, read_secret
 from edgecache.words.checking import checked
@@ -175,7 +176,8 @@ class Options(usage.Options):
 
 def _import_workers() -> None:
     """What they need, and this process for the most part."""
-    importlib.import_module(WORKER_MODULE)
+    with uncollected():
+        importlib.import_module(WORKER_MODULE)
 
 
 def _clear_pidfile(parent: Any) -> None:
@@ -220,7 +222,10 @@ def makeService(options: Options) -> IService:
     :raises SystemExit: after one line, when this node cannot start here.
     """
     # Imported late: these modules import the reactor, which postOptions has to install first.
-    from edgecache.preparing import prepare
+    with uncollected():
+        from edgecache.preparing import prepare
+
+        importlib.import_module("edgecache.voting" if is_voter(options.config) else "edgecache.service")
 
     def waiting() -> None:
         lease, data = options.config.node.lease_seconds, options.config.node.data

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from edgecache.processes import nursery
+from edgecache.processes.memory import uncollected
 
 _log = Logger()
 
@@ -78,7 +79,8 @@ class Nursery:
         :param module: whose ``main`` is a worker.
         :raises OSError: it cannot be forked.
         """
-        importlib.import_module(module)
+        with uncollected():
+            importlib.import_module(module)
         own = os.getpid()
         _open_standard()
         for stream in (sys.stdout, sys.stderr):
@@ -273,8 +275,12 @@ class Forks:
         gone, self._nursery = self._nursery, None
         assert gone is not None
         gone.requests.close()
-        os.kill(gone.pid, signal.SIGKILL)
-        _, status = os.waitpid(gone.pid, 0)
+        try:
+            os.kill(gone.pid, signal.SIGKILL)
+            _, status = os.waitpid(gone.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            # Whoever started us has children's ends ignored.
+            status = signal.SIGKILL
         waiting, self._stopped = self._stopped, []
         if waiting:
             for stopped in waiting:

@@ -23,6 +23,8 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from edgecache.processes.memory import uncollected
+
 REQUESTS, OUTPUT = 3, 4
 """Descriptors: whence requests come, and what is a worker's standard output. Its own is where it answers."""
 
@@ -61,7 +63,8 @@ def serve(module: str) -> None:
     # They inherit it, and each connection needs a descriptor.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    work = importlib.import_module(module).main
+    with uncollected():
+        work = importlib.import_module(module).main
     # What is never looked at by the collector stays in pages that all workers share.
     gc.collect()
     gc.freeze()
