@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import orjson
 from attrs import evolve
@@ -28,6 +28,7 @@ from tests.system.index_servers import Devpi, Nginx, pypiserver
 from tests.system.installing import ALL, PIP, PIP_22, PIP_25, UV, Installer, Poetry, Ran, missing
 from tests.system.middlemen import Middleman
 from tests.system.packages import Package, wheel
+from tests.system.processes import until
 from tests.system.serial_index import JSON, SerialIndex
 
 FULL = os.environ.get("EDGECACHE_CLIENTS") == "all"
@@ -316,18 +317,27 @@ class CachingTests(IndexClientsTestCase):
         self.tls.start()
         self.index = f"{self.tls.url.replace('http://', 'https://')}/simple/"
 
-    def _answered(self) -> list[tuple[str, int]]:
-        """Kind of what was asked for, and the status, of each request since the last call."""
-        lines = [orjson.loads(line) for line in self.log.read_bytes().splitlines()]
+    def _answered(self, wheels: int) -> set[tuple[str, int]]:
+        """
+        Kind of what was asked for, and the status, of each request since the last call.
+
+        :param wheels: that were downloaded: a line is written after its client has everything.
+        """
+
+        def lines() -> list[dict[str, Any]]:
+            return [orjson.loads(line) for line in self.log.read_bytes().splitlines() if line.endswith(b"}")]
+
+        until(lambda: sum(line["target"].endswith(".whl") for line in lines()) >= wheels, "lines of the wheels")
+        found = {(line["target"].split("/")[1], line["status"]) for line in lines()}
         self.log.write_bytes(b"")
-        return [(line["target"].split("/")[1], line["status"]) for line in lines]
+        return found
 
     def test_what_was_installed_before_costs_a_304_for_each_page_and_nothing_else(self) -> None:
         for installer in (PIP_22, PIP, UV) if FULL else (PIP, UV):
             home = self.home()
-            for due in ({("simple", 200), ("files", 200)}, {("simple", 304)}):
+            for due, wheels in (({("simple", 200), ("files", 200)}, 2), ({("simple", 304)}, 0)):
                 ran, target = installer.install(home, self.index, "Sample.Pkg==1.0", certificate=self.ca)
                 self.assertEqual(0, ran.returncode, self.said(ran) + self.tls.log[-3000:])
                 self.assertEqual([], missing(target, (SAMPLE, HELPER)))
                 shutil.rmtree(target)
-                self.assertEqual(due, set(self._answered()), installer.name)
+                self.assertEqual(due, self._answered(wheels), installer.name)

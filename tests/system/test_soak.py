@@ -80,8 +80,10 @@ class SoakTests(SynchronousTestCase):
         lasting = tuple(f" at {name}" for name in self.fleet.ids[:-1])
         bad = {word: count for word, count in clients.counts.items() if word.endswith(lasting)}
         self.assertFalse([word for word in bad if word.startswith("cut")], told)
-        # One of two origins was good at any time; but a second is not much where the machine is busy with other things.
-        self.assertLess(sum(bad.values()), max(2, clients.counts.total() / 200), told)
+        # One of two origins was good at any time; but a second is not much where the machine is busy with other things,
+        # and a short soak is hardly anything but trouble.
+        allowed = clients.counts.total() / 200 if LONG else 4 * trouble.done.total()
+        self.assertLess(sum(bad.values()), max(2, allowed), told)
         self.assertTrue(clients.counts["hit"] and clients.counts["miss"], told)
         self._judge_growth(looks, told)
 
