@@ -14,6 +14,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.system.harness import Node
+from tests.system.origins import Origin
+from tests.system.traffic import reply_to
+
 
 @contextmanager
 def limited(pids: Iterable[int], what: int, soft: int) -> Iterator[None]:
@@ -115,3 +121,16 @@ class LosableDisk:
         """Whoever may still have files there."""
         subprocess.run(["umount", "--lazy", str(self.path)], check=False, capture_output=True)
         shutil.rmtree(self._directory)
+
+
+class StarvingCase(SynchronousTestCase):
+    """A node, started, in front of an origin of artifacts."""
+
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory(prefix="edgecache-starved-")
+        self.addCleanup(directory.cleanup)
+        self.origin = Origin(reply_to).start()
+        self.addCleanup(self.origin.stop)
+        self.node = Node(Path(directory.name), self.origin.url)
+        self.addCleanup(self.node.end)
+        self.node.start()

@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import http.client
 import resource
-import tempfile
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from tests.system import processes
-from tests.system.harness import Node
-from tests.system.origins import Origin
 from tests.system.processes import until
-from tests.system.starving import limited, unlimited
-from tests.system.traffic import artifact_of, reply_to
+from tests.system.starving import StarvingCase, limited, unlimited
+from tests.system.traffic import artifact_of
 
 DESCRIPTORS = resource.RLIMIT_NOFILE
 # What is open stays open; no new number is below the limit.
 NONE = 3
 
 
-class DescriptorsTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        directory = tempfile.TemporaryDirectory(prefix="edgecache-starved-")
-        self.addCleanup(directory.cleanup)
-        self.origin = Origin(reply_to).start()
-        self.addCleanup(self.origin.stop)
-        self.node = Node(Path(directory.name), self.origin.url)
-        self.addCleanup(self.node.end)
-        self.node.start()
-
+class DescriptorsTests(StarvingCase):
     def connected(self, url: str) -> http.client.HTTPConnection:
         parts = urlsplit(url)
         connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=30)

@@ -27,6 +27,18 @@ def commands(text: str) -> list[str]:
     return [line[2:] for line in blocks.replace("\\\n", " ").splitlines() if line.startswith("$ ")]
 
 
+def before_an_index(test: SynchronousTestCase, *, workers: int) -> Node:
+    """:return: a node, started, in front of an index that has ``attrs``."""
+    directory = tempfile.TemporaryDirectory(prefix="edgecache-examples-")
+    test.addCleanup(directory.cleanup)
+    index = SerialIndex().start()
+    test.addCleanup(index.stop)
+    index.upload(wheel("attrs", "1.0"))
+    node = Node(Path(directory.name), index.url, profile="index", workers=workers)
+    test.addCleanup(node.end)
+    return node.start()
+
+
 class PipelineTests(SynchronousTestCase):
     node: Node
 
@@ -75,15 +87,8 @@ class ClientTests(SynchronousTestCase):
 
     def test_pip_set_to_the_node_installs_through_it(self) -> None:
         (command,) = [row for row in commands(PAGE) if row.startswith("pip config ")]
-        directory = tempfile.TemporaryDirectory(prefix="edgecache-examples-")
-        self.addCleanup(directory.cleanup)
-        index = SerialIndex().start()
-        self.addCleanup(index.stop)
-        index.upload(wheel("attrs", "1.0"))
-        node = Node(Path(directory.name), index.url, profile="index", workers=0)
-        self.addCleanup(node.end)
-        node.start()
-        home = {**environment(), "PIP_CONFIG_FILE": str(node.root / "pip.conf"), "HOME": directory.name}
+        node = before_an_index(self, workers=0)
+        home = {**environment(), "PIP_CONFIG_FILE": str(node.root / "pip.conf"), "HOME": str(node.root)}
         environ = {name: value for name, value in home.items() if name == "PIP_CONFIG_FILE" or name[:4] != "PIP_"}
         set_, download = command.replace("https://edge.example", node.url), "pip download --no-cache-dir attrs"
         program = f"{sys.executable} -m pip "
@@ -121,14 +126,7 @@ class CommandTests(SynchronousTestCase):
     PAGES = ("README.md", "docs/COMMANDS.md", "docs/DOWNLOADS.md", "docs/MIRRORS.md")
 
     def test_each_does_what_it_is_shown_for(self) -> None:
-        directory = tempfile.TemporaryDirectory(prefix="edgecache-examples-")
-        self.addCleanup(directory.cleanup)
-        index = SerialIndex().start()
-        self.addCleanup(index.stop)
-        index.upload(wheel("attrs", "1.0"))
-        node = Node(Path(directory.name), index.url, profile="index", workers=1)
-        self.addCleanup(node.end)
-        node.start()
+        node = before_an_index(self, workers=1)
         # What the pages speak of as being there.
         self.assertEqual("complete", json.loads(node.purge(tags=["x"], id="release-7").content)["state"])
         for name in ("eu.token", "us.token"):

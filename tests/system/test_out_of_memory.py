@@ -6,19 +6,14 @@ import http.client
 import os
 import random
 import resource
-import tempfile
 import threading
-from pathlib import Path
 
 from attrs import define, field
-from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.clients import ask
-from tests.system.harness import Node
-from tests.system.origins import Origin
 from tests.system.processes import until
-from tests.system.starving import address_space
-from tests.system.traffic import Wrong, check, lost, reply_to
+from tests.system.starving import StarvingCase, address_space
+from tests.system.traffic import Wrong, check, lost
 
 REQUESTS = int(os.environ.get("EDGECACHE_STARVED", "80"))
 SEED = int(os.environ.get("EDGECACHE_SEED", random.SystemRandom().randrange(1 << 32)))
@@ -64,16 +59,7 @@ class Hungry:
                 self.failure = wrong
 
 
-class OutOfMemoryTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        directory = tempfile.TemporaryDirectory(prefix="edgecache-memory-")
-        self.addCleanup(directory.cleanup)
-        self.origin = Origin(reply_to).start()
-        self.addCleanup(self.origin.stop)
-        self.node = Node(Path(directory.name), self.origin.url)
-        self.addCleanup(self.node.end)
-        self.node.start()
-
+class OutOfMemoryTests(StarvingCase):
     def gauge(self, name: str) -> int:
         lines = self.node.admin("GET", "/metrics").content.decode().splitlines()
         return sum(int(float(line.split()[-1])) for line in lines if line.startswith(name) and line[len(name)] in " {")
