@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Protocol, cast
+from typing import Protocol
 
-from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from edgecache.siblings.bounded import BoundedChannel, BoundedRequest
 
 _USERINFO = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*://)[^/]*@")
-
-REQUEST_SECONDS = 30.0
-"""From the first octet of a request to its last."""
 
 
 class Bounds(Protocol):
@@ -63,42 +59,16 @@ def named(request: AdminRequest) -> str:
 
 
 class AdminChannel(BoundedChannel):
-    """A connection with a deadline for each request: an octet now and then does not keep it open."""
+    """A connection of the admin listener."""
 
     site: Bounds
-    _deadline: IDelayedCall | None = None
 
     @property
     def idle(self) -> bool:
         """Is no request of it being answered?"""
         return not self._handlingRequest
 
-    def abort(self) -> None:
-        """Close it at once."""
-        cast(Any, self.transport).abortConnection()
-
-    def dataReceived(self, data: bytes) -> None:
-        """Octets came."""
-        if self._deadline is None and not self._handlingRequest:
-            self._deadline = self.callLater(REQUEST_SECONDS, self._late)  # type: ignore[no-untyped-call]  # Twisted has no types here
-        super().dataReceived(data)  # type: ignore[no-untyped-call]  # Twisted has no types here
-
-    def allContentReceived(self) -> None:
-        """A request is complete."""
-        self._forget()
-        super().allContentReceived()  # type: ignore[no-untyped-call]  # Twisted has no types here
-
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # HTTPChannel itself demands the reason
         """It is over."""
-        self._forget()
         self.site.left(self)
         super().connectionLost(reason)
-
-    def _forget(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _late(self) -> None:
-        self._deadline = None
-        self.forceAbortClient()  # type: ignore[no-untyped-call]  # Twisted has no types here

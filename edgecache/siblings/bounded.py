@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.server import Request
+
+REQUEST_SECONDS = 30.0
+"""From the first octet of a request to its last."""
 
 
 class BoundedRequest(Request):
@@ -49,13 +52,39 @@ class BoundedRequest(Request):
 
 class BoundedChannel(HTTPChannel):
     """
-    A connection with one request at a time.
+    A connection with one request at a time, and with a deadline for each: an octet now and then does not keep it open.
 
     What is sent ahead waits until the answer before has left, and for a turn of the loop: twisted.web answers all that
     one read has brought at once, whether the client reads or not.
     """
 
     _turn: IDelayedCall | None = None
+    _deadline: IDelayedCall | None = None
+
+    def abort(self) -> None:
+        """Close it at once."""
+        cast(Any, self.transport).abortConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Octets came."""
+        if self._deadline is None and not self._handlingRequest:
+            self.end_after(REQUEST_SECONDS)
+        super().dataReceived(data)  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+    def allContentReceived(self) -> None:
+        """A request is complete."""
+        self.in_time()
+        super().allContentReceived()  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+    def end_after(self, seconds: float) -> None:
+        """Close it unless :meth:`in_time` is called before."""
+        self._deadline = self.callLater(seconds, self._late)  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+    def in_time(self) -> None:
+        """What was waited for is here."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def requestDone(self, request: Any) -> None:
         """An answer was written."""
@@ -75,10 +104,15 @@ class BoundedChannel(HTTPChannel):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # HTTPChannel itself demands the reason
         """It is over."""
+        self.in_time()
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
         super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+    def _late(self) -> None:
+        self._deadline = None
+        self.abort()
 
     def _take_turn(self) -> None:
         if self.paused and self._turn is None and not self._waitingForTransport:
@@ -90,6 +124,6 @@ class BoundedChannel(HTTPChannel):
             return
         self.paused = False
         if self._buffer:
-            self.dataReceived(b"")  # type: ignore[no-untyped-call]  # Twisted has no types here
+            self.dataReceived(b"")
         if not self.paused and not self._handlingRequest:
             self._networkProducer.resumeProducing()

@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 
 from attrs import frozen
 from OpenSSL import SSL
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -16,8 +16,6 @@ from edgecache.siblings.identity import BadCertificate, named_id
 from edgecache.siblings.tls import Verdict, refused_by_peer, said, verdict_of
 
 HANDSHAKE_SECONDS = 10.0
-REQUEST_SECONDS = 30.0
-"""From the first octet of a request to its last."""
 
 
 @frozen
@@ -69,14 +67,13 @@ class SiblingRequest(BoundedRequest):
 @implementer(IHandshakeListener)
 class SiblingChannel(BoundedChannel):
     """
-    A connection of a sibling; handshake and each request have their deadlines.
+    A connection of a sibling; its handshake too has a deadline.
 
     :ivar peer: ``None`` until the handshake is done.
     """
 
     site: Listening
     peer: Peer | None = None
-    _deadline: IDelayedCall | None = None
     _verdict: Verdict | None = None
 
     @property
@@ -90,12 +87,12 @@ class SiblingChannel(BoundedChannel):
         super().connectionMade()  # type: ignore[no-untyped-call]  # Twisted has no types here
         # Asked now, for after a failed handshake there is no connection to ask.
         self._verdict = verdict_of(self.transport)
-        self._until(HANDSHAKE_SECONDS)
+        self.end_after(HANDSHAKE_SECONDS)
         self.site.arrived(self)
 
     def handshakeCompleted(self) -> None:
         """The peer's certificate is one of the fleet."""
-        self._forget()
+        self.in_time()
         certificate = cast(Any, self.transport).getPeerCertificate().to_cryptography()
         try:
             self.peer = Peer(named_id(certificate), certificate.not_valid_after_utc)
@@ -103,41 +100,13 @@ class SiblingChannel(BoundedChannel):
             self.peer = Peer(None, certificate.not_valid_after_utc, str(error))
         self.site.known(self)
 
-    def dataReceived(self, data: bytes) -> None:
-        """Octets came."""
-        if self._deadline is None and not self._handlingRequest:
-            self._until(REQUEST_SECONDS)
-        super().dataReceived(data)  # type: ignore[no-untyped-call]  # Twisted has no types here
-
-    def allContentReceived(self) -> None:
-        """A request is complete."""
-        self._forget()
-        super().allContentReceived()  # type: ignore[no-untyped-call]  # Twisted has no types here
-
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # HTTPChannel itself demands the reason
         """It is over."""
-        self._forget()
         problem = None
         if self.peer is None:
             problem = (self._verdict and self._verdict.problem) or _ended(reason)
         self.site.left(self, problem)
         super().connectionLost(reason)
-
-    def abort(self) -> None:
-        """Close it at once."""
-        cast(Any, self.transport).abortConnection()
-
-    def _until(self, seconds: float) -> None:
-        self._deadline = self.callLater(seconds, self._late)  # type: ignore[no-untyped-call]  # Twisted has no types here
-
-    def _forget(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _late(self) -> None:
-        self._deadline = None
-        self.abort()
 
 
 def _ended(reason: Failure) -> str:

@@ -18,7 +18,8 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import eventAsText, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from edgecache.siblings.connections import HANDSHAKE_SECONDS, REQUEST_SECONDS
+from edgecache.siblings.bounded import REQUEST_SECONDS
+from edgecache.siblings.connections import HANDSHAKE_SECONDS
 from edgecache.siblings.identity import (
     BadCertificate,
     Identity,
@@ -468,7 +469,7 @@ class BoundTests(SynchronousTestCase):
         transport = StringTransport()
         channel: Any = self.site.buildProtocol(None)  # type: ignore[no-untyped-call]  # Twisted has no types here
         channel.makeConnection(transport)
-        channel._forget()
+        channel.in_time()
         channel.dataReceived(b"POST /siblings/pull HTTP/1.1\r\n")
         self.clock.advance(REQUEST_SECONDS - 0.1)
         channel.dataReceived(b"Host: a\r\n")
