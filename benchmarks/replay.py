@@ -7,8 +7,9 @@ What would have been missed: requests of a trace, answered from caches of severa
 Without a trace, one is made that is like a package index (``--write FILE`` keeps it). "ours" is the collector's code
 (:mod:`edgecache.rules.eviction`, counters that collide, ghosts in a table of fixed size) on queues in memory. Beside it
 FIFO, LRU and S3-FIFO of libCacheSim, the oracle, which has to be installed for that (``pip install libcachesim``; it is
-GPL: it serves this tool and nothing else). The oracle stores nothing that is larger than its small queue; "as the
-oracle" is ours with that rule, which the node does not have.
+GPL: it serves this tool and nothing else). The oracle stores nothing that is larger than its small queue, and until it
+evicts for the first time it fills that queue, then main; "as the oracle" is ours with these two rules, which the node
+does not have.
 
 The second form answers the requests from the store itself, with things made so small that it need not be large: what
 its collector evicts must be what was planned in memory. It takes longer.
@@ -52,12 +53,12 @@ class Ours:
     """
     The policy of the collector, on queues in memory.
 
-    :ivar largest: of the capacity, what may be stored.
+    :ivar as_oracle: the oracle's rules for what is large, and for where things begin before anything was evicted.
     """
 
     capacity: int
     pages: frozenset[int] = frozenset()
-    largest: float = 1.0
+    as_oracle: bool = False
     standing: Standing = field(factory=Standing)
     _octets: dict[int, int] = field(factory=dict)
     _queues: dict[Queue, OrderedDict[int, None]] = field(factory=lambda: {queue: OrderedDict() for queue in Queue})
@@ -72,18 +73,23 @@ class Ours:
             if self._hits[slot] < HITS:
                 self._hits[slot] += 1
             return True
-        if octets > self.largest * self.capacity:
+        if octets > (PROBATION_SHARE * self.capacity if self.as_oracle else self.capacity):
             return False
         while (needed := self.standing.octets + octets - self.capacity) > 0:
             self._make_room(needed)
         known = self._ghosts.take(self._hash(key), int(GHOST_SHARE * self.capacity))
         self._octets[key] = octets
-        self._stand(key, queue_of_new(known, self.standing))
+        self._stand(key, self._queue_of_new(known))
         return False
 
     def oldest(self, queue: Queue) -> Iterator[Thing]:
         for key in self._queues[queue]:
             yield Thing(self._octets[key], self._hits[self._slot(key)], key in self.pages, key)
+
+    def _queue_of_new(self, known: bool) -> Queue:
+        if self.as_oracle and not self.standing.evicting:
+            return Queue.MAIN if self.standing.probation >= int(PROBATION_SHARE * self.capacity) else Queue.PROBATION
+        return queue_of_new(known, self.standing)
 
     def _make_room(self, needed: int) -> None:
         for step in plan(self, self.standing, self.capacity, needed, BATCH):
@@ -219,7 +225,7 @@ def _compare(trace: Trace, size: int) -> None:
         "LRU": Lru(size),
         "oracle's LRU": oracle("LRU", size),
         "oracle's S3-FIFO": oracle("S3FIFO", size),
-        "ours, as the oracle": Ours(size, largest=PROBATION_SHARE),
+        "ours, as the oracle": Ours(size, as_oracle=True),
         "ours": Ours(size),
         "ours, pages sheltered": Ours(size, trace.pages) if trace.pages else None,
     }
