@@ -18,7 +18,7 @@ from twisted.trial.unittest import TestCase
 
 from edgecache.processes import supervising
 from edgecache.processes.channel import Channel
-from edgecache.processes.forking import Child
+from edgecache.processes.forking import Child, Nursery
 from edgecache.processes.loop import install_reactor
 from edgecache.processes.running import SILENT_TICKS, Running
 from edgecache.processes.supervising import Supervisor
@@ -84,7 +84,12 @@ class SupervisorCase(TestCase):
         self.addCleanup(os.close, self.lock)
 
     def supervisor(
-        self, workers: int = 2, timers: Any = None, patience: int = 1 << 20, module: str = TOY
+        self,
+        workers: int = 2,
+        timers: Any = None,
+        patience: int = 1 << 20,
+        module: str = TOY,
+        nursery: Nursery | None = None,
     ) -> Supervisor:
         sockets = []
         for _ in range(workers):
@@ -102,6 +107,7 @@ class SupervisorCase(TestCase):
             beat=self.beats.of,
             gone=self.on_gone,
             patience=patience,
+            nursery=nursery,
         )
         self.addCleanup(made.stop, 0.0)
         return made
@@ -239,6 +245,14 @@ class SupervisorTests(SupervisorCase):
             await self.back(supervisor, at)
             seen = await self.channel(supervisor, at).call("look")
             self.assertNotIn(seen["pid"], before)
+
+    async def test_one_that_was_started_before_and_died_before_the_first_worker_is_started_anew(self) -> None:
+        dead = Nursery.executed(TOY)
+        os.kill(dead.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+        supervisor = self.supervisor(nursery=dead)
+        await supervisor.start()
+        self.assertEqual([True, True], [place.ready for place in supervisor.workers])
 
     async def test_a_worker_s_last_words_are_logged_before_its_death(self) -> None:
         told: list[str] = []
