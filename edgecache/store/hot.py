@@ -166,17 +166,21 @@ class Hot:
 
     def _has_room(self, size: int, times: int) -> bool:
         """Is there, or can it be made for a content that was asked for so often?"""
-        size = _rounded(size)
-        while self.held + size > self._octets:
-            content_id, oldest = next(iter(self._kept.items()))
+        needed = self.held + _rounded(size) - self._octets
+        leaving: list[bytes] = []
+        for content_id, oldest in self._kept.items():
+            if needed <= 0:
+                break
             if oldest.readers or oldest.uses >= times:
-                # It has to be asked for as often again.
+                # It has to be asked for as often again. Nobody has gone for a newcomer that has to wait.
                 oldest.uses >>= 1
                 self._kept.move_to_end(content_id)
                 return False
-            del self._kept[content_id]
-            self._punch(oldest)
-        return True
+            leaving.append(content_id)
+            needed -= _rounded(oldest.size)
+        for content_id in leaving:
+            self._punch(self._kept.pop(content_id))
+        return needed <= 0
 
     def _keep(self, reader: StoreReader, key_hash: bytes, stored: Stored) -> Kept | None:
         self._asked.pop(stored.content_id, None)

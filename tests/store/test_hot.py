@@ -133,6 +133,16 @@ class LettingGoTests(HotTestCase):
             self.assertLessEqual(self.hot.held, ROOM)
             self.assertEqual(self.hot.held, self.occupied())
 
+    def test_nobody_goes_for_a_newcomer_that_then_has_to_wait(self) -> None:
+        keys = self.keep_many(ROOM // module.SHARE // 2)
+        self.ask(keys[1], 20 * ENOUGH)
+        # It would take the places of two, of which the second one is asked for more.
+        self.store(octets(ROOM // module.SHARE, 99), response(b"new"))
+        held = self.hot.held
+        self.assertIsNone(self.ask(b"new", ENOUGH))
+        self.assertEqual(held, self.hot.held)
+        self.assertIsNotNone(self.ask(keys[0]))
+
     def test_what_is_asked_for_more_often_stays(self) -> None:
         first, second, *_ = self.keep_many(100_000)
         self.ask(first, 20 * ENOUGH)
