@@ -13,7 +13,7 @@ from typing import Any, cast
 from attrs import define, field
 
 from edgecache.fills.homes import LookUp, SiblingsAsked
-from edgecache.fills.quest import Outlet
+from edgecache.fills.outlet import Outlet
 from edgecache.node import Node
 from edgecache.noting import Alone, Noted, NotedDownstream, NotedFills, ReadPage
 from edgecache.rules import status_fields

@@ -22,10 +22,10 @@ from edgecache.fills.deriving import Derivations
 from edgecache.fills.fills import Fills
 from edgecache.fills.homes import SiblingsAsked
 from edgecache.fills.keeping import Keep, kept_octets
+from edgecache.fills.outlet import Outlet
 from edgecache.fills.owners import UNCOUNTED, Owners
 from edgecache.fills.pages import Pages
 from edgecache.fills.paging import Paging
-from edgecache.fills.quest import Outlet
 from edgecache.fills.sending import Sender
 from edgecache.fills.serials import Serials
 from edgecache.fills.unstored import Unstored

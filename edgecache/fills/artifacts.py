@@ -14,9 +14,8 @@ from twisted.logger import Logger
 
 from edgecache.fills.catalogues import Catalogues
 from edgecache.fills.pages import FoundPage, NoPage, ProjectPages, Unobtainable
-from edgecache.fills.quest import LESSER, Lesser
 from edgecache.fills.said import NOBODY, Said
-from edgecache.fills.ways import Way
+from edgecache.fills.ways import LESSER, Lesser, Way
 from edgecache.index.catalogue import NamedFile
 from edgecache.index.errors import BadPage
 from edgecache.rules import artifacts

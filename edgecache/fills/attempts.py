@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from enum import Enum, auto
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,8 @@ from twisted.internet.defer import Deferred
 from edgecache.fills.continuing import Continuing
 from edgecache.fills.hashing import Hashing
 from edgecache.fills.homes import LookUp, SiblingsAsked
-from edgecache.fills.quest import ELSEWHERE, Outlet, Quest
+from edgecache.fills.outlet import ELSEWHERE, Outlet
+from edgecache.fills.quest import Quest
 from edgecache.fills.ways import Seeking, Way
 from edgecache.processes.background import background
 from edgecache.rules.allowance import Allowance, Ticket
@@ -43,14 +43,6 @@ _ABOUT_A_RANGE = (206, 416)
 
 _LINKED = 64
 """Hosts that pages link to whose latencies are remembered; the oldest are forgotten."""
-
-
-class _Which(Enum):
-    """Addresses of a way."""
-
-    ALL = auto()
-    IN_SERVICE = auto()
-    EJECTED = auto()
 
 
 @define(eq=False)
@@ -179,23 +171,22 @@ class Attempts:
             response = await siblings.home(look_up, interim, until, avoid)
             if response is not None:
                 return response
-        from_origin = partial(self._from_origin, site, outbound, interim, avoid, ticket, seeking=seeking)
         # Of little time, the origin has half.
         kept = min(COPY_SECONDS, (until - self._outlet.timers.seconds()) / 2.0)
+
+        def copied() -> Deferred[Response | None]:
+            return Deferred.fromCoroutine(siblings.copy(look_up, avoid))
+
         try:
-            response = await from_origin(until - kept, which=_Which.IN_SERVICE)
-        except UpstreamFailed as failure:
-            copy = await siblings.copy(look_up, avoid)
-            if copy is not None:
-                return copy
-            # Nobody has it. Who was ejected may be better than nothing.
-            try:
-                response = await from_origin(until, which=_Which.EJECTED)
-            except ResolveFailed:
-                raise failure from None
+            response = await self._from_origin(site, outbound, interim, avoid, ticket, until - kept, seeking, copied)
+        except UpstreamFailed:
+            copy = await copied()
+            if copy is None:
+                raise
+            return copy
         if response.head.status not in ELSEWHERE:
             return response
-        copy = await siblings.copy(look_up, avoid)
+        copy = await copied()
         if copy is None:
             return response
         response.cancel()
@@ -210,19 +201,21 @@ class Attempts:
         ticket: Ticket,
         until: float,
         seeking: Seeking | None,
-        which: _Which = _Which.ALL,
+        resort: Callable[[], Deferred[Response | None]] | None = None,
     ) -> Response:
         way = self._way_of(site, outbound) if seeking is None else await seeking.way(until)
         if not isinstance(way, Way):
             return way
-        addresses = self._candidates(way, which)
+        addresses = self._candidates(way)
         if avoid:
             addresses.sort(key=avoid.__contains__)
         if not addresses:
             raise ResolveFailed(_names(way), 0.0, "no address of it is known")
         within = max(0.0, until - self._outlet.timers.seconds())
-        response = await self._quest(way, outbound, interim, addresses, ticket, within).start()
-        return response if seeking is None else seeking.taken(outbound, response)
+        response = await self._quest(way, outbound, interim, addresses, ticket, within, resort).start()
+        if seeking is None or response.address.origin.sibling:
+            return response
+        return seeking.taken(outbound, response)
 
     def _is_whole(self, outbound: Outbound, response: Response, seeking: Seeking | None) -> bool:
         """Is all of its content here, small and right? Then nothing is left that could go on elsewhere."""
@@ -338,6 +331,7 @@ class Attempts:
         addresses: list[Address],
         ticket: Ticket,
         within: float,
+        resort: Callable[[], Deferred[Response | None]] | None = None,
     ) -> Quest:
         latencies = self._latencies.get(way.family)
         if latencies is None:
@@ -353,18 +347,15 @@ class Attempts:
         if way.foreign:
             outbound = evolve(outbound, authority=None, fields=without(outbound.fields, (b"authorization",)))
         addressed = deque(addresses)
-        return Quest(self._outlet, outbound, interim, addressed, ticket, latencies, better, within, way.judge)
+        return Quest(self._outlet, outbound, interim, addressed, ticket, latencies, better, within, way.judge, resort)
 
-    def _candidates(self, way: Way, which: _Which = _Which.ALL) -> list[Address]:
+    def _candidates(self, way: Way) -> list[Address]:
         self._turn += 1
         standing = self._outlet.standing
         known = [self._book.of(origin) for origin in way.origins]
-        if which is _Which.ALL and len(known) == 1 and len(known[0]) == 1:
+        if len(known) == 1 and len(known[0]) == 1:
             return [*known[0]]  # whatever its health, there is no choice
-        found = candidates(known, way.policy, self._turn, standing.share, standing.ejected)
-        if which is _Which.ALL:
-            return found
-        return [address for address in found if standing.ejected(address) is (which is _Which.EJECTED)]
+        return candidates(known, way.policy, self._turn, standing.share, standing.ejected)
 
     def _others(self, site: Site, seeking: Seeking | None, address: Address) -> bool:
         """Is another address of the site, or of where it is, as good as new?"""

@@ -8,7 +8,7 @@ from attrs import define, evolve, field
 from twisted.logger import Logger
 
 from edgecache.fills.inquiry import Inquiry
-from edgecache.fills.quest import Outlet
+from edgecache.fills.outlet import Outlet
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward
 from edgecache.rules.homes import Homes
@@ -42,6 +42,7 @@ class LookUp:
     :ivar order: ids of all nodes in the order of their scores for the key, this one's too.
     :ivar home: is its home to be asked, before the origin?
     :ivar stale: a stale copy is better than nothing.
+    :ivar searched: all that may have something stored were asked for it, which is done once.
     :ivar copied: the response is one that a sibling had stored, for want of an origin.
     """
 
@@ -49,6 +50,7 @@ class LookUp:
     order: list[str]
     home: bool
     stale: bool
+    searched: bool = False
     copied: bool = False
 
     def after(self, broken: Broken) -> LookUp:
@@ -128,7 +130,10 @@ class SiblingsAsked:
         return await self._ask(address, outbound, interim, until)
 
     async def copy(self, look_up: LookUp, avoid: frozenset[Address]) -> Response | None:
-        """:return: what a sibling has stored; ``None`` when nobody has anything that serves."""
+        """:return: what a sibling has stored; ``None`` when nobody has anything that serves, or all were asked."""
+        if look_up.searched:
+            return None
+        look_up.searched = True
         outbound = with_budget(only_if_cached(look_up.outbound, stale=look_up.stale), PATIENCE_SECONDS)
         addresses = [address for address in map(self._address, look_up.order) if address is not None]
         for address in [one for one in addresses if one not in avoid][:COPIES]:

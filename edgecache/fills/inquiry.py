@@ -14,7 +14,7 @@ from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from edgecache.fills.quest import ELSEWHERE, Outlet
+from edgecache.fills.outlet import ELSEWHERE, Outlet
 from edgecache.rules.lookups import REFUSED
 from edgecache.rules.siblinghood import BEAT_SECONDS, MISSED_BEATS, patience_seconds
 from edgecache.upstream.addresses import Address

@@ -15,63 +15,34 @@ nothing about that address.
 
 from __future__ import annotations
 
-import enum
 from collections import deque
 from collections.abc import Callable
 from math import inf
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from edgecache.fills.outlet import ELSEWHERE, Outlet
 from edgecache.fills.racing import Attempt, Phase
+from edgecache.fills.ways import LESSER, Judge
 from edgecache.rules.allowance import Ticket
 from edgecache.rules.hedging import Latencies
 from edgecache.upstream.addresses import Address
-from edgecache.upstream.client import Client
 from edgecache.upstream.responses import Response
-from edgecache.upstream.standing import Standing
-from edgecache.words.config import UpstreamSettings
 from edgecache.words.counters import Counter
 from edgecache.words.errors import ConnectionLost, HeadTimedOut, UpstreamBusy, UpstreamFailed
 from edgecache.words.messages import Head, Outbound
-from edgecache.words.ports import Counts, Timer, Timers
+from edgecache.words.ports import Timer
 from edgecache.words.reasons import Outcome
 
-ELSEWHERE = frozenset((502, 503, 504))
-"""Statuses by which an origin says that it is not well: another one may be (FIELD 1)."""
+_log = Logger()
 
 _SLACK = 0.001
 
 _LEAST_PATIENCE, _LONGEST_PATIENCE = 0.05, 0.5
 """Seconds until an address that awaits too many heads is tried again; doubled each time."""
-
-
-@define(eq=False)
-class Outlet:
-    """
-    What all quests of a worker have in common.
-
-    :ivar quests: those under way.
-    """
-
-    client: Client
-    standing: Standing
-    settings: UpstreamSettings
-    timers: Timers
-    counts: Counts
-    quests: set[Quest] = field(factory=set)
-
-
-class Lesser(enum.Enum):
-    """A verdict: another address may know better, and this one is not to blame."""
-
-    LESSER = "lesser"
-
-
-LESSER = Lesser.LESSER
-
-Judge = Callable[[Response], UpstreamFailed | Lesser | None]
-"""What is wrong with an answer: a failure of that address, to be left; or only that others may have a better one."""
 
 
 @define(eq=False)
@@ -82,6 +53,8 @@ class Quest:
     :ivar better: those that others may not be asked beside, only after (a fallback is no equal); none: all are equals.
     :ivar within: seconds for all of it; ``None``: ``first_byte_seconds``. With content there is no limit.
     :ivar judge: what is wrong with an answer, for whatever reason there is to know it; ``None``: nothing.
+    :ivar resort: somebody else, asked once: before who is ejected is, and where the last one in service takes as long
+        as one that hangs. Fires with ``None`` if that has nothing.
     :ivar result: fires with the response, or with the origin's own 502, 503 or 504 if nothing better was to be had;
         fails with the last :class:`~edgecache.words.errors.UpstreamFailed`, or with what the content of the request
         failed with. Cancelling ends it.
@@ -96,6 +69,7 @@ class Quest:
     _better: frozenset[Address] = frozenset()
     _within: float | None = None
     _judge: Judge | None = None
+    _resort: Callable[[], Deferred[Response | None]] | None = None
     _until: float = field(init=False)
     result: Deferred[Response] | None = field(init=False)
     _attempts: list[Attempt] = field(factory=list)
@@ -104,6 +78,7 @@ class Quest:
     _failure: UpstreamFailed | None = None
     _asked_again: bool = False
     _waiting: Timer | None = None
+    _resorting: Deferred[Response | None] | None = None
     _patience: float = _LEAST_PATIENCE
 
     def __attrs_post_init__(self) -> None:
@@ -118,8 +93,12 @@ class Quest:
         self._outlet.quests.add(self)
         result = self.result
         assert result is not None
-        self._ask(self._left.popleft())
+        if self._choice or not self._resorts(self._begin):
+            self._begin()
         return result
+
+    def _begin(self) -> None:
+        self._ask(self._left.popleft())
 
     def ejected(self, slot: int) -> None:
         """The address in ``slot`` is ejected: do not wait for its head any longer, if there is another choice."""
@@ -146,8 +125,8 @@ class Quest:
 
     @property
     def _hopeful(self) -> bool:
-        """May one of the attempts still bring a head?"""
-        return any(attempt.phase is not Phase.OUTRUN for attempt in self._attempts)
+        """May somebody who is asked still bring a head?"""
+        return self._resorting is not None or any(attempt.phase is not Phase.OUTRUN for attempt in self._attempts)
 
     def _ask(self, address: Address, *, fresh: bool = False) -> None:
         outlet = self._outlet
@@ -193,7 +172,7 @@ class Quest:
                 self._outrun(other)
                 # If this one disappoints, it may be asked after all.
                 self._left.append(other.address)
-        if not self._outbound.hedgeable or not self._left:
+        if not self._outbound.hedgeable or not (self._left or self._resort):
             return
         if not self._choice:
             attempt.timer = outlet.timers.callLater(outlet.settings.head_seconds, self._doubt, attempt)
@@ -220,7 +199,41 @@ class Quest:
         """The last one in service takes as long as one that hangs: who is ejected may be better by now."""
         attempt.timer = None
         if self._left:
+            # Else nobody would hear of it where another one answers, and who is ejected would be probed late.
+            self._outlet.standing.failed(attempt.address, Outcome.NO_HEAD, self._outbound.probe_target)
+        if not self._resorts(self._go_on):
+            self._go_on()
+
+    def _resorts(self, then: Callable[[], None]) -> bool:
+        """:return: somebody else is asked now, and ``then`` is called if that has nothing."""
+        resort, self._resort = self._resort, None
+        if resort is None:
+            return False
+        self._limit()
+        self._resorting = asking = resort()
+        _ = asking.addErrback(self._unresorted).addCallback(self._resorted, then)
+        return True
+
+    def _unresorted(self, failure: Failure) -> None:
+        if not isinstance(failure.value, CancelledError):
+            _log.failure("failed to ask somebody else", failure)
+
+    def _resorted(self, response: Response | None, then: Callable[[], None]) -> None:
+        self._resorting = None
+        if self._over:
+            return
+        if response is None:
+            then()
+        else:
+            self._win(response)
+
+    def _go_on(self) -> None:
+        """The last one in service is no longer waited for alone."""
+        if self._left:
+            self._limit()  # it may have to wait
             self._ticket.move(self._proceed)
+        elif not self._hopeful:
+            self._give_up()
 
     def _next(self) -> Address:
         address = self._following()
@@ -321,8 +334,8 @@ class Quest:
         if not self._left or self._outlet.timers.seconds() >= self._until - _SLACK:
             self._give_up()
             return
-        self._limit()  # it may have to wait
-        self._ticket.move(self._proceed)
+        if self._choice or not self._resorts(self._go_on):
+            self._go_on()
 
     def _ask_again(self) -> None:
         self._waiting = None
@@ -365,6 +378,9 @@ class Quest:
             if timer is not None:
                 timer.cancel()
         self._timer = self._waiting = None
+        resorting, self._resorting = self._resorting, None
+        if resorting is not None:
+            resorting.cancel()
         self._ticket.stay()
         self._ticket.settle()
         spare, self._spare = self._spare, None

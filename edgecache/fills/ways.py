@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Callable
 from typing import Protocol
 
 from attrs import frozen
 
-from edgecache.fills.quest import Judge
 from edgecache.rules.digests import Digest
 from edgecache.upstream.addresses import Origin
 from edgecache.upstream.responses import Response
 from edgecache.words.config import Policy
+from edgecache.words.errors import UpstreamFailed
 from edgecache.words.messages import Outbound
+
+
+class Lesser(enum.Enum):
+    """A verdict: another address may know better, and this one is not to blame."""
+
+    LESSER = "lesser"
+
+
+LESSER = Lesser.LESSER
+
+Judge = Callable[[Response], UpstreamFailed | Lesser | None]
+"""What is wrong with an answer: a failure of that address, to be left; or only that others may have a better one."""
 
 
 @frozen(eq=False)

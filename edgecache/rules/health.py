@@ -32,6 +32,9 @@ LEAST_SHARE = 0.05
 JITTER = 0.2
 """So that what broke together is not probed together."""
 
+SOON_SECONDS = 1.0
+"""Where all fail, an address is probed so long after it was heard of last: whoever is well again is needed at once."""
+
 ERROR_STATUSES = frozenset((502, 503, 504))
 """By these an origin says that it is not well itself."""
 
@@ -237,9 +240,9 @@ class Health:
         return self._eject(f"{self.spared.reason}, and another one is back", self.spared.outcome, now, jitter)
 
     def hasten(self, now: float) -> None:
-        """All others fail too: probe it after the shortest ejection, however often it has failed."""
+        """All others fail too: probe it soon, however often it has failed."""
         if self.state is State.EJECTED:
-            self.until = min(self.until, max(now, self.since + self.settings.eject_seconds))
+            self.until = min(self.until, max(now, self.since + min(SOON_SECONDS, self.settings.eject_seconds)))
 
     def _tripped(self, outcome: Outcome, now: float) -> str:
         """:return: why it has to leave, ``""`` if it has not."""

@@ -12,6 +12,7 @@ from edgecache.fills.continuing import Continuing
 from edgecache.fills.homes import LookUp, SiblingsAsked
 from edgecache.rules.health import EJECTED_WORD
 from edgecache.rules.homes import HomeNode, Homes
+from edgecache.rules.siblinghood import COPY_SECONDS
 from edgecache.upstream.addresses import AddressBook, origins_of, parse_origin
 from edgecache.words.config import Policy
 from tests.characters import Asked, Character, Good, Player, Refusing, Silent
@@ -81,6 +82,24 @@ class CopyTests(SynchronousTestCase):
     def test_who_was_ejected_is_asked_when_it_has_nothing(self) -> None:
         rig = self.ask(Good(), Refusing(), NotStored())
         self.assertEqual((200, 1, 1), (self.status, rig.requests(0), rig.requests(2)))
+
+    def test_who_was_ejected_may_be_well_again_where_the_other_answers_with_an_error(self) -> None:
+        rig = self.ask(Good(), Good(status=b"503 Service Unavailable"), NotStored())
+        self.assertEqual((200, 1, 1, 1), (self.status, *map(rig.requests, range(3))))
+
+    def test_who_was_ejected_is_not_kept_for_the_end_where_the_other_hangs(self) -> None:
+        rig = self.ask(Good(), Silent(), NotStored())
+        self.assertEqual((200, 1, 1), (self.status, rig.requests(0), rig.requests(2)))
+        self.assertLess(self.after, rig.settings.head_seconds + COPY_SECONDS)
+
+    def test_a_copy_is_not_kept_for_the_end_where_the_only_one_hangs(self) -> None:
+        rig = self.ask(Refusing(), Silent(), Good(), ejected=False)
+        self.assertEqual((200, 1), (self.status, rig.requests(2)))
+        self.assertLess(self.after, rig.settings.head_seconds + COPY_SECONDS)
+
+    def test_it_is_asked_once(self) -> None:
+        rig = self.ask(Refusing(), Good(status=b"503 Service Unavailable"), NotStored())
+        self.assertEqual((503, 1), (self.status, rig.requests(2)))
 
     def test_there_is_time_left_for_it_when_origins_hang(self) -> None:
         rig = self.ask(Silent(), Silent(), Good(), ejected=False)

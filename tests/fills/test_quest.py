@@ -10,7 +10,8 @@ from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.fills.quest import Outlet, Quest
+from edgecache.fills.outlet import Outlet
+from edgecache.fills.quest import Quest
 from edgecache.rules.allowance import Allowance, Ticket
 from edgecache.rules.health import EJECTED_WORD
 from edgecache.rules.hedging import LEAST_SAMPLES, Latencies
@@ -262,6 +263,7 @@ class SilentTests(QuestTests):
         asked = rig.ask()
         rig.seconds(6)
         self.answered(asked, 1, 5.0, within=COARSE)
+        self.assertEqual([(0, Outcome.NO_HEAD)], rig.told, "and whoever is out is probed")
         self.quiet(rig)
 
     def test_one_that_is_ejected_is_left_at_once(self) -> None:

@@ -14,6 +14,7 @@ from edgecache.rules.health import (
     FIRST_MILLISECOND,
     HEALTHY_WORD,
     LEAST_SHARE,
+    SOON_SECONDS,
     SUSPECT_WORD,
     Change,
     Health,
@@ -182,16 +183,22 @@ class EjectionTests(SynchronousTestCase):
         tell(health, Outcome.STALLED, now=back)
         self.assertEqual((1, 10.0), (health.ejections(back), health.until - back))
 
-    def test_where_all_fail_it_is_probed_as_after_the_first(self) -> None:
+    def test_where_all_fail_it_is_probed_soon_however_often_it_has_failed(self) -> None:
         health = ejected(eject_seconds=10.0)
         for now in (NOW + 10.0, NOW + 30.0):
             health.look(now)
             health.probed(Outcome.CONNECT_FAILED, now, 0.0, last=False)
         self.assertEqual(NOW + 70.0, health.until)
-        health.hasten(NOW + 31.0)
-        self.assertEqual(NOW + 40.0, health.until)
         health.hasten(NOW + 50.0)
-        self.assertEqual(NOW + 40.0, health.until)
+        self.assertEqual(NOW + 50.0, health.until)
+
+    def test_but_a_second_after_it_was_heard_of_last_and_no_later_than_it_would_be(self) -> None:
+        for eject_seconds, soon in ((10.0, SOON_SECONDS), (0.5, 0.5)):
+            health = ejected(eject_seconds=eject_seconds)
+            health.hasten(NOW)
+            self.assertEqual(NOW + soon, health.until)
+            health.hasten(NOW + 0.4)
+            self.assertEqual(NOW + soon, health.until)
 
 
 class RecoveryTests(SynchronousTestCase):

@@ -286,6 +286,28 @@ class HangingTests(FailoverCase):
 STREAM_OCTETS = 100_000
 
 
+class LastOneTests(FailoverCase):
+    """The last remaining one is never ejected, and whoever is out is needed back as soon as it is well."""
+
+    # Nobody would come back for minutes.
+    settings = HANGING
+    sites: ClassVar = {"one_that_has_recovered_is_found_as_soon_as_the_other_fails": "ordered"}
+
+    def test_one_that_has_recovered_is_found_as_soon_as_the_other_fails(self) -> None:
+        troupe = self.troupe(Silent(), GOOD)
+        first, second = troupe.roles
+        self.require_whole(troupe.ask("/first"))
+        self.require_ejected(troupe, "no-head")
+        first.part, second.part = GOOD, Silent()
+        self.require_whole(troupe.ask("/second"))
+        until(lambda: troupe.conditions()[0]["state"] == "recovering", "the return of the one that is well")
+        bad = troupe.conditions()[1]
+        self.assertEqual(("ejected", "no-head, and another one is back"), (bad["state"], bad["reason"]))
+        before = len(second.asked)
+        self.require_whole(troupe.ask("/third"))
+        self.assertEqual(before, len(second.asked))
+
+
 class ReturningTests(FailoverCase):
     """Must-show 7."""
 
