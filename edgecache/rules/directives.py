@@ -66,14 +66,20 @@ class ResponseDirectives:
 
 _Directives = dict[bytes, bytes | None]
 
+_WITHHOLDING = (b"private", b"no-cache")
+"""With an argument they are about the fields that it names, without or with an empty one about the whole response."""
+
 
 def _parse(values: Iterable[bytes]) -> _Directives:
-    """:return: each directive's first occurrence (RFC 9111 §4.2.1)."""
+    """:return: each directive's first occurrence (RFC 9111 §4.2.1); of those that withhold, all of them together."""
     found: _Directives = {}
     for value in values:
         for member in members(value):
             name, equals, argument = member.partition(b"=")
-            found.setdefault(name.lower(), unquoted(argument) if equals else None)
+            name, meant = name.lower(), unquoted(argument) if equals else None
+            earlier = found.setdefault(name, meant)
+            if name in _WITHHOLDING and earlier != meant:
+                found[name] = earlier + b"," + meant if earlier and meant else None
     return found
 
 
@@ -138,7 +144,7 @@ def _of_fields(cdn_cache_control: tuple[bytes, ...], cache_control: tuple[bytes,
 
 def _understood(found: _Directives, *, targeted: bool) -> ResponseDirectives:
     withheld: set[bytes] = set()
-    for name in (b"private", b"no-cache"):
+    for name in _WITHHOLDING:
         argument = found.get(name)
         if argument:
             withheld.update(member.lower() for member in members(argument))

@@ -209,6 +209,14 @@ class ResponseDirectivesTests(SynchronousTestCase):
         found = response_directives(head_of(('Cache-Control: private="", no-cache=',)))
         self.assertEqual((True, True), (found.private, found.no_cache))
 
+    def test_said_twice_private_and_no_cache_withhold_all_that_either_says(self) -> None:
+        """An application and what is in front of it may each add one; the first must not weaken the second."""
+        for value in ('private="a", private, no-cache="b", no-cache', 'private, private="a", no-cache, no-cache="b"'):
+            found = response_directives(head_of((f"Cache-Control: max-age=5, {value}",)))
+            self.assertEqual((True, True), (found.private, found.no_cache), value)
+        found = response_directives(head_of(('Cache-Control: private="a"', 'Cache-Control: private="b, c"')))
+        self.assertEqual((False, {b"a", b"b", b"c"}), (found.private, found.withheld))
+
     def test_the_targeted_field_replaces_cache_control(self) -> None:
         found = response_directives(head_of(("Cache-Control: no-store", "CDN-Cache-Control: max-age=60")))
         self.assertEqual((60, False, True), (found.lifetime, found.no_store, found.targeted))
