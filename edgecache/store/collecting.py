@@ -18,7 +18,6 @@ fills to go on between them.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -173,12 +172,15 @@ class Collector:
                 self._environments.reader_check()
             freed, held = self._free()
             evicted = self._evict(held)
-        except (lmdb.Error, struct.error, ValueError) as error:
+        except Exception as error:
             self.collected.failures += 1
-            if isinstance(error, (*DAMAGE, struct.error, ValueError)):
+            self._mark(True, True)
+            if not isinstance(error, lmdb.Error):
+                # A mistake of ours: it says nothing of what is on disk.
+                raise
+            if isinstance(error, DAMAGE):
                 # With blobs: they go together.
                 self._environments.small.condemn(str(error))
-            self._mark(True, True)
             raise StoreFull("collector", str(error)) from error
         return freed or evicted
 

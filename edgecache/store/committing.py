@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
@@ -161,9 +160,6 @@ class Committer(Generic[T]):
                 half = len(group) // 2
                 return [*self._commit(group[:half]), *self._commit(group[half:])]
             refusal = StoreFull(self._environment.name, str(error))
-        except struct.error as error:
-            self._environment.condemn(f"a row is not what was written: {error}")
-            refusal = StoreFull(self._environment.name, "damaged")
         except Exception as error:  # noqa: BLE001 - a defect of ours must not end the thread: fills would wait for ever
             _log.failure("store: writing to {name} failed", name=self._environment.name)
             refusal = StoreFull(self._environment.name, repr(error))

@@ -22,7 +22,6 @@ import hashlib
 import os
 import secrets
 import shutil
-import struct
 from collections.abc import Iterable, Iterator
 
 import lmdb
@@ -37,6 +36,7 @@ from edgecache.index.useragents import OTHER, Installer, installer_of
 from edgecache.store.aside import MARK, condemn
 from edgecache.store.disk import sync_directory
 from edgecache.store.environment import DAMAGE
+from edgecache.store.formats import Format, from_json, odd
 from edgecache.store.partials import Partials
 from edgecache.words.config import GIB
 
@@ -52,8 +52,8 @@ LIFE, LOG, _LAYOUT = b"life", b"log", b"layout"
 _FORMAT = b"1"
 _DATABASES = (b"files", b"clients", b"partials", b"expiry", b"segments", b"meta")
 _MAP = 64 * GIB
-_DAY = struct.Struct(">I")
-_U64 = struct.Struct("<Q")
+_DAY = Format(">I")
+_U64 = Format("<Q")
 
 
 @define(eq=False)
@@ -129,13 +129,13 @@ class DownloadCounts:
         """:return: how many octets of each file of events are counted."""
         with self._env.begin() as txn:
             rows = txn.cursor(self._db[b"segments"])
-            return {bytes(name).decode(): _U64.unpack(octets)[0] for name, octets in rows}
+            return {_name(bytes(name)): _U64.unpack(octets)[0] for name, octets in rows}
 
     def log_place(self) -> tuple[int, int, int] | None:
         """:return: device and inode of the log, and its length when the last batch was counted."""
         with self._env.begin() as txn:
             found = txn.get(LOG, db=self._db[b"meta"])
-        return None if found is None else tuple(orjson.loads(found))
+        return None if found is None else tuple(from_json(found))
 
     def begin(self, sites: dict[bytes, str], now: int, *, logged: bool) -> Batch:
         """
@@ -189,7 +189,7 @@ class DownloadCounts:
                     return
                 yield {
                     "day": day,
-                    **dict(zip(keys, orjson.loads(value[8:]), strict=True)),
+                    **_what(keys, value),
                     "downloads": _U64.unpack(value[:8])[0],
                 }
                 more = cursor.next()
@@ -202,7 +202,7 @@ class DownloadCounts:
             cursor = txn.cursor(self._db[b"clients"])
             more = cursor.set_range(_DAY.pack(day))
             while more and cursor.key()[:4] == _DAY.pack(day):
-                told = orjson.loads(cursor.value()[8:])
+                told = from_json(cursor.value()[8:])
                 found.add(orjson.dumps(told[1:3] if name == b"installers" else told[1:]))
                 more = cursor.next()
             while len(self._labels) > 8:
@@ -213,6 +213,20 @@ class DownloadCounts:
     def forget_labels(self) -> None:
         """A batch was given up: what it had added is not known."""
         self._labels.clear()
+
+
+def _name(key: bytes) -> str:
+    try:
+        return key.decode()
+    except UnicodeDecodeError as error:
+        raise odd(error) from error
+
+
+def _what(keys: tuple[str, ...], row: bytes) -> Row:
+    try:
+        return dict(zip(keys, from_json(row[8:]), strict=True))
+    except (TypeError, ValueError) as error:
+        raise odd(error) from error
 
 
 _Named = tuple[Distribution, tuple[int, bytes], tuple[int, bytes]]
@@ -276,8 +290,13 @@ class Batch:
 
         :raises lmdb.Error: nothing is.
         """
-        self._grow(b"files", self._files)
-        self._grow(b"clients", self._clients)
+        try:
+            self._grow(b"files", self._files)
+            self._grow(b"clients", self._clients)
+        except BaseException:
+            # Who makes room for it needs the next transaction.
+            self._txn.abort()
+            raise
         self._txn.commit()
 
     def abort(self) -> None:

@@ -47,6 +47,8 @@ import struct
 from hashlib import blake2b
 from typing import Final
 
+from edgecache.store.formats import Format
+
 LAYOUT: Final = 1
 """Version of everything on this page; an environment with another one is moved aside."""
 
@@ -93,7 +95,7 @@ INCARNATION_OCTETS: Final = 16
 NO_CONTENT: Final = bytes(CONTENT_ID_OCTETS)
 """Content id in the queue row of a record without content of its own (nominated fields)."""
 
-U64_KEY: Final = struct.Struct(">Q")
+U64_KEY: Final = Format(">Q")
 U64: Final = struct.Struct("<Q")
 PLACE: Final = struct.Struct(">16sI")
 """Key of a chunk or piece: content id, index."""
@@ -110,7 +112,7 @@ RECORD_VERSION: Final = 1
 KIND_STORED: Final = 1
 KIND_VARIANTS: Final = 2
 
-QUEUE_ROW: Final = struct.Struct("<32s16sQB")
+QUEUE_ROW: Final = Format("<32s16sQB")
 """Key hash, content id, octets of content, flags: :data:`ROW_IN_BLOBS`, :data:`ROW_SHELTERED`."""
 ROW_IN_BLOBS: Final = 1
 ROW_SHELTERED: Final = 2
@@ -119,15 +121,15 @@ ROW_SHELTERED: Final = 2
 PLACE_IN_QUEUE: Final = struct.Struct(">BBQ")
 """Queue (:class:`edgecache.rules.eviction.Queue`), 1 with chunks in blobs or 0, number: the lowest is the oldest."""
 
-STANDING_ROW: Final = struct.Struct("<QQQ?QQQ?")
+STANDING_ROW: Final = Format("<QQQ?QQQ?")
 """Of small, then of blobs: octets in each queue, and whether anything was evicted yet."""
 
-ORPHAN_ROW: Final = struct.Struct("<QQ")
+ORPHAN_ROW: Final = Format("<QQ")
 """Spawn number of the worker that is filling it, octets in blobs (0 while unknown)."""
 NOBODY: Final = 0
 """Spawn number in the row of content that is replaced, evicted or abandoned: free once unpinned."""
 
-SERIAL_ROW: Final = struct.Struct("<QQ")
+SERIAL_ROW: Final = Format("<QQ")
 """Serial, floor."""
 SERIAL_NAME: Final = 128
 """A project's name of more octets is cut in :func:`serial_key`, and a hash says the rest."""

@@ -10,7 +10,6 @@ Two databases of the counts (:mod:`edgecache.store.counts`)::
 from __future__ import annotations
 
 import hashlib
-import struct
 
 import lmdb
 import orjson
@@ -18,6 +17,7 @@ from attrs import define, field
 
 from edgecache.index.coverage import Coverage
 from edgecache.index.downloads import Event
+from edgecache.store.formats import Format, from_json, odd
 
 WINDOW_MILLISECONDS = 3600_000
 """Ranges of one client's one file, each so long after the one before, are one download's."""
@@ -25,7 +25,7 @@ WINDOW_MILLISECONDS = 3600_000
 MOST_PARTIALS = 100_000
 """Unfinished downloads that are remembered; the oldest go first."""
 
-_EXPIRY = struct.Struct(">Q16s")
+_EXPIRY = Format(">Q16s")
 
 
 @define(eq=False)
@@ -50,8 +50,14 @@ class Partial:
 
     @classmethod
     def load(cls, octets: bytes) -> Partial:
-        """:return: what was dumped."""
-        time, begun, spare, total, starts, depths = orjson.loads(octets)
+        """
+        :return: what was dumped.
+        :raises lmdb.CorruptedError: this was not.
+        """
+        try:
+            time, begun, spare, total, starts, depths = from_json(octets)
+        except (TypeError, ValueError) as error:
+            raise odd(error) from error
         return cls(time, Coverage(total, starts, depths), begun, spare)
 
 

@@ -18,6 +18,7 @@ from attrs import define, field
 
 from edgecache.rules.eviction import GHOST_SHARE, PROBATION, Entry, Queue, Standing, queue_of_new
 from edgecache.store import layout
+from edgecache.store.formats import odd
 from edgecache.store.popularity import Popularity, slot_of
 
 _RECORD_OCTETS = 1024
@@ -175,7 +176,10 @@ class Queues:
 
 
 def _queue_of(place: bytes) -> Queue:
-    return Queue(place[0]) if place else PROBATION
+    try:
+        return Queue(place[0]) if place else PROBATION
+    except ValueError as error:
+        raise odd(error) from error
 
 
 def read_standing(txn: lmdb.Transaction, databases: dict[bytes, lmdb._Database]) -> tuple[Standing, Standing]:

@@ -31,10 +31,10 @@ class StoredSerials:
         try:
             with small.env.begin() as txn:
                 value: Any = txn.get(layout.serial_key(site, project), None, small.databases[layout.SERIALS])
+            return None if value is None else layout.SERIAL_ROW.unpack(value)
         except lmdb.Error as error:
             self._unreadable.environment(small, error)
             return None
-        return None if value is None else layout.SERIAL_ROW.unpack(value)
 
     def all(self, site: int) -> dict[bytes, int]:
         """

@@ -20,7 +20,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.index.downloads import HEADER, Kind, common
-from edgecache.index.tabulating import Query, Row
+from edgecache.index.tabulating import Query, Row, iso_day
 from edgecache.store import counts, folding, partials
 from edgecache.store.folding import SUFFIX, Answer, Downloads
 from tests.quickdisk import quick_directory
@@ -234,6 +234,32 @@ class CountsTests(FoldingCase):
         self.assertEqual((1, 1), (first.rows[0]["downloads"], second.rows[0]["downloads"]))
         self.assertNotEqual(first.life, second.life)
         self.flushLoggedErrors()
+
+    def test_a_row_that_is_not_what_was_written_is_damage_too_in_whichever_table(self) -> None:
+        for number, name in enumerate((b"files", b"clients", b"partials", b"expiry", b"segments")):
+            with self.writer(line(), line(b"0-9/100", client=b"192.0.2.2")):
+                self.downloads._turn_safely(None)
+                assert self.downloads._counts is not None
+                env, databases = self.downloads._counts._env, self.downloads._counts._db
+                with env.begin(write=True) as txn, txn.cursor(databases[name]) as cursor:
+                    cursor.first()
+                    key = cursor.key()[:5] if name == b"expiry" else cursor.key()
+                    txn.put(key, b"\xff\xff\xff", db=databases[name])
+                self.write(line(), line(b"10-19/100", client=b"192.0.2.2"))
+                self.downloads._turn_safely(None)
+                self.flushLoggedErrors()
+                self.assertEqual((number + 1, 2), (self.downloads.folded.failures, self.total()), name)
+
+    def test_where_the_map_is_full_the_oldest_day_goes(self) -> None:
+        self.patch(counts, "_MAP", 1 << 20)
+        for day in range(20):
+            names = [b"/files/p/-/p-%d.%d.tar.gz" % (day, number) for number in range(400)]
+            self.write(*[line(path=name, at=NOW + day * 86400_000) for name in names])
+            self.downloads._turn_safely(None)
+        for _ in range(20):
+            self.downloads._turn_safely(None)
+        days = {row["day"] for row in self.rows(("day",))}
+        self.assertEqual((True, False), (iso_day(DAY + 19) in days, iso_day(DAY) in days))
 
 
 class FilesTests(FoldingCase):

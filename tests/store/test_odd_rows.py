@@ -41,6 +41,24 @@ class OddRowTests(StoreTestCase):
         writer.finished()
         self.assertTrue(self.condemned())
 
+    def test_by_a_writer_that_meets_a_queue_that_there_is_none_of(self) -> None:
+        end = layout.QUEUE_ROW.size
+        for key in self.rows(layout.QUEUE):
+            self.alter(layout.QUEUE, key, lambda value: value.__setitem__(slice(end, None), b"\x09 is none"))
+        writer = self.fill(octets(10))
+        self.assertFalse(self.commit(writer, response(b"1")))
+        writer.finished()
+        self.assertTrue(self.condemned())
+
+    def test_by_a_mistake_elsewhere_nothing_is_condemned(self) -> None:
+        """Only what is on disk can be damaged. Nothing is stored meanwhile: nobody makes room."""
+        self.collector._spawns = lambda: {int("no number")}
+        with self.environments.small.env.begin(write=True) as txn:
+            txn.put(bytes(16), layout.ORPHAN_ROW.pack(9, 0), db=self.environments.small.databases[layout.ORPHANS])
+        self.assertRaises(ValueError, self.collector.turn, 0.0)
+        self.assertFalse(self.condemned())
+        self.assertEqual((True, 1), (self.page.full_small, self.collector.collected.failures))
+
     def test_and_begun_anew_the_store_works_while_it_is_open(self) -> None:
         self.environments.small.condemn("a test")
         self.collector.renew()
