@@ -19,6 +19,7 @@ from edgecache.admin.answers import Answer, Problem, begin, retry_after
 from edgecache.admin.parts import AdminParts
 from edgecache.admin.queries import seconds_to_wait
 from edgecache.admin.requests import AdminRequest
+from edgecache.rules.indexpaths import normalised_name, project_tag
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import site_id
 from edgecache.siblings.feed import Change, Page, Reset
@@ -37,6 +38,7 @@ STALL_SECONDS = 30.0
 """A reader of a stream that takes nothing for so long is cut; its cursor is as good later."""
 
 _STREAM = b"text/event-stream"
+_PROJECT = project_tag(b"")
 
 
 @define(eq=False)
@@ -159,8 +161,9 @@ def change_document(change: Change, names: dict[int, str]) -> dict[str, Any]:
         sites[names.get(selector.site, f"{selector.site:016x}")] = None
         value = selector.value.decode("utf-8", "backslashreplace")
         found[selector.kind][value] = None
-        if selector.kind == "tag" and value.startswith("project/"):
-            found["project"][value.removeprefix("project/")] = None
+        if selector.kind == "tag" and selector.value.startswith(_PROJECT):
+            name = normalised_name(selector.value.removeprefix(_PROJECT))
+            found["project"][name.decode("utf-8", "backslashreplace")] = None
     return {
         "type": "change",
         "cursor": change.cursor,

@@ -7,7 +7,7 @@ from typing import Any
 from attrs import frozen
 
 from edgecache.rules.indexpaths import project_tag
-from edgecache.rules.selectors import MAX_PREFIX_SEGMENTS, Selector, named_by_url
+from edgecache.rules.selectors import MAX_PREFIX_SEGMENTS, Selector, named_by_tag, named_by_url
 from edgecache.rules.sites import Sites
 from edgecache.words.reasons import PurgeMode
 
@@ -91,7 +91,7 @@ def _parsed(document: Any, sites: Sites, most: int) -> PurgeAsked:
     for prefix in _strings(document, "prefixes"):
         found.update(dict.fromkeys(_by_prefix(prefix, sites)))
     for tag in _strings(document, "tags"):
-        found.update(dict.fromkeys(Selector("tag", site.id, tag.encode()) for site in sites.all))
+        found.update(dict.fromkeys(named_by_tag(tag.encode(), sites)))
     serials = _serials(document)
     for project in serials:
         tag_octets = project_tag(project.encode())

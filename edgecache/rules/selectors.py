@@ -8,13 +8,15 @@ from collections.abc import Iterable
 import xxhash
 from attrs import frozen
 
-from edgecache.rules.indexpaths import artifact_of, artifact_path
+from edgecache.rules.indexpaths import place_of, project_tag
 from edgecache.rules.sites import Site, Sites, without_default_port
 from edgecache.words.purging import Row
 from edgecache.words.reasons import PurgeMode
 
 MAX_PREFIX_SEGMENTS = 16
 MAX_TAGS = 64
+
+_PROJECT = project_tag(b"")
 
 
 @frozen
@@ -152,7 +154,7 @@ def named_by_url(url: bytes, sites: Sites, kind: str = "url") -> list[Selector] 
     if url.startswith(b"/"):
         path = normal_target(url.partition(b"#")[0])
         below = [(site, site.selected(path, prefix=kind == "prefix")) for site in sites.all]
-        return [Selector(kind, site.id, _meant(kind, site, target)) for site, target in below if target is not None]
+        return [Selector(kind, site.id, _meant(site, target)) for site, target in below if target is not None]
     matched = _ABSOLUTE.fullmatch(url)
     if matched is None:
         return None
@@ -160,12 +162,24 @@ def named_by_url(url: bytes, sites: Sites, kind: str = "url") -> list[Selector] 
     authority = without_default_port(matched[1].lower(), authority)
     rest = matched[3] if matched[3].startswith(b"/") else b"/" + matched[3]
     named = sites.named(authority, normal_target(rest), prefix=kind == "prefix")
-    return [Selector(kind, site.id, _meant(kind, site, path)) for site, path in named]
+    return [Selector(kind, site.id, _meant(site, path)) for site, path in named]
 
 
-def _meant(kind: str, site: Site, target: bytes) -> bytes:
-    """A file of an index is stored by one path, however it was asked for."""
-    artifact = artifact_of(target.partition(b"?")[0]) if kind == "url" and site.index else None
-    if artifact is None:
+def _meant(site: Site, target: bytes) -> bytes:
+    """Pages and files of an index are stored by one path each, however they are asked for."""
+    if not site.index:
         return target
-    return artifact_path(artifact.project, artifact.sha256, artifact.filename + artifact.companion)
+    path = target.partition(b"?")[0]
+    place = place_of(path)
+    if place.reference is not None:
+        place = place_of(normal_target(path[: path.rindex(b"/") + 1] + place.reference))
+    return place.canonical or target
+
+
+def named_by_tag(tag: bytes, sites: Sites) -> list[Selector]:
+    """:return: the tag on every site; of an index also as its pages have it, whose projects' names are normalised."""
+    found = [Selector("tag", site.id, tag) for site in sites.all]
+    if tag.startswith(_PROJECT):
+        normal = project_tag(tag.removeprefix(_PROJECT))
+        found += (Selector("tag", site.id, normal) for site in sites.all if site.index and normal != tag)
+    return found

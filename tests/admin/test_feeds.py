@@ -88,6 +88,12 @@ class LongPollTests(FeedCase):
         self.assertEqual((["t", "project/six"], ["index", "files"]), (event["tags"], event["sites"]))
         self.assertEqual(("eu-1", NOW, NOW), tuple(event[k] for k in ("accepted_by", "accepted_at", "given_at")))
 
+    def test_projects_are_named_as_pages_are(self) -> None:
+        place = self.cursor()
+        self.effective("x", tags=["project/Foo.Bar"])
+        (event,) = self.ask("GET", f"/feed?since={place}&timeout=0").json["events"]
+        self.assertEqual(["foo-bar"], event["projects"])
+
     def test_when_nothing_comes_it_is_answered_after_the_timeout(self) -> None:
         client = self.begin(f"/feed?since={self.cursor()}&timeout=20")
         self.clock.advance(19.9)

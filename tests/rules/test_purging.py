@@ -133,6 +133,26 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual({Selector("all", site, b""), Selector("tag", site, b"project/foo-bar")}, set(found.selectors))
         self.assertEqual((PurgeMode.DELETE, {"foo-bar": 9}, "x-1"), (found.mode, found.serials, found.id))
 
+    def test_a_project_is_meant_however_its_name_is_spelt(self) -> None:
+        """Of an index, whose pages are stored under normalised names (PEP 503): else the purge would name nothing."""
+        for document, expected in (
+            ({"tags": ["project/Foo.Bar"]}, {("tag", b"project/Foo.Bar"), ("tag", b"project/foo-bar")}),
+            ({"urls": ["/simple/Foo_Bar/"]}, {("url", b"/simple/foo-bar/")}),
+            ({"urls": ["/simple/foo-bar"]}, {("url", b"/simple/foo-bar/")}),
+            ({"urls": ["https://two.test/simple/foo-bar/?x"]}, {("url", b"/simple/foo-bar/")}),
+            ({"urls": ["/simple"]}, {("url", b"/simple/")}),
+            ({"urls": ["/pypi/Foo.Bar/1.0/json"]}, {("url", b"/pypi/foo-bar/1.0/json")}),
+            ({"urls": ["/simple/foo.whl"]}, {("url", b"/simple/foo.whl")}),
+            ({"prefixes": ["/simple/Foo_Bar/"]}, {("prefix", b"/simple/foo-bar/")}),
+        ):
+            found = {(one.kind, one.value) for one in understood(document, TWO).selectors if one.site == B}
+            self.assertEqual(expected, found, document)
+
+    def test_of_a_plain_site_every_name_is_as_it_is_spelt(self) -> None:
+        document = {"tags": ["project/Foo.Bar"], "urls": ["/simple/Foo_Bar"], "prefixes": ["/simple/Foo_Bar/"]}
+        values = {one.value for one in understood(document, TWO).selectors if one.site == A}
+        self.assertEqual({b"project/Foo.Bar", b"/simple/Foo_Bar", b"/simple/Foo_Bar/"}, values)
+
     def test_duplicates_count_once(self) -> None:
         self.assertEqual(1, len(understood({"urls": ["/a", "/%61", "/a#b"]}).selectors))
 
