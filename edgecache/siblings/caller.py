@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
-from weakref import WeakSet
 
 import orjson
 import treq
-from attrs import define, field, frozen
+from attrs import define, field
 from OpenSSL import SSL
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
-from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.client import (
     Agent,
     HTTPConnectionPool,
@@ -30,6 +27,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
+from edgecache.siblings.dialing import Dialing
 from edgecache.siblings.identity import Identity
 from edgecache.siblings.server import IDLE_SECONDS, PREFIX
 from edgecache.siblings.tls import CallerTLS, context_of, refused_by_peer, said
@@ -55,27 +53,6 @@ _SENT = (ResponseNeverReceived, ResponseFailed, RequestTransmissionFailed, Reque
 _HEADERS = Headers({"Content-Type": ["application/json"], "Accept": ["application/json"]})
 
 
-@implementer(IStreamClientEndpoint)
-@frozen(eq=False)
-class _Secured:
-    """TLS to one sibling."""
-
-    _plain: Any
-    _tls: CallerTLS
-    _reactor: Any
-    _factories: WeakSet[TLSMemoryBIOFactory]
-
-    def connect(self, protocolFactory: Any) -> Deferred[Any]:
-        """Connect; the handshake goes on while the request is being written."""
-        factory = TLSMemoryBIOFactory(self._tls, True, protocolFactory, self._reactor)
-        # A line for each connection says nothing that an operator can use.
-        factory.noisy = protocolFactory.noisy = False
-        # As long as a connection is there, its factory is.
-        self._factories.add(factory)
-        connecting: Deferred[Any] = self._plain.connect(factory)
-        return connecting.addCallback(lambda secured: secured.wrappedProtocol)
-
-
 @implementer(IAgentEndpointFactory)
 @define(eq=False)
 class Sibling:
@@ -90,17 +67,29 @@ class Sibling:
     url: str
     _context: SSL.Context
     _reactor: Any
+    _timers: Timers
     _seconds: float
     problem: str | None = None
     turns: DeferredSemaphore = field(factory=lambda: DeferredSemaphore(AT_ONCE))
-    _factories: WeakSet[TLSMemoryBIOFactory] = field(factory=WeakSet)
     tls: CallerTLS = field(init=False)
+    _dialing: Dialing = field(init=False)
     _pool: Any = field(init=False)
     client: treq.client.HTTPClient = field(init=False)
 
     @tls.default
     def _its_tls(self) -> CallerTLS:
         return CallerTLS(self._context, self.id, urlsplit(self.url).hostname or "")
+
+    @_dialing.default
+    def _its_dialing(self) -> Dialing:
+        # An address needs no resolver, which answers from a thread.
+        kind: Any = HostnameEndpoint
+        if isIPAddress(self.tls.host):
+            kind = TCP4ClientEndpoint
+        elif isIPv6Address(self.tls.host):
+            kind = TCP6ClientEndpoint
+        plain = kind(self._reactor, self.tls.host, urlsplit(self.url).port or 443, timeout=self._seconds)
+        return Dialing(plain, self.tls, self._reactor, self._timers, self._seconds)
 
     @_pool.default
     def _its_pool(self) -> Any:
@@ -117,24 +106,18 @@ class Sibling:
 
     def endpointForURI(self, uri: Any) -> Any:
         """:return: where to connect: TLS, and that node behind it."""
-        # An address needs no resolver, which answers from a thread.
-        kind: Any = HostnameEndpoint
-        if isIPAddress(self.tls.host):
-            kind = TCP4ClientEndpoint
-        elif isIPv6Address(self.tls.host):
-            kind = TCP6ClientEndpoint
-        plain = kind(self._reactor, self.tls.host, urlsplit(self.url).port or 443, timeout=self._seconds)
-        return _Secured(plain, self.tls, self._reactor, self._factories)
+        return self._dialing
 
     def cut(self) -> None:
-        """Close all connections at once: where nothing comes over one, nothing can be said of the others."""
-        for factory in list(self._factories):
-            for secured in list(factory.protocols):
-                secured.abortConnection()
+        """
+        Close all connections at once: where nothing comes over one, nothing can be said of the others. Those that are
+        being made may be what the next call needs.
+        """
+        self._dialing.cut()
 
     async def close(self) -> None:
         """Close all connections; calls that run fail."""
-        self.cut()
+        self._dialing.close()
         await self._pool.closeCachedConnections()
 
 
@@ -163,6 +146,7 @@ class Caller:
                 other.control_url.rstrip("/"),
                 context,
                 self._reactor,
+                self._timers,
                 self._call_seconds,
                 # Who has heard that it cannot be called wants to hear of the end of that, too.
                 problems.get(other.id),
@@ -224,7 +208,7 @@ class Caller:
         try:
             try:
                 status, answer = await self._exchange(sibling, call, content)
-            except _SENT as error:
+            except (*_SENT, ConnectionClosed) as error:
                 if not _closed(error):
                     raise
                 # The other side closed a connection that we kept, or just restarted: once more, on another one.
