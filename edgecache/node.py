@@ -325,7 +325,7 @@ class Node:
 
     def _say(self, request: Request, refuse: Refuse, downstream: Downstream) -> None:
         site = request.asked.site if isinstance(request.asked, Asked) else None
-        head, content = status_fields.refusal(site, self._node_id, refuse)
+        head, content = status_fields.refusal(site, self._node_id, refuse, self._clock())
         if refuse.close:
             downstream.close_after()
         downstream.send(head, b"" if request.method == b"HEAD" else content)

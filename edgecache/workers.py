@@ -255,7 +255,8 @@ async def start_worker(parts: WorkerParts) -> Worker:
     purging = PublicPurging(
         parts.channel.call,
         b"1.1 " + node_token(config.node.id),
-        lambda refuse: status_fields.refusal(None, node_id, refuse),
+        lambda refuse: status_fields.refusal(None, node_id, refuse, time.time()),
+        time.time,
     )
     gate = Gate(parts.channel.call, page, timers, Guesses(config.limits.wrong_credentials_per_minute))
     parts.channel.on("bypass-tokens", gate.tokens_are)
@@ -284,7 +285,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
 
     def refusal(status: int, detail: str) -> tuple[bytes, bytes]:
         page.add(Counter.REFUSED)
-        return status_fields.refusal(None, node_id, Refuse(status, detail, close=True))
+        return status_fields.refusal(None, node_id, Refuse(status, detail, close=True), time.time())
 
     def listener(owned: bool) -> Listener:
         return Listener(
@@ -323,7 +324,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
             trusted=True,
             wall=time.time,
             refusal=lambda status, detail: status_fields.refusal(
-                None, node_id, marked(Refuse(status, detail, close=True))
+                None, node_id, marked(Refuse(status, detail, close=True)), time.time()
             ),
             make=Guests(acquainted(config), problems).connection,
             unshaken=lambda peer, problem: problems.tell(peer.decode("latin-1"), why(problem)) if problem else None,

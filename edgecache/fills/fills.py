@@ -262,7 +262,7 @@ class Fills:
         else:
             refuse = marked(refuse)
         cache_status = b"" if reason is None else status_fields.forwarded(asked.site, reason)
-        head, content = status_fields.refusal(asked.site, self.node_id, refuse, cache_status)
+        head, content = status_fields.refusal(asked.site, self.node_id, refuse, self.clock(), cache_status)
         if refuse.close:
             downstream.close_after()
         downstream.send(head, b"" if asked.head else content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from edgecache.rules.dates import format_date
 from edgecache.rules.decisions import Refuse, Reuse
 from edgecache.rules.sites import Site, node_name, node_token
 from edgecache.words.reasons import ForwardReason
@@ -84,10 +85,14 @@ def _proxy_status(name: bytes, error: str, received: int | None, detail: str) ->
     return b"; ".join(parts)
 
 
-def refusal(site: Site | None, node_id: bytes, refuse: Refuse, cache_status: bytes = b"") -> tuple[bytes, bytes]:
+def refusal(
+    site: Site | None, node_id: bytes, refuse: Refuse, now: float, cache_status: bytes = b""
+) -> tuple[bytes, bytes]:
     """
     :param node_id: used where the request named no site of ours.
-    :return: head and content of an error of ours, for ``Downstream.send`` (HEAD: leave the content away).
+    :param now: wall time, seconds since the epoch: who makes a response says when (RFC 9110 §6.6.1).
+    :param cache_status: of a request that was forwarded.
+    :return: head and content of an answer of ours, for ``Downstream.send`` (HEAD: leave the content away).
     """
     content = refuse.detail.encode() + b"\n"
     name = site.cache_name if site is not None else node_name(node_id.decode("utf-8", "replace"))
@@ -97,14 +102,21 @@ def refusal(site: Site | None, node_id: bytes, refuse: Refuse, cache_status: byt
         *[b"%b: %b" % line for line in refuse.fields],
         b"cache-control: no-store",
         b"content-type: text/plain; charset=utf-8",
+        b"date: " + format_date(now),
         b"via: " + via,
+        b"cache-status: " + (cache_status or name),
     ]
-    if refuse.proxy_error:
-        lines.append(b"proxy-status: " + _proxy_status(name, refuse.proxy_error, None, refuse.detail))
-    if cache_status:
-        lines.append(b"cache-status: " + cache_status)
+    if refuse.status >= 400:
+        lines.append(b"proxy-status: " + _proxy_status(name, _error(refuse), None, refuse.detail))
     lines.append(b"content-length: %d" % len(content))
     return b"\r\n".join(lines) + b"\r\n", content
+
+
+def _error(refuse: Refuse) -> str:
+    """:return: its type (RFC 9209 §2.3), ``""`` where none fits."""
+    if refuse.proxy_error or refuse.status > 500:
+        return refuse.proxy_error
+    return "http_request_error" if refuse.status < 500 else "proxy_internal_error"
 
 
 def _phrase(status: int) -> bytes:

@@ -10,6 +10,7 @@ from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from edgecache.rules.dates import format_date
 from edgecache.rules.decisions import Refuse
 from edgecache.rules.purgerequests import PurgeRequest
 from edgecache.words.errors import EdgeError
@@ -26,12 +27,14 @@ class PublicPurging:
     """
     Relays purges of clients, and their answers.
 
+    :ivar wall: seconds since the epoch.
     :ivar waiting: asked for, and not answered yet.
     """
 
     _call: Callable[..., Deferred[dict[str, Any]]]
     _via: bytes
     _refuse: Callable[[Refuse], tuple[bytes, bytes]]
+    wall: Callable[[], float]
     waiting: int = 0
 
     async def answer(self, asked: PurgeRequest, downstream: Downstream) -> None:
@@ -58,6 +61,7 @@ class PublicPurging:
         lines += [
             b"cache-control: no-store",
             b"content-type: application/json",
+            b"date: " + format_date(self.wall()),
             b"via: " + self._via,
             b"content-length: %d" % len(content),
         ]

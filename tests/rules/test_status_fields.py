@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules import status_fields
+from edgecache.rules.dates import format_date
 from edgecache.rules.decisions import Refuse, Reuse
 from edgecache.words.reasons import ForwardReason
-from tests.rules.build import PLAIN, field_lines, status_of
+from tests.rules.build import NOW, PLAIN, field_lines, status_of
 
 SITE = PLAIN.all[0]
 
@@ -68,7 +69,7 @@ class ProxyStatusTests(SynchronousTestCase):
 class RefusalTests(SynchronousTestCase):
     def test_it_says_what_is_wrong_and_is_stored_by_nobody(self) -> None:
         refuse = Refuse(503, 'no "upstream"', "connection_timeout", ((b"retry-after", b"5"),))
-        octets, content = status_fields.refusal(SITE, b"n", refuse, b"edge-1; fwd=uri-miss")
+        octets, content = status_fields.refusal(SITE, b"n", refuse, NOW, b"edge-1; fwd=uri-miss")
         shown = field_lines(octets)
         self.assertEqual((503, b'no "upstream"\n'), (status_of(octets), content))
         self.assertEqual(
@@ -86,11 +87,23 @@ class RefusalTests(SynchronousTestCase):
         )
 
     def test_without_site_and_cause_it_still_names_the_node(self) -> None:
-        shown = field_lines(status_fields.refusal(None, b"node x", Refuse(421))[0])
-        self.assertEqual(("1.1 node-x", None), (shown["via"], shown.get("proxy-status")))
+        shown = field_lines(status_fields.refusal(None, b"node x", Refuse(421), NOW)[0])
+        self.assertEqual(("1.1 node-x", "node-x"), (shown["via"], shown["cache-status"]))
+
+    def test_each_says_whose_it_is_and_when_it_was_made(self) -> None:
+        """RFC 9209 §2.3, RFC 9110 §6.6.1: a client can tell it from the origin's."""
+        for status, expected in (
+            (301, None),
+            (405, 'edge-1; error=http_request_error; details="so"'),
+            (500, 'edge-1; error=proxy_internal_error; details="so"'),
+            (504, 'edge-1; details="so"'),
+        ):
+            shown = field_lines(status_fields.refusal(SITE, b"n", Refuse(status, "so"), NOW)[0])
+            self.assertEqual(expected, shown.get("proxy-status"))
+            self.assertEqual(("edge-1", format_date(NOW).decode()), (shown["cache-status"], shown["date"]))
 
     def test_each_status_has_a_phrase(self) -> None:
         for status in (400, 405, 421, 431, 502, 503, 504, 508, 599):
-            line = status_fields.refusal(SITE, b"n", Refuse(status))[0].split(b"\r\n")[0].split(b" ", 2)
+            line = status_fields.refusal(SITE, b"n", Refuse(status), NOW)[0].split(b"\r\n")[0].split(b" ", 2)
             self.assertEqual(str(status).encode(), line[1])
             self.assertTrue(line[2])

@@ -40,7 +40,7 @@ class PublicPurgingTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.node = NodeProcess()
         self.purging = PublicPurging(
-            self.node.call, b"1.1 eu-1", lambda refuse: status_fields.refusal(None, b"eu-1", refuse)
+            self.node.call, b"1.1 eu-1", lambda refuse: status_fields.refusal(None, b"eu-1", refuse, 0.0), lambda: 0.0
         )
         self.rig = Rig(route=self.route)
 
@@ -63,6 +63,7 @@ class PublicPurgingTests(SynchronousTestCase):
         self.assertEqual(b"HTTP/1.1 202 Accepted", lines[0])
         for line in (b"retry: 1", b"cache-control: no-store", b"via: 1.1 eu-1", b"content-length: 13"):
             self.assertIn(line, lines)
+        self.assertIn(b"date: Thu, 01 Jan 1970 00:00:00 GMT", lines)
         self.rig.say(PURGE, client)
         self.assertEqual(1, len(self.node.calls))
 
