@@ -96,6 +96,32 @@ class Attempts:
         within = self._outlet.settings.first_byte_seconds
         return within if budget is None else min(within, budget)
 
+    @property
+    def lone(self) -> bool:
+        """Is there nobody to ask besides the origins?"""
+        return self._siblings is None
+
+    def ticket(self) -> Ticket:
+        """For one fill that asks by :meth:`search`; its owner closes it, or leaves that to :meth:`usable`."""
+        return self._allowance.ticket()
+
+    def search(
+        self,
+        site: Site,
+        outbound: Outbound,
+        interim: Callable[[Head], None] | None,
+        avoid: frozenset[Address],
+        ticket: Ticket,
+    ) -> Quest:
+        """
+        :meth:`ask` for who wants the site's origins asked and nobody else, and does so without a coroutine.
+
+        :return: not yet begun; what it finds is put to :meth:`usable`.
+        :raises ResolveFailed: there is nobody to ask.
+        """
+        within = self._outlet.settings.first_byte_seconds
+        return self._search(self._way_of(site, outbound), outbound, interim, avoid, ticket, within)
+
     async def ask(
         self,
         site: Site,
@@ -133,10 +159,7 @@ class Attempts:
             ticket.close()
             raise
         if broken is None:
-            if self._is_whole(outbound, response, seeking):
-                ticket.close()
-                return response
-            return self._continuing(site, outbound, response, ticket, seeking, resumable=resumable)
+            return self.usable(site, outbound, response, ticket, seeking, resumable=resumable)
         by_close = response.delimited_by_close
         fitting = on_answer(broken.known, broken.received, response.head, response.length, delimited_by_close=by_close)
         if not isinstance(fitting, Rest) and response.head.status in _ABOUT_A_RANGE:
@@ -206,16 +229,45 @@ class Attempts:
         way = self._way_of(site, outbound) if seeking is None else await seeking.way(until)
         if not isinstance(way, Way):
             return way
+        within = max(0.0, until - self._outlet.timers.seconds())
+        response = await self._search(way, outbound, interim, avoid, ticket, within, resort).start()
+        if seeking is None or response.address.origin.sibling:
+            return response
+        return seeking.taken(outbound, response)
+
+    def _search(
+        self,
+        way: Way,
+        outbound: Outbound,
+        interim: Callable[[Head], None] | None,
+        avoid: frozenset[Address],
+        ticket: Ticket,
+        within: float,
+        resort: Callable[[], Deferred[Response | None]] | None = None,
+    ) -> Quest:
+        """:raises ResolveFailed: there is nobody to ask."""
         addresses = self._candidates(way)
         if avoid:
             addresses.sort(key=avoid.__contains__)
         if not addresses:
             raise ResolveFailed(_names(way), 0.0, "no address of it is known")
-        within = max(0.0, until - self._outlet.timers.seconds())
-        response = await self._quest(way, outbound, interim, addresses, ticket, within, resort).start()
-        if seeking is None or response.address.origin.sibling:
+        return self._quest(way, outbound, interim, addresses, ticket, within, resort)
+
+    def usable(
+        self,
+        site: Site,
+        outbound: Outbound,
+        response: Response,
+        ticket: Ticket,
+        seeking: Seeking | None = None,
+        *,
+        resumable: bool = True,
+    ) -> Response:
+        """:return: what :meth:`ask` gives, of the head that was found; ``ticket`` is closed with its content."""
+        if self._is_whole(outbound, response, seeking):
+            ticket.close()
             return response
-        return seeking.taken(outbound, response)
+        return self._continuing(site, outbound, response, ticket, seeking, resumable=resumable)
 
     def _is_whole(self, outbound: Outbound, response: Response, seeking: Seeking | None) -> bool:
         """Is all of its content here, small and right? Then nothing is left that could go on elsewhere."""
@@ -294,16 +346,16 @@ class Attempts:
         admitted: Deferred[Response] = Deferred(give_up)
 
         def ask(way: Way) -> None:
-            nonlocal running
             left = [address for address in self._candidates(way) if address not in tried]
             if not left:
                 admitted.errback(ResolveFailed(_names(way), 0.0, "every address was asked for the rest"))
                 return
             quest = self._quest(way, outbound, None, left, ticket, within)
-            running = quest.result
 
             def proceed() -> None:
-                _ = quest.start().chainDeferred(admitted)
+                nonlocal running
+                running = quest.start()
+                _ = running.chainDeferred(admitted)
 
             ticket.move(proceed)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Coroutine
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve
 from twisted.internet.defer import CancelledError, Deferred
@@ -14,6 +15,7 @@ from edgecache.fills import pagefill
 from edgecache.fills.artifacts import Sought, Wait
 from edgecache.fills.homes import LookUp
 from edgecache.fills.keeping import Kept
+from edgecache.fills.plainly import Plainly, is_ordinary
 from edgecache.fills.storing import Storing, store
 from edgecache.fills.uploading import Form
 from edgecache.fills.waiting import Waiters
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from edgecache.fills.fills import Fills
 
 _log = Logger()
+
+# A member of an enum costs a tenth of a microsecond each time it is named.
+FILLS, FILLS_RUNNING = int(Counter.FILLS), int(Counter.FILLS_RUNNING)
 
 
 class Phase(enum.Enum):
@@ -140,27 +145,38 @@ class Fill:
 
     def start(self) -> None:
         """Ask, decide, deliver. Whatever happens, every waiter is answered."""
-        self._running = Deferred.fromCoroutine(self._run())
+        counts = self.fills.counts
+        counts.add(FILLS)
+        counts.add(FILLS_RUNNING)
+        if is_ordinary(self):
+            Plainly(self).begin()
+        else:
+            self.go(self._exchange())
+
+    def go(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
+        """:param work: does all that is left to do."""
+        self._running = Deferred.fromCoroutine(self._to_the_end(work))
         background(self._running, f"answer {self.leader.request.target.decode('latin-1')}")
 
-    async def _run(self) -> None:
-        counts = self.fills.counts
-        counts.add(Counter.FILLS)
-        counts.add(Counter.FILLS_RUNNING)
+    async def _to_the_end(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
         try:
-            await self._exchange()
+            await work
         except BaseException:
             # Nothing may come of it any more.
             self.lasting = False
             raise
         finally:
-            counts.add(Counter.FILLS_RUNNING, -1)
-            if self.kept is not None and self.registered is not None:
-                self.fills.keep.put_back(self.registered, self.kept)
-            if not self.lasting:
-                self.leave()
-            if self.storing is None or not self.storing.filling.withheld:
-                self.waiters.refuse_all()
+            self.end()
+
+    def end(self) -> None:
+        """The exchange is over, and so is the fill, unless it is ``lasting``."""
+        self.fills.counts.add(FILLS_RUNNING, -1)
+        if self.kept is not None and self.registered is not None:
+            self.fills.keep.put_back(self.registered, self.kept)
+        if not self.lasting:
+            self.leave()
+        if self.storing is None or not self.storing.filling.withheld:
+            self.waiters.refuse_all()
 
     async def _exchange(self) -> None:
         content, first = None, self.waiters.first
@@ -196,7 +212,7 @@ class Fill:
             response = await self.fills.attempts.ask(
                 self.leader.site,
                 asking,
-                self._interim,
+                self.interim,
                 self.avoid if doubt is None else self.avoid | doubt.avoid,
                 broken,
                 look_up,
@@ -218,7 +234,7 @@ class Fill:
         if self.kept is not None and response.begun:
             # The safe side: a purge since then may have meant the first octets.
             self.floor = self.kept.plan.stored.floor
-        told = self._told(response)
+        told = self.told(response)
         if self.leader.unsafe:
             selectors = invalidated(self.leader, response.head)
             if selectors:
@@ -226,6 +242,20 @@ class Fill:
                 await self.fills.invalidate(selectors)
         if self._form is not None and 200 <= response.head.status < 300:
             await self.fills.uploaded(self.leader, bytes(self._form.begin), self._peer)
+        left = self.followed(response, told, requested_at)
+        if left is not None:
+            await left
+
+    def followed(
+        self, response: Response, told: Told | None, requested_at: float
+    ) -> Coroutine[Deferred[Any], Any, None] | None:
+        """
+        Decide what becomes of the response, and do it.
+
+        :param told: see :meth:`told`.
+        :param requested_at: wall time, seconds.
+        :return: what takes longer than this call; ``None``: nothing does.
+        """
         fallback = _is_fallback(self.leader.site, response) if told is None else told.fallback
         decided = None if self._sought is None else self._sought.decide(response, told, self.floor)
         decision = decided or on_response(
@@ -243,16 +273,16 @@ class Fill:
         match decision:
             case Store() | Pass() if pagefill.is_gone(self, response, fallback):
                 response.cancel()
-                await pagefill.settle(self)
+                return pagefill.settle(self)
             case Store() if decision.stored.flags & PAGE:
-                await pagefill.store(self, decision, response, fallback)
+                return pagefill.store(self, decision, response, fallback)
             case Store():
                 store(self, decision, response)
             case Freshen() if decision.stored.flags & PAGE and pagefill.is_old(self, decision, response, fallback):
                 response.cancel()
             case Freshen():
                 response.cancel()
-                await self._freshen(decision)
+                return self._freshen(decision)
             case ServeStale():
                 self._serve_stale(decision, response)
             case Again():
@@ -268,11 +298,12 @@ class Fill:
                 self.give_up_kept()
                 self.fills.ask_anew(self, self.avoid)
             case Pass() if decision.page is not None:
-                await pagefill.pass_on(self, decision, response, fallback)
+                return pagefill.pass_on(self, decision, response, fallback)
             case Pass():
-                await self._pass(decision, response)
+                return self._pass(decision, response)
+        return None
 
-    def _told(self, response: Response) -> Told | None:
+    def told(self, response: Response) -> Told | None:
         """:return: what the sibling whose response it is says of it; from here on its head is like any other."""
         told = told_by(response.head) if response.address.origin.sibling else None
         head = stripped(response.head)
@@ -312,7 +343,8 @@ class Fill:
         if self._asking and self._running is not None:
             self._running.cancel()
 
-    def _interim(self, head: Head) -> None:
+    def interim(self, head: Head) -> None:
+        """One came before the response."""
         # Installers take any interim response for the final one (FIELD 3).
         if self.leader.site.index:
             return
@@ -367,6 +399,15 @@ class Fill:
             response.cancel()
         else:
             self.waiters.pass_on(decision, response, own)
+
+    async def came_to_nothing(self, error: BaseException) -> None:
+        """:param error: why there is no response; what is no failure of an upstream's is a defect of ours."""
+        if isinstance(error, UpstreamFailed):
+            self.fail(error)
+        elif isinstance(error, CancelledError):
+            self.leave()  # the worker stops
+        else:
+            raise error
 
     def fail(self, failure: UpstreamFailed) -> None:
         _log.warn("{target}: {failure}", target=self.leader.request.target.decode("latin-1"), failure=failure)

@@ -80,6 +80,10 @@ class Keep:
         while len(self._kept) > KEPT_CONTENTS or self.octets > self.limit:
             self._abandon(min(self._kept, key=lambda other: self._kept[other][0].until))
 
+    def has(self, key: bytes) -> bool:
+        """Is anything kept under ``key``?"""
+        return key in self._kept
+
     def take(self, key: bytes, asked: Asked) -> Kept | None:
         """
         :return: what came of the response that ``asked`` would have as well: the caller's from now on. ``None``

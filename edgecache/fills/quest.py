@@ -55,9 +55,6 @@ class Quest:
     :ivar judge: what is wrong with an answer, for whatever reason there is to know it; ``None``: nothing.
     :ivar resort: somebody else, asked once: before who is ejected is, and where the last one in service takes as long
         as one that hangs. Fires with ``None`` if that has nothing.
-    :ivar result: fires with the response, or with the origin's own 502, 503 or 504 if nothing better was to be had;
-        fails with the last :class:`~edgecache.words.errors.UpstreamFailed`, or with what the content of the request
-        failed with. Cancelling ends it.
     """
 
     _outlet: Outlet
@@ -71,7 +68,9 @@ class Quest:
     _judge: Judge | None = None
     _resort: Callable[[], Deferred[Response | None]] | None = None
     _until: float = field(init=False)
-    result: Deferred[Response] | None = field(init=False)
+    # Who is told; nobody any more once that was done.
+    _on_answer: Callable[[Response], None] | None = None
+    _on_failure: Callable[[BaseException], None] | None = None
     _attempts: list[Attempt] = field(factory=list)
     _timer: Timer | None = None
     _spare: Response | None = None
@@ -82,22 +81,31 @@ class Quest:
     _patience: float = _LEAST_PATIENCE
 
     def __attrs_post_init__(self) -> None:
-        self.result = Deferred(lambda _: self._end())
         seconds = self._outlet.settings.first_byte_seconds if self._within is None else self._within
         if self._outbound.content is not None:
             seconds = inf
         self._until = self._outlet.timers.seconds() + seconds
 
-    def start(self) -> Deferred[Response]:
-        """Ask the first candidate; there must be one."""
-        self._outlet.quests.add(self)
-        result = self.result
-        assert result is not None
-        if self._choice or not self._resorts(self._begin):
-            self._begin()
-        return result
+    def begin(self, on_answer: Callable[[Response], None], on_failure: Callable[[BaseException], None]) -> None:
+        """
+        Ask the first candidate; there must be one. One of both is called, maybe before this returns.
 
-    def _begin(self) -> None:
+        :param on_answer: with the response, or with the origin's own 502, 503 or 504 if nothing better was to be had.
+        :param on_failure: with the last :class:`~edgecache.words.errors.UpstreamFailed`, or with what the content of
+            the request failed with.
+        """
+        self._on_answer, self._on_failure = on_answer, on_failure
+        self._outlet.quests.add(self)
+        if self._choice or not self._resorts(self._ask_first):
+            self._ask_first()
+
+    def start(self) -> Deferred[Response]:
+        """:meth:`begin` for who awaits the answer. :return: cancelling it ends the quest."""
+        answer: Deferred[Response] = Deferred(lambda _: self._end())
+        self.begin(answer.callback, answer.errback)
+        return answer
+
+    def _ask_first(self) -> None:
         self._ask(self._left.popleft())
 
     def ejected(self, slot: int) -> None:
@@ -360,20 +368,22 @@ class Quest:
             self._lose(self._failure)
 
     def _win(self, response: Response) -> None:
+        tell = self._on_answer
         self._end()
-        result, self.result = self.result, None
-        if result is not None:
-            result.callback(response)
+        if tell is not None:
+            tell(response)
 
     def _lose(self, failure: BaseException) -> None:
         if not self._over:
+            tell = self._on_failure
             self._end()
-            result, self.result = self.result, None
-            if result is not None:
-                result.errback(failure)
+            if tell is not None:
+                tell(failure)
 
     def _end(self) -> None:
         self._outlet.quests.discard(self)
+        # They know us, too.
+        self._on_answer = self._on_failure = None
         for timer in (self._timer, self._waiting):
             if timer is not None:
                 timer.cancel()

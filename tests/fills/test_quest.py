@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any
 
 from attrs import define, evolve, field
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -50,6 +50,11 @@ class Asked:
     response: Response | None = None
     failure: Failure | None = None
     after: float = -1.0
+    answer: Deferred[Response] | None = None
+
+    def cancel(self) -> None:
+        assert self.answer is not None
+        self.answer.cancel()
 
 
 @define(eq=False)
@@ -110,7 +115,8 @@ class Rig:
         def bad(failure: Failure) -> None:
             asked.failure, asked.after = failure, self.now - asked.began
 
-        quest.start().addCallbacks(good, bad)
+        asked.answer = quest.start()
+        asked.answer.addCallbacks(good, bad)
         self.stage.settle()
         return asked
 
@@ -397,7 +403,7 @@ class MovingTests(QuestTests):
         rig.history(0.1)
         asked = rig.ask()
         rig.seconds(0.3125)
-        asked.quest.result.cancel()
+        asked.cancel()
         rig.stage.settle()
         assert asked.failure is not None
         self.assertTrue(asked.failure.check(CancelledError))
@@ -474,7 +480,7 @@ class AllowanceTests(QuestTests):
         asked = [rig.ask() for _ in range(3)]
         # The second move of the first quest takes the only place, and hangs.
         self.assertEqual([3, 3, 1], [rig.requests(number) for number in range(3)])
-        asked[0].quest.result.cancel()
+        asked[0].cancel()
         rig.stage.settle()
         self.assertEqual(2, rig.requests(2), "there is room for the next one")
         rig.seconds(13)
