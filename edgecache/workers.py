@@ -64,7 +64,9 @@ from edgecache.wire.listener import Listener
 from edgecache.wire.listening import Server, start_server
 from edgecache.wire.purging import PublicPurging
 from edgecache.wire.sampling import Sampling
+from edgecache.wire.sending import TURN
 from edgecache.wire.tls import Handshakes, tls_context, why
+from edgecache.wire.turns import Turns
 from edgecache.words.counters import Counter
 from edgecache.words.errors import EdgeError
 from edgecache.words.fleet import acquainted
@@ -287,6 +289,8 @@ async def start_worker(parts: WorkerParts) -> Worker:
         page.add(Counter.REFUSED)
         return status_fields.refusal(None, node_id, Refuse(status, detail, close=True), time.time())
 
+    octets = Turns(parts.loop.call_soon, TURN)
+
     def listener(owned: bool) -> Listener:
         return Listener(
             answer=node.answer_worker if owned else node.answer,
@@ -302,6 +306,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
             refusal=refusal,
             unshaken=Handshakes(UNCOUNTED if owned else page, timers).failed,
             give_back=give_back,
+            octets=octets,
         )
 
     public, owned = listener(False), listener(True)
@@ -328,6 +333,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
             ),
             make=Guests(acquainted(config), problems).connection,
             unshaken=lambda peer, problem: problems.tell(peer.decode("latin-1"), why(problem)) if problem else None,
+            octets=octets,
         )
         servers += [await start_server(parts.loop, content, sock, context) for sock in parts.content]
         listeners.append(content)

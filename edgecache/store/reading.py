@@ -40,8 +40,8 @@ from edgecache.words.stored import Stored, Variants
 # A view of the map that outlives its transaction shows other objects' octets without any error. Of small,
 # values are copied by LMDB's binding; views of chunks are local to one function.
 
-AT_ONCE = 256 << 10
-"""Content up to so many octets may be read whole: the copy takes tens of microseconds."""
+AT_ONCE = 64 << 10
+"""Content up to so many octets may be read whole: if its client takes none of it, it is memory of ours."""
 
 MEMO_RECORDS = 4096
 MEMO_OCTETS = 4096

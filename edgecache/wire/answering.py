@@ -146,7 +146,14 @@ class Answering(asyncio.Protocol):
 
     def send_hot(self, head: bytes, content: HotContent, start: int, stop: int) -> None:
         transport, before, octets = self._transport, head + CRLF, stop - start
-        if not self._straight or self._descriptor < 0 or transport.get_write_buffer_size() or transport.is_closing():
+        turns = self._listener.octets
+        if (
+            not self._straight
+            or self._descriptor < 0
+            or transport.get_write_buffer_size()
+            or transport.is_closing()
+            or (octets > PIECE and not turns.open)
+        ):
             # What a slow reader leaves waiting is memory of ours.
             if octets > PIECE:
                 self.send_from(head, content.source(), start, stop)
@@ -165,24 +172,28 @@ class Answering(asyncio.Protocol):
         if written == len(before):
             written += content.write_to(self._descriptor, b"", start, stop)
             if written == len(before) + octets:
-                self._served(head, written, octets)
+                self.sent(head, written, None, start, stop)
                 return
         self.sent(head, written, content.source(), start, stop)
 
     def straight_socket(self, octets: int) -> int:
-        return self.direct() if self._straight and octets <= BURST else -1
+        if not self._straight or octets > BURST or (octets > PIECE and not self._listener.octets.open):
+            return -1
+        return self.direct()
 
     def sent(self, head: bytes, octets: int, rest: Source | None, start: int, stop: int) -> None:
+        content = max(0, octets - len(head) - len(CRLF))
+        if content > PIECE:
+            self._listener.octets.spend(content)
         if rest is None:
-            self._served(head, octets, stop - start)
+            self._served(head, octets, content)
             return
         self._straight = False
-        content = max(0, octets - len(head) - len(CRLF))
         self._head = head
         self.put_directly(octets, content)
         self._state = SENDING
         self._since = self._listener.now
-        self._pump = Pump(self, self._listener.soon, rest, start + content, stop, chunked=False)
+        self._pump = Pump(self, self._listener.octets, rest, start + content, stop, chunked=False)
         self._pump.start((head + CRLF)[octets:])
 
     def _time(self) -> None:
@@ -208,7 +219,7 @@ class Answering(asyncio.Protocol):
         if stop is None and not chunked:
             self._last = True  # the end of the connection is the end of the content
         transfer = b"Transfer-Encoding: chunked\r\n" if chunked else b""
-        self._begin(head, [transfer], Pump(self, self._listener.soon, source, start, stop, chunked=chunked))
+        self._begin(head, [transfer], Pump(self, self._listener.octets, source, start, stop, chunked=chunked))
 
     def _begin(self, head: bytes, content: list[bytes], pump: Pump | None = None) -> None:
         """Write a final head and the content, or with ``pump`` the field that frames what it will write."""
@@ -242,7 +253,7 @@ class Answering(asyncio.Protocol):
         self._sent()
 
     def _pump_of(self, source: InMemory) -> Pump:
-        return Pump(self, self._listener.soon, source, 0, source.length, chunked=False)
+        return Pump(self, self._listener.octets, source, 0, source.length, chunked=False)
 
     def put(self, pieces: list[bytes], content_octets: int) -> bool:
         """Write; the pump's too. Is there room for more?"""

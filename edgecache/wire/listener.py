@@ -9,7 +9,7 @@ from itertools import islice, takewhile
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from attrs import define, field
+from attrs import Factory, define, field
 from twisted.internet.defer import Deferred, succeed
 
 from edgecache.wire.downloads import DownloadEvents
@@ -18,6 +18,8 @@ from edgecache.wire.memo import Memo
 from edgecache.wire.refusals import refusal
 from edgecache.wire.requests import Framed
 from edgecache.wire.sampling import Sampling
+from edgecache.wire.sending import TURN
+from edgecache.wire.turns import Turns
 from edgecache.words.config import LimitSettings
 from edgecache.words.counters import Counter
 from edgecache.words.messages import Request
@@ -102,6 +104,7 @@ class Listener:
     :ivar refusal: status and a short detail -> head and content of our own error responses.
     :ivar make: connections that are more than a client's: listener, peer, what to call when it is closed.
     :ivar unshaken: told of a TLS handshake that failed: the client's address, and why if it did not just leave.
+    :ivar octets: of large contents, in one turn; may be shared with other listeners.
     :ivar give_back: gives free memory back to the system; takes some milliseconds.
     :ivar admitted: connections let in and not yet closed, those in their TLS handshake included.
     :ivar shaking: those in their TLS handshake, the oldest first, and since when: monotonic seconds.
@@ -125,6 +128,7 @@ class Listener:
     make: Callable[[Listener, bytes, Callable[[], None]], Connection] | None = None
     unshaken: Callable[[bytes, ssl.SSLError | None], None] = lambda peer, problem: None
     give_back: Callable[[], None] = lambda: None
+    octets: Turns = Factory(lambda self: Turns(self.soon, TURN), takes_self=True)
     memo: Memo[Framed] = field(factory=Memo, init=False)
     sections: Memo[Section] = field(factory=Memo, init=False)
     now: float = field(default=0.0, init=False)

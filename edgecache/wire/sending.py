@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.logger import Logger
 
+from edgecache.wire.turns import Turns
 from edgecache.words.ports import Reader, Source, WriteTo
 
 _log = Logger()
@@ -20,11 +20,11 @@ HIGH_WATER = 32 << 10
 LOW_WATER = 16 << 10
 """Below this the next piece is read, where TLS needs a copy anyway."""
 
-TURN = 4
-"""Pieces in one turn of the loop: a fast reader must not hold up the others."""
-
 BURST = 1 << 20
 """Octets written past the transport in one call: a few hundred microseconds' worth."""
+
+TURN = 1 << 20
+"""Octets of large contents, of all connections together, from when on in a turn of the loop further ones wait."""
 
 CRLF = b"\r\n"
 
@@ -54,7 +54,7 @@ class Pump:
 
     # fmt: off
     __slots__ = (
-        "_burst", "_busy", "_chunked", "_head", "_position", "_sink", "_soon", "_source", "_stop", "_stopped",
+        "_burst", "_busy", "_chunked", "_head", "_position", "_sink", "_source", "_stop", "_stopped", "_turns",
         "_waiting", "_write_to",
     )
     # fmt: on
@@ -62,7 +62,7 @@ class Pump:
     def __init__(
         self,
         sink: Sink,
-        soon: Callable[[Callable[[], None]], Any],
+        turns: Turns,
         source: Source,
         start: int,
         stop: int | None,
@@ -70,7 +70,7 @@ class Pump:
         chunked: bool,
     ) -> None:
         self._sink = sink
-        self._soon = soon
+        self._turns = turns
         self._head = b""
         self._source = source
         self._position = start
@@ -91,7 +91,7 @@ class Pump:
         self._head = head
         self._source.attach(self)
         self._run()
-        if self._head and not self._stopped:
+        if self._head and not (self._stopped or self._waiting):
             head, self._head = self._head, b""
             self._waiting = not self._sink.put([head], 0)
 
@@ -128,7 +128,13 @@ class Pump:
 
     def _write_turn(self) -> bool | None:
         """:return: ``None`` to go on later, else whether the content is complete."""
-        for _ in range(TURN):
+        turns = self._turns
+        while True:
+            # What is small, and the end of what is large, is for now.
+            if not turns.open and (self._stop is None or self._stop - self._position > PIECE):
+                self._waiting = True
+                turns.wait(self.resume)
+                return None
             if self._write_to is not None and self._write_directly(self._write_to):
                 continue
             limit = PIECE if self._stop is None else min(PIECE, self._stop - self._position)
@@ -144,15 +150,13 @@ class Pump:
                 pieces += (b"%x\r\n" % len(data), data, CRLF)
             else:
                 pieces.append(data)
+            turns.spend(len(data))
             room = self._sink.put(pieces, len(data))
             if self._stopped:
                 return None
             if not room:
                 self._waiting = True
                 return None
-        self._waiting = True
-        self._soon(self.resume)
-        return None
 
     def _write_directly(self, write_to: WriteTo) -> bool:
         """
@@ -168,6 +172,7 @@ class Pump:
         content = max(0, written - len(head))
         self._head = head[written:]
         self._position += content
+        self._turns.spend(content)
         self._sink.put_directly(written, content)
         # All that is asked for is verified first: ask for about as much as the socket takes.
         if content == asked:

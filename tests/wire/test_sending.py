@@ -220,8 +220,8 @@ class LostTests(SynchronousTestCase):
 class BackPressureTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.rig = Rig()
-        self.source = Given(1 << 20, bytes(1 << 20), complete=True)
-        self.rig.route = stream(self.rig, self.source, 0, 1 << 20)
+        self.source = Given(2 * TURN, bytes(2 * TURN), complete=True)
+        self.rig.route = stream(self.rig, self.source, 0, 2 * TURN)
 
     def test_a_client_that_does_not_read_holds_96_kib_at_most(self) -> None:
         client = self.rig.connect()
@@ -233,7 +233,8 @@ class BackPressureTests(SynchronousTestCase):
         self.assertEqual(reads, self.source.reads)
         self.rig.link.b.stalled = False
         self.rig.network.settle()
-        self.assertEqual(1 << 20, len(client.received.split(b"\r\n\r\n", 1)[1]))
+        self.rig.turns()
+        self.assertEqual(2 * TURN, len(client.received.split(b"\r\n\r\n", 1)[1]))
 
     def test_a_client_that_reads_everything_at_once_takes_turns_with_others(self) -> None:
         client = self.rig.connect()
@@ -241,9 +242,9 @@ class BackPressureTests(SynchronousTestCase):
         transport.set_write_buffer_limits(1 << 30)
         transport.protocol.data_received(GET)
         self.rig.network.settle()
-        self.assertEqual(TURN, self.source.reads)
+        self.assertEqual(TURN // PIECE, self.source.reads)
         self.rig.network.advance(0)
-        self.assertEqual(1 << 20, len(client.received.split(b"\r\n\r\n", 1)[1]))
+        self.assertEqual(2 * TURN, len(client.received.split(b"\r\n\r\n", 1)[1]))
 
     def test_a_client_that_leaves_lets_go_of_the_source(self) -> None:
         client = self.rig.connect()

@@ -1,0 +1,165 @@
+"""What takes long is done in parts, one turn of the loop after the other, in the order in which it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+from twisted.trial.unittest import SynchronousTestCase
+
+from edgecache.wire.sending import BURST, PIECE, TURN
+from edgecache.wire.turns import Turns
+from tests.wire.rig import OK, Client, Given, Rig
+
+GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@define(eq=False)
+class Loop:
+    """Runs what is to be called soon, a turn at a time."""
+
+    calls: list[Callable[[], None]] = field(factory=list)
+
+    def soon(self, call: Callable[[], None]) -> None:
+        self.calls.append(call)
+
+    def turn(self) -> None:
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+
+
+class TurnsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.loop = Loop()
+        self.turns = Turns(self.loop.soon, 3)
+        self.done: list[str] = []
+
+    def work(self, name: str, cost: int) -> Callable[[], None]:
+        def go_on() -> None:
+            self.turns.spend(cost)
+            self.done.append(name)
+
+        return go_on
+
+    def test_a_turn_is_open_until_all_of_it_is_spent(self) -> None:
+        self.turns.spend(2)
+        self.assertTrue(self.turns.open)
+        self.turns.spend(2)
+        self.assertFalse(self.turns.open)
+        self.loop.turn()
+        self.assertTrue(self.turns.open)
+        self.assertEqual([], self.loop.calls, "nothing is to be done: the loop may sleep")
+
+    def test_who_waits_goes_on_in_order_as_far_as_a_turn_reaches(self) -> None:
+        for name in "abcde":
+            self.turns.wait(self.work(name, 2))
+        self.loop.turn()
+        self.assertEqual(list("ab"), self.done)
+        self.loop.turn()
+        self.assertEqual(list("abcd"), self.done)
+        self.loop.turn()
+        self.loop.turn()
+        self.assertEqual((list("abcde"), []), (self.done, self.loop.calls))
+
+    def test_who_waits_again_is_behind_all_others(self) -> None:
+        def twice() -> None:
+            self.work("long", 3)()
+            self.turns.wait(self.work("its end", 1))
+
+        self.turns.wait(twice)
+        self.turns.wait(self.work("short", 1))
+        for _ in range(3):
+            self.loop.turn()
+        self.assertEqual(["long", "short", "its end"], self.done)
+
+    def test_one_that_fails_keeps_nobody_from_the_next_turn(self) -> None:
+        self.turns.wait(lambda: 1 // 0)  # type: ignore[arg-type,return-value]
+        self.turns.wait(self.work("next", 1))
+        self.assertRaises(ZeroDivisionError, self.loop.turn)
+        self.loop.turn()
+        self.assertEqual(["next"], self.done)
+
+
+class LargeTests(SynchronousTestCase):
+    """However many ask for large contents at once, nobody waits for more than a turn's worth of them."""
+
+    SIZE = 4 * TURN
+
+    def setUp(self) -> None:
+        self.loop = Loop()
+        self.rig = Rig()
+        self.rig.listener.octets = Turns(self.loop.soon, TURN)
+        self.sources: list[Given] = []
+        self.rig.route = self.large
+
+    def large(self, request: Any, downstream: Any) -> None:
+        source = Given(self.SIZE, bytes(self.SIZE), complete=True)
+        self.sources.append(source)
+        downstream.send_from(OK[:-3] + b"%d\r\n" % self.SIZE, source, 0, self.SIZE)
+
+    def asking(self) -> Client:
+        client = self.rig.connect()
+        self.rig.link.b.set_write_buffer_limits(1 << 30)
+        self.rig.link.b.protocol.data_received(GET % 1)
+        return client
+
+    def read(self) -> int:
+        return sum(source.reads for source in self.sources) * PIECE
+
+    def test_all_together_are_sent_a_turns_worth_and_take_turns(self) -> None:
+        clients = [self.asking() for _ in range(5)]
+        read = self.read()
+        self.assertLessEqual(read, TURN + PIECE)
+        served: list[int] = []
+        while self.loop.calls:
+            self.loop.turn()
+            self.assertLessEqual(self.read() - read, TURN + PIECE)
+            read = self.read()
+            reads = [source.reads for source in self.sources]
+            served.append(max(reads) - min(reads))
+        self.assertLessEqual(
+            max(served), 2 * TURN // PIECE, "who came first was at once sent a turn's worth, and waits first"
+        )
+        self.rig.network.settle()
+        for client in clients:
+            self.assertEqual(self.SIZE, len(client.received.partition(b"\r\n\r\n")[2]))
+
+    def test_who_has_to_wait_is_sent_its_head_with_the_first_of_its_content(self) -> None:
+        self.asking()
+        waiting = self.asking()
+        self.rig.network.settle()
+        self.assertEqual(b"", waiting.received)
+        self.loop.turn()
+        self.loop.turn()
+        self.rig.network.settle()
+        self.assertGreater(len(waiting.received), PIECE)
+
+    def test_small_ones_and_the_ends_of_large_ones_do_not_wait(self) -> None:
+        self.asking()
+        self.assertFalse(self.rig.listener.octets.open)
+        for size in (1, PIECE):
+            source = Given(size, bytes(size), complete=True)
+            self.rig.route = lambda request, downstream, source=source, size=size: downstream.send_from(
+                OK, source, 0, size
+            )
+            self.assertEqual(OK + b"\r\n" + bytes(size), self.rig.say(GET % 2).received)
+
+    def test_what_is_written_past_the_transport_waits_as_well(self) -> None:
+        offered: list[int] = []
+        self.rig.route = lambda request, downstream: offered.extend(map(downstream.straight_socket, (BURST, PIECE)))
+        self.rig.connect()
+        self.rig.link.b.protocol._descriptor = 7
+        self.rig.listener.octets.spend(TURN)
+        self.rig.link.b.protocol.data_received(GET % 1)
+        self.assertEqual([-1, 7], offered)
+
+    def test_a_client_that_leaves_while_it_waits_is_forgotten(self) -> None:
+        self.asking()
+        self.asking()
+        self.rig.link.cut(ConnectionResetError())
+        self.assertEqual([], self.sources[1].readers)
+        while self.loop.calls:
+            self.loop.turn()
+        self.assertEqual(0, self.sources[1].reads)
