@@ -48,6 +48,9 @@ _CHUNKS_PER_COMMIT = 256
 _READER_CHECK_SECONDS = 60.0
 _IDLE_SECONDS = 0.2
 _AFTER_FAILURE_SECONDS = 5.0
+STUCK_TURNS = 12
+"""Turns that may fail for want of a free page, a minute of them: who reads, and stands still, holds pages until he is
+killed. Of what is full to its last page (writers stop before that) nothing can be deleted any more."""
 
 
 class CollectorPage(Protocol):
@@ -122,6 +125,8 @@ class Collector:
     _full: dict[str, bool] = field(factory=lambda: {"small": False, "blobs": False})
     # From which sequence on records on probation are looked for, those with chunks in blobs and all (Heads.reached).
     _reached: dict[bool, int] = field(factory=lambda: {True: 0, False: 0})
+    # Turns in a row that found no page left to write to.
+    _stuck: int = 0
     _checked_readers: float = 0.0
     _timer: Timer | None = None
     _turning: bool = False
@@ -178,10 +183,12 @@ class Collector:
             if not isinstance(error, lmdb.Error):
                 # A mistake of ours: it says nothing of what is on disk.
                 raise
-            if isinstance(error, DAMAGE):
+            self._stuck = self._stuck + 1 if isinstance(error, lmdb.MapFullError) else 0
+            if isinstance(error, DAMAGE) or self._stuck >= STUCK_TURNS:
                 # With blobs: they go together.
                 self._environments.small.condemn(str(error))
             raise StoreFull("collector", str(error)) from error
+        self._stuck = 0
         return freed or evicted
 
     def _again(self) -> None:
@@ -370,15 +377,9 @@ def _is_its(record: bytes | memoryview, sequence: int) -> bool:
 
 def _fill(environment: Environment, full: bool) -> Fill:
     with environment.env.begin() as txn:
-        stats = {name.decode(): txn.stat(database) for name, database in environment.databases.items()}
-    pages = sum(one[kind] for one in stats.values() for kind in ("branch_pages", "leaf_pages", "overflow_pages"))
-    return Fill(
-        environment.name,
-        pages * layout.PAGE,
-        environment.env.info()["map_size"],
-        {name: one["entries"] for name, one in stats.items()},
-        full,
-    )
+        used = environment.used(txn)
+        entries = {name.decode(): txn.stat(database)["entries"] for name, database in environment.databases.items()}
+    return Fill(environment.name, used, environment.env.info()["map_size"], entries, full)
 
 
 @contextmanager

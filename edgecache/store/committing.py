@@ -48,6 +48,7 @@ class _Operation(Generic[T]):
     octets: int
     apply: Callable[[T], bool]
     done: Callable[[Outcome], None]
+    grows: bool
 
 
 CallFromThread = Callable[..., object]
@@ -72,13 +73,16 @@ class Committer(Generic[T]):
     # Said once per spell of failures, not for each refused response.
     _failing: bool = False
 
-    def submit(self, octets: int, apply: Callable[[T], bool], done: Callable[[Outcome], None]) -> None:
+    def submit(
+        self, octets: int, apply: Callable[[T], bool], done: Callable[[Outcome], None], *, grows: bool = False
+    ) -> None:
         """
         From the loop; never blocks. After :meth:`close` the operation is refused at once.
 
         :param octets: about how much it writes.
         :param apply: is called in the thread within the write transaction, again if a commit failed.
         :param done: is called in the loop.
+        :param grows: it adds what takes room, and is refused where there is hardly any.
         """
         if self._closing:
             done(StoreFull(self._environment.name, "closing"))
@@ -90,10 +94,10 @@ class Committer(Generic[T]):
             except (RuntimeError, MemoryError) as error:
                 # Too many threads, or too little memory for one: the next operation may find more.
                 refusal = StoreFull(self._environment.name, str(error) or "no memory for a thread")
-                self._tell([_Operation(octets, apply, done)], [refusal])
+                self._tell([_Operation(octets, apply, done, grows)], [refusal])
                 return
             self._running = True
-        self._queue.put(_Operation(octets, apply, done))
+        self._queue.put(_Operation(octets, apply, done, grows))
 
     def close(self) -> Deferred[None]:
         """:return: fires when everything submitted so far was told its outcome, and the thread is at its end."""
@@ -171,6 +175,12 @@ class Committer(Generic[T]):
             return [StoreFull(environment.name, "damaged")] * len(group)
         with environment.writing, environment.env.begin(write=True) as txn:
             wrapped = self._wrap(txn, environment.databases)
-            results: list[Outcome] = [operation.apply(wrapped) for operation in group]
+            # Whoever makes room says when there is too little (the page); he may be late, or stand still.
+            room = environment.most - environment.used(txn)
+            results: list[Outcome] = []
+            for operation in group:
+                room -= operation.octets if operation.grows else 0
+                refused = operation.grows and room < 0
+                results.append(StoreFull(environment.name, "nearly full") if refused else operation.apply(wrapped))
             wrapped.finish()
         return results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 
@@ -10,6 +11,7 @@ from attrs import define, field
 from twisted.logger import Logger
 
 from edgecache.store.aside import condemn
+from edgecache.store.layout import PAGE
 
 _log = Logger()
 
@@ -27,6 +29,8 @@ class Environment:
     :ivar condemned: it was found damaged while in use.
     :ivar writing: held by this process's writer while it has a write transaction open, so
         that nobody moves the map under it.
+    :ivar most: nothing is added where more octets than these hold something: freeing takes pages, too, before it gives
+        any back, and where there are none left nothing can be deleted any more.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Environment:
     databases: dict[bytes, lmdb._Database]
     condemned: bool = False
     writing: threading.Lock = field(factory=threading.Lock)
+    most: float = math.inf
     _file: tuple[int, int] | None = field(init=False)
 
     @_file.default
@@ -44,6 +49,11 @@ class Environment:
     def is_there(self) -> bool:
         """Is its file still the one of its name? What is written to one that was removed is lost."""
         return self._file is not None and self._found() == self._file
+
+    def used(self, txn: lmdb.Transaction) -> int:
+        """:return: octets of pages that hold something, as ``txn`` sees it; costs microseconds."""
+        stats = [txn.stat(database) for database in self.databases.values()]
+        return PAGE * sum(one[kind] for one in stats for kind in ("branch_pages", "leaf_pages", "overflow_pages"))
 
     def _found(self) -> tuple[int, int] | None:
         try:

@@ -102,7 +102,9 @@ class Environments:
         :raises StartError: network file system, no permission, no space, or (worker) no store.
         """
         try:
-            return _open_all(data, settings, inspect) if node_process else _open_made(data)
+            opened = _open_all(data, settings, inspect) if node_process else _open_made(data)
+            _bound(opened, settings)
+            return opened
         except _Unusable as unusable:
             raise StartError(f"store in {data} cannot be used: {unusable}") from unusable
         except (lmdb.Error, OSError) as error:
@@ -136,6 +138,7 @@ class Environments:
         self._moved = False
         self._retired += [self.small, self.blobs]
         self.small, self.blobs = small, blobs
+        _bound(self, settings)
 
     def as_they_are(self) -> Environments:
         """:return: the same, which :meth:`renew` does not change; its owner closes it."""
@@ -186,6 +189,12 @@ def _open_all(data: str, settings: StoreSettings, inspect: Callable[[str], Disk]
     environments.reader_check()
     _keep_names(data, ("control", "small", "blobs"))
     return environments
+
+
+def _bound(environments: Environments, settings: StoreSettings) -> None:
+    """Half of what is left above ``full_share`` is for those who free; others stop there, if nobody says so before."""
+    for one in (environments.small, environments.blobs):
+        one.most = one.env.info()["map_size"] * (1 + settings.full_share) / 2
 
 
 def _open_made(data: str) -> Environments:

@@ -177,6 +177,7 @@ class ContentWriter(Held):
                 self.written - self._full * CHUNK + len(stored.head) + len(stored.key),
                 lambda txn: txn.store(key_hash, stored, parts, primary, serial),
                 told,
+                grows=True,
             )
 
         self._proceed = proceed
@@ -270,7 +271,7 @@ class ContentWriter(Held):
             self._go_on()
             self._close()
 
-        self._shared.blobs.submit(layout.CHUNK_VALUE * len(indices), apply, told)
+        self._shared.blobs.submit(layout.CHUNK_VALUE * len(indices), apply, told, grows=True)
 
     def _fail(self, failure: StoreFull) -> None:
         if self.failed is not None:

@@ -79,6 +79,7 @@ class StoreWriter:
             len(content) + len(stored.head) + len(stored.key),
             lambda txn: txn.store(key_hash, stored, [content], primary),
             lambda result: done(result is True),
+            grows=True,
         )
 
     def put(self, key_hash: bytes, stored: Stored, *, serial: Serial | None = None) -> Deferred[bool]:
@@ -94,6 +95,7 @@ class StoreWriter:
             len(stored.head) + len(stored.key) + 512,
             lambda txn: txn.freshen(key_hash, stored, serial),
             lambda result: outcome.callback(result is True),
+            grows=True,
         )
         return outcome
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import random
+from itertools import count
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 
 from edgecache.store import layout
-from edgecache.store.collecting import Collector
+from edgecache.store.collecting import STUCK_TURNS, Collector
 from edgecache.words.config import MIB
+from edgecache.words.errors import StoreFull
 from tests.store.rooms import SETTINGS, SPAWN, StoreTestCase, hash_of, octets, response
 
 
@@ -42,6 +45,42 @@ class QuotaTests(StoreTestCase):
             self.assertTrue(octets(sizes[number]) == self.content(b"%d" % number), number)
         self.assertLess(len(found), 150)
         self.assertEqual({}, self.rows(layout.ORPHANS))
+
+    def store_all(self, sizes: tuple[int, ...]) -> int:
+        """Store new contents, one after the other, until no more is taken. :return: how many were."""
+        for number in count():
+            writer = self.fill(octets(sizes[number % len(sizes)]))
+            stored = self.commit(writer, response(b"%d %d" % (number, sizes[0])))
+            writer.finished()
+            if not stored:
+                return number
+        raise AssertionError
+
+    def test_while_nobody_makes_room_storing_ends_before_room_can_no_longer_be_made(self) -> None:
+        """The node process may stand still: in a map without a free page nothing can be deleted, either."""
+        for sizes in ((50_000, 300), (3 * MIB,)):
+            self.assertGreater(self.store_all(sizes), 10)
+            self.flush()
+            self.assertTrue(any(fill.share > 0.85 for fill in self.collector.fills()))
+            self.collect()
+            self.assertEqual(0, self.collector.collected.failures)
+            self.assertTrue(all(fill.share <= 0.85 for fill in self.collector.fills()))
+            self.store(octets(20_000), response(b"after"))
+            self.check()
+
+    def test_what_an_earlier_release_has_filled_to_its_last_page_is_begun_anew(self) -> None:
+        self.environments.small.most = math.inf
+        self.store_all((9_000, 300))
+        self.flush()
+        for _ in range(STUCK_TURNS):
+            self.assertFalse(self.environments.damaged)
+            self.assertRaises(StoreFull, self.collector.turn, 0.0)
+        self.assertTrue(self.environments.damaged)
+        self.flushLoggedErrors()
+        self.stop()
+        self.start()
+        self.node_page.set_full(False, False)
+        self.store(octets(20_000), response(b"after"))
 
     def test_what_is_being_sent_goes_on_after_its_eviction_and_then_its_room_is_free(self) -> None:
         content = octets(5 * MIB + 777)
