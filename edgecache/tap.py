@@ -47,11 +47,12 @@ class Options(usage.Options):
         ["admin", None, None, "HOST:PORT for the admin API."],
         ["data", None, None, "Directory of this node's data."],
         ["size", None, None, "Size of the store, as 20GiB."],
-        ["workers", None, None, "Worker processes; 0: everything in one process.", int],
+        ["workers", None, None, "Worker processes; 0: everything in one process."],
         ["node", None, None, "Identifier of this node."],
     ]
 
     config: Config
+    document: Document | None = None
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types here
@@ -87,7 +88,7 @@ class Options(usage.Options):
             self["nursery"] = self._nursery()
             self["reactor"], self["loop"] = install_reactor()
         except (ConfigError, StartError) as error:
-            _refuse(error)
+            _refuse(error, self)
         parent = self.parent
         self["foreground"] = parent is None or bool(parent["nodaemon"])
         if parent is not None and parent["nodaemon"]:
@@ -125,6 +126,7 @@ class Options(usage.Options):
         name, facts = self["config"], self._facts
         # The name as it was given is what people know, as long as it is right.
         document = load(name if name is None or facts.here == os.getcwd() else os.path.join(facts.here, name))
+        self.document = document
         self._override(document)
         config = checked(build(document, facts, read_secret), document)
         if is_voter(config):
@@ -142,7 +144,7 @@ class Options(usage.Options):
         for flag, path, value in (
             ("node", ("node", "id"), self["node"]),
             ("data", ("node", "data"), self["data"] and os.path.join(self._facts.here, self["data"])),
-            ("workers", ("node", "workers"), self["workers"]),
+            ("workers", ("node", "workers"), _whole(self["workers"])),
             ("size", ("store", "size"), self["size"]),
             ("listen", ("listen", "public"), self["listen"] and [self["listen"]]),
             ("admin", ("listen", "admin"), self["admin"] and [self["admin"]]),
@@ -172,6 +174,11 @@ class Options(usage.Options):
         if len(defaults) != 1:
             raise ConfigError("--origin", "the file has several sites and none of them takes every host")
         return "site", defaults[0]
+
+
+def _whole(text: str | None) -> int | str | None:
+    """What is no number is left as it is: who reads the settings refuses it, and names the flag."""
+    return text if text is None or not text.removeprefix("-").isdecimal() else int(text)
 
 
 def _import_workers() -> None:
@@ -210,7 +217,9 @@ def _hand_over(parent: Any, paths: list[str]) -> None:
         raise StartError(f"cannot give {error.filename} to user {parent['uid']}: {error.strerror}") from error
 
 
-def _refuse(error: Exception) -> NoReturn:
+def _refuse(error: Exception, options: Options) -> NoReturn:
+    if isinstance(error, ConfigError) and options.document is not None:
+        error = options.document.placed(error)
     sys.stderr.write(f"edgecache: {error}\n")
     sys.exit(1)
 
@@ -235,7 +244,7 @@ def makeService(options: Options) -> IService:
         prepared = prepare(options.config, on_wait=waiting)
         _hand_over(options.parent, prepared.paths)
     except (ConfigError, StartError) as error:
-        _refuse(error)
+        _refuse(error, options)
     runs = prepared, options["reactor"], options["loop"], options.read, options["foreground"]
     if is_voter(options.config):
         from edgecache.voting import VoterService

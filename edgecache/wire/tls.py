@@ -31,14 +31,13 @@ def tls_context(settings: TLSSettings) -> ssl.SSLContext:
             with open(path, "rb"):
                 pass
         except OSError as error:
-            raise ConfigError(f"[tls] {key} {path}", str(error.strerror)) from error
+            raise ConfigError(f"[tls] {key}", f"{path}: {error.strerror}") from error
     try:
         # An encrypted key would make OpenSSL ask on the terminal.
         context.load_cert_chain(settings.certificate, settings.key, password=lambda: b"")
     except ssl.SSLError as error:
-        raise ConfigError(
-            f"[tls] certificate {settings.certificate}, key {settings.key}", str(error.reason or error)
-        ) from error
+        files = f"{settings.certificate}, {settings.key}"
+        raise ConfigError("[tls] certificate, key", f"{files}: {error.reason or error}") from error
     return context
 
 

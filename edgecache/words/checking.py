@@ -29,6 +29,8 @@ _PAGES = re.compile(r"/([!-~]+/)?")
 _SITE_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TARGET = re.compile(r"(/[!\"$-~]*)?")
+# As Host says it, names of other alphabets too.
+_SITE_HOST = re.compile(r"(?:[^\s/@:?#*\[\]]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -62,12 +64,16 @@ class _Checks:
         config = self.config
         if not IDENTIFIER.fullmatch(config.node.id):
             self.refuse(("node", "id"), "is up to 64 letters, digits, '.', '_' and '-'")
+        taken: dict[Endpoint, str] = {}
         for name in ("public", "admin"):
             addresses = getattr(config.listen, name)
             if not addresses and name == "public" and not is_voter(config):
                 self.refuse(("listen", name), "is empty: nobody could ask this node anything")
             for at, text in enumerate(addresses):
-                self.parse(("listen", name, at), endpoint, text)
+                where = self.parse(("listen", name, at), endpoint, text)
+                if where.port and where in taken:
+                    self.refuse(("listen", name, at), f"{where} is [listen] {taken[where]}'s already")
+                taken[where] = name
         if config.store.evict_share >= config.store.full_share:
             self.refuse(("store", "evict_share"), "must be below full_share: eviction begins before the store is full")
         if config.log.format not in ("json", "combined"):
@@ -97,6 +103,10 @@ class _Checks:
             self.refuse((*path, "origins"), "names no origin")
         if not site.hosts:
             self.refuse((*path, "hosts"), 'is empty; ["*"] takes every host')
+        for name in ("hosts", "file_hosts"):
+            for host in getattr(site, name):
+                if not (_SITE_HOST.fullmatch(host) or (host == "*" and name == "hosts")):
+                    self.refuse((*path, name), f"{host!r} is no host, with or without a port, and nothing more")
         if not _PAGES.fullmatch(site.simple_path):
             self.refuse((*path, "simple_path"), "is a path that begins and ends with a slash")
         if not _TARGET.fullmatch(site.probe_path):
@@ -126,6 +136,7 @@ class _Checks:
             clients=self.clients(path, site),
             origins=tuple(self.origin((*path, "origins", nr), site, url) for nr, url in enumerate(site.origins)),
             hosts=tuple(host.lower() for host in site.hosts),
+            file_hosts=tuple(host.lower() for host in site.file_hosts),
         )
 
     def origin(self, path: Path, site: SiteSettings, url: str) -> str:

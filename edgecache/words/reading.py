@@ -31,6 +31,7 @@ DATA = "edgecache-data"
 
 _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+_SETTING = re.compile(r"\[(\w+)\] (\w+)")
 # What a table is called in the file where that is not the name of the attribute.
 _TABLES = {"sites": "site", "others": "sibling", "clients": "client"}
 _PATHS = frozenset(
@@ -120,6 +121,12 @@ class Document:
         line = line_of(self._lines, path)
         place = self.name if line is None else f"{self.name}:{line}"
         return f"{place}: {_shown(path)}" if path else place
+
+    def placed(self, error: ConfigError) -> ConfigError:
+        """:return: the same with its file and line, where it is about a setting (``[table] key``) that is written."""
+        named = _SETTING.match(error.where)
+        line = None if named is None else self._lines.get((named[1], named[2]))
+        return error if line is None else ConfigError(f"{self.name}:{line}: {error.where}", error.problem)
 
 
 def _shown(path: Path) -> str:
@@ -254,7 +261,9 @@ class _Builder:
             return self._value(kind, raw, path)
         if typing.get_origin(kind) is tuple:
             if not isinstance(raw, list | tuple):
-                raise ValueError("is a list")
+                names = ".".join(step for step in path if isinstance(step, str))
+                tables = attrs.has(arguments[0])
+                raise ValueError(f"is an array of tables: [[{names}]]" if tables else 'is a list: ["..."]')
             return tuple(self._value(arguments[0], element, (*path, at)) for at, element in enumerate(raw))
         if kind is Secret:
             return self._secret(raw, path)

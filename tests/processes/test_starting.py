@@ -74,6 +74,7 @@ class CommandTests(SynchronousTestCase):
 
     def test_an_impossible_flag(self) -> None:
         self.assertIn("--size: '3 bags' is no size", self.refused("--size", "3 bags", "--origin", NOBODY))
+        self.assertEqual("--workers: is a whole number", self.refused("--workers", "two", "--origin", NOBODY))
 
     def test_a_port_in_use(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -127,7 +128,8 @@ class CommandTests(SynchronousTestCase):
 
     def test_check_finds_what_a_start_would(self) -> None:
         settings = self.settings('[tls]\ncertificate = "c.pem"\nkey = "k.pem"')
-        self.assertIn("c.pem", self.refused("--check", "--config", settings, "--origin", NOBODY))
+        said = self.refused("--check", "--config", settings, "--origin", NOBODY)
+        self.assertTrue(said.startswith("e.toml:2: [tls] certificate: "), said)
 
 
 class NetworkFileSystemTests(SynchronousTestCase):

@@ -106,10 +106,12 @@ class ErrorTests(SynchronousTestCase):
             "[node]\nworkers = 1.5": "e.toml:2: [node] workers: is a whole number",
             "[node]\nlease_seconds = nan": "e.toml:2: [node] lease_seconds: is a number",
             "[node]\nlease_seconds = inf": "e.toml:2: [node] lease_seconds: is a number",
-            "[listen]\npublic = 'x:1'": "e.toml:2: [listen] public: is a list",
+            "[listen]\npublic = 'x:1'": 'e.toml:2: [listen] public: is a list: ["..."]',
             "[listen]\npublic = [1]": "e.toml:2: [listen] public: is a string",
             SITE + "purged = 1": "e.toml:4: [[site]] purged: is true or false",
             "node = 1": "e.toml:1: node: is a table",
+            SITE.replace("[[site]]", "[site]"): "e.toml:1: site: is an array of tables: [[site]]",
+            SITE + "[site.client]": "e.toml:4: [[site]] client: is an array of tables: [[site.client]]",
             "[store]\nsize = 'big'": "e.toml:2: [store] size: 'big' is no size: a number, then KiB, MiB, GiB or TiB",
         }
         self.assertEqual(cases, {text: self.refused(text) for text in cases})
@@ -155,6 +157,31 @@ class DemandTests(SynchronousTestCase):
         self.assertEqual(
             "e.toml:2: [listen] admin: 'localhost' is not host:port", self.refused('[listen]\nadmin = ["localhost"]')
         )
+
+    def test_an_address_is_one_listener_s(self) -> None:
+        self.assertEqual(
+            "e.toml:3: [listen] admin: 127.0.0.1:80 is [listen] public's already",
+            self.refused('[listen]\npublic = ["127.0.0.1:80"]\nadmin = ["127.0.0.1:80"]'),
+        )
+        read('[listen]\npublic = ["127.0.0.1:0"]\nadmin = ["127.0.0.1:0"]')
+
+    def test_a_host_of_a_site_is_what_a_host_field_may_say(self) -> None:
+        """Anything else would be a site that nobody reaches."""
+        for host in ("https://x.example", "x.example/", "*.x.example", "u@x.example", "", "x:y", "a b"):
+            self.assertIn("[[site]] hosts: ", self.refused(SITE + f'hosts = ["{host}"]'), host)
+            self.assertIn("[[site]] file_hosts: ", self.refused(SITE + f'file_hosts = ["{host}"]'), host)
+        read(SITE + 'hosts = ["*", "x.example:8080", "[::1]:80", "bücher.example", "under_score"]')
+        read(SITE + 'file_hosts = ["x.example", "10.0.0.1:81"]')
+
+    def test_what_is_found_only_when_a_file_is_opened_is_placed_as_well(self) -> None:
+        document = Document.parse('[tls]\ncertificate = "c"\nkey = "k"', "e.toml", "/etc")
+        for where, expected in (
+            ("[tls] key", "e.toml:3: [tls] key"),
+            ("[tls] certificate, key", "e.toml:2: [tls] certificate, key"),
+            ("[upstream] ca", "[upstream] ca"),
+            ("--listen", "--listen"),
+        ):
+            self.assertEqual(f"{expected}: no", str(document.placed(ConfigError(where, "no"))))
 
     def test_eviction_begins_before_the_store_is_full(self) -> None:
         self.assertIn("evict_share: must be below full_share", self.refused("[store]\nevict_share = 0.95"))
