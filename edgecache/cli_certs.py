@@ -10,10 +10,14 @@ from typing import Any, ClassVar
 from twisted.python import usage
 
 from edgecache.admin.client import as_lines
+from edgecache.cli_numbers import whole
 from edgecache.siblings.certificates import CA_DAYS, NODE_DAYS, Made, make_ca, make_node
 
 Out = Callable[[str], None]
 """Takes one line."""
+
+DAYS = whole("--days", 1, 36500)
+"""From one to a hundred years."""
 
 
 class _MakeOptions(usage.Options):
@@ -24,18 +28,13 @@ class _MakeOptions(usage.Options):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types here
 
-    def postOptions(self) -> None:
-        """:raises usage.UsageError: it would expire before it began."""
-        if not 1 <= self["days"] <= 36500:
-            raise usage.UsageError("--days is a number from 1 to 36500")
-
 
 class CAOptions(_MakeOptions):
     """Flags of ``edgecache certs ca``."""
 
     synopsis = "Usage: edgecache certs [--out DIR] ca [options]"
     longdesc = "Makes the CA of a fleet. Every node needs ca.pem, and none ca.key. A new CA needs new certificates."
-    optParameters = [["days", None, CA_DAYS, "It is valid for so long.", int]]
+    optParameters = [["days", None, CA_DAYS, "It is valid for so long.", DAYS]]
 
     def make(self, out: Path, now: datetime.datetime) -> Made:
         """Write the files."""
@@ -47,7 +46,7 @@ class NodeOptions(_MakeOptions):
 
     synopsis = "Usage: edgecache certs [--out DIR] node ID --host HOST [--host HOST ...] [options]"
     longdesc = "Makes the certificate of node ID, which the others reach as HOST, signed by the CA in the directory."
-    optParameters = [["days", None, NODE_DAYS, "It is valid for so long.", int]]
+    optParameters = [["days", None, NODE_DAYS, "It is valid for so long.", DAYS]]
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +70,6 @@ class NodeOptions(_MakeOptions):
 
     def postOptions(self) -> None:
         """:raises usage.UsageError: no host is named."""
-        super().postOptions()
         if not self["hosts"]:
             raise usage.UsageError("say with --host how the others reach the node")
 

@@ -11,6 +11,7 @@ from twisted.python import usage
 from edgecache.admin.auditing import audit
 from edgecache.admin.client import AdminAddress, AdminFailed
 from edgecache.admin.purgeclient import WAITS, purge, purge_state
+from edgecache.cli_numbers import seconds, whole
 from edgecache.words.credentials import credentials
 
 
@@ -31,7 +32,7 @@ class PurgeOptions(usage.Options):
         ["mode", "m", None, "revalidate (default), soft or delete."],
         ["id", None, None, "Identifies the purge, so that it can be sent again; made up if not given."],
         ["wait", "w", "durable", "How far it must have come: durable, effective or complete."],
-        ["timeout", "t", 5.0, "Seconds to wait for that.", float],
+        ["timeout", "t", 5.0, "Seconds to wait for that.", seconds("--timeout")],
         ["state", None, None, "Only show how far the purge of this id has come."],
     ]
 
@@ -58,8 +59,6 @@ class PurgeOptions(usage.Options):
             raise usage.UsageError("say what to purge: --url, --prefix, --tag or --all")
         if self["wait"] not in WAITS:
             raise usage.UsageError(f"--wait {self['wait']}: must be {', '.join(WAITS)}")
-        if not self["timeout"] >= 0.0:
-            raise usage.UsageError("--timeout: must be a number of seconds")
 
     async def run(self, reactor: Any, where: AdminAddress) -> int:
         """:return: exit status."""
@@ -92,7 +91,7 @@ class AuditOptions(usage.Options):
         "sites that are for their clients only."
     )
     optFlags = [["json", "j", "Show every answer, as JSON."]]
-    optParameters = [["keys", "k", 100, "URLs to ask each node for, at most.", int]]
+    optParameters = [["keys", "k", 100, "URLs to ask each node for, at most.", whole("--keys", 1)]]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types here

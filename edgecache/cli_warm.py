@@ -15,6 +15,7 @@ from edgecache.admin.progress import Progress
 from edgecache.admin.requirements import read_requirements
 from edgecache.admin.warming import Warming, hottest, index_site, report, targets_of
 from edgecache.cli_nodes import address_of
+from edgecache.cli_numbers import whole
 from edgecache.cli_purge import say
 from edgecache.words.credentials import credentials
 
@@ -37,9 +38,9 @@ class WarmOptions(usage.Options):
     ]
     optParameters = [
         ["hottest-of", None, None, "URL[,TOKENFILE] of another node's admin listener: what its clients ask for most."],
-        ["most", None, 256, "So many of those, at most.", int],
+        ["most", None, 256, "So many of those, at most.", whole("--most", 1)],
         ["site", "s", None, "Name of the site that requirements are for; default: the first index."],
-        ["at-a-time", "n", 8, "Requests at the same time.", int],
+        ["at-a-time", "n", 8, "Requests at the same time.", whole("--at-a-time", 1)],
         ["to", None, None, "URL of the node's public listener; default: as the node tells."],
         ["ca", None, None, "Certificates to trust there, in PEM, in the place of the system's."],
     ]
@@ -65,11 +66,9 @@ class WarmOptions(usage.Options):
         self["urls"] = list(urls)
 
     def postOptions(self) -> None:
-        """:raises usage.UsageError: there is nothing to do, or no request may be sent."""
+        """:raises usage.UsageError: there is nothing to do."""
         if not (self["requirements"] or self["lists"] or self["urls"] or self["hottest-of"]):
             raise usage.UsageError("say what to warm: -r FILE, --urls FILE, --hottest-of NODE, or URLs")
-        if self["at-a-time"] < 1 or self["most"] < 1:
-            raise usage.UsageError("--at-a-time and --most: at least 1")
 
     async def run(self, reactor: Any, where: AdminAddress) -> int:
         """:return: exit status."""

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any, cast
 
+from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache import cli
@@ -62,6 +63,18 @@ class CommandsPageTests(SynchronousTestCase):
     def test_every_command_but_the_demo_speaks_json(self) -> None:
         silent = [name for name, options in self.commands().items() if "--json" not in flags_of(options)]
         self.assertEqual(["demo"], silent)
+
+    def test_what_is_no_number_is_said_of_its_flag(self) -> None:
+        for words, expected in (
+            (["audit", "--keys", "0"], "--keys is a whole number from 1, not '0'"),
+            (["audit", "--keys", "many"], "--keys is a whole number from 1, not 'many'"),
+            (["purge", "--all", "--timeout", "nan"], "--timeout is a number of seconds, not 'nan'"),
+            (["warm", "--most", "-1", "/a"], "--most is a whole number from 1, not '-1'"),
+            (["warm", "--at-a-time", "1.5", "/a"], "--at-a-time is a whole number from 1, not '1.5'"),
+            (["certs", "ca", "--days", "36501"], "--days is a whole number from 1 to 36500, not '36501'"),
+        ):
+            error = self.assertRaises(usage.UsageError, cast(Any, cli.Options)().parseOptions, words)
+            self.assertEqual(expected, str(error))
 
     def test_every_example_is_understood(self) -> None:
         lines = [line for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]

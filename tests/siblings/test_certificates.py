@@ -98,7 +98,7 @@ class CommandTests(Case):
             (("certs", "node", "eu-1"), "say with --host"),
             (("certs", "node", "--host", "a"), "Wrong number of arguments"),
             (("certs", "node", "a", "b", "--host", "a"), "Wrong number of arguments"),
-            (("certs", "ca", "--days", "0"), "--days is a number from 1"),
+            (("certs", "ca", "--days", "0"), "--days is a whole number from 1"),
             (("certs", "ca", "--days", "soon"), "'soon'"),
             (("certs", "other"), "Unknown command"),
         ):
