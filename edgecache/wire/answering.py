@@ -26,6 +26,9 @@ BYTES_SENT = int(Counter.BYTES_SENT)
 JOINED_OCTETS = 32 << 10
 """Below this, copying into one write costs what a write of three parts does; above, the copy is felt."""
 
+UNCOPIED = 4
+"""So many octets that the kernel sends without a copy take as long as one that is verified and copied."""
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _WITHOUT_CONTENT = (b"204", b"304")
 
@@ -160,6 +163,8 @@ class Answering(asyncio.Protocol):
             else:
                 self.send_pieces(head, [content.read(start, stop)])
             return
+        if octets > PIECE:
+            turns.spend(octets // UNCOPIED)
         sock = self._socket
         if sock is None:
             sock = self._socket = socket.socket(fileno=self._descriptor)
@@ -172,23 +177,26 @@ class Answering(asyncio.Protocol):
         if written == len(before):
             written += content.write_to(self._descriptor, b"", start, stop)
             if written == len(before) + octets:
-                self.sent(head, written, None, start, stop)
+                self._served(head, written, octets)
                 return
         self.sent(head, written, content.source(), start, stop)
 
     def straight_socket(self, octets: int) -> int:
-        if not self._straight or octets > BURST or (octets > PIECE and not self._listener.octets.open):
+        if not self._straight or octets > BURST:
             return -1
+        if octets > PIECE:
+            turns = self._listener.octets
+            if not turns.open:
+                return -1
+            turns.spend(octets)
         return self.direct()
 
     def sent(self, head: bytes, octets: int, rest: Source | None, start: int, stop: int) -> None:
-        content = max(0, octets - len(head) - len(CRLF))
-        if content > PIECE:
-            self._listener.octets.spend(content)
         if rest is None:
-            self._served(head, octets, content)
+            self._served(head, octets, stop - start)
             return
         self._straight = False
+        content = max(0, octets - len(head) - len(CRLF))
         self._head = head
         self.put_directly(octets, content)
         self._state = SENDING
