@@ -10,7 +10,7 @@ from edgecache.wire.chunked import Dechunker
 from edgecache.wire.content import RequestContent
 from edgecache.wire.fieldlines import Section
 from edgecache.wire.memo import Memo
-from edgecache.wire.requests import REQUEST_LINE_OCTETS, Framed, fault, parse
+from edgecache.wire.requests import REQUEST_LINE_OCTETS, Framed, Lines, parse
 from edgecache.words.config import LimitSettings
 
 
@@ -34,6 +34,8 @@ class Intake:
     _dechunker: Dechunker | None = None
     _scanned: int = 0
     """So many octets of ``pending`` hold neither the end of a head nor an unseen fault."""
+    _lines: Lines | None = None
+    """Of a head that did not come as a whole."""
     skipped: bool = False
     """One empty line before a request is forgiven (RFC 9112 §2.2), and was here; over with the request."""
 
@@ -79,7 +81,7 @@ class Intake:
             return None
         head = bytes(pending[:end])
         del pending[:end]
-        self._scanned, self.skipped = 0, False
+        self._scanned, self._lines, self.skipped = 0, None, False
         framed = self._memo.get(head)
         if framed is None:
             framed = parse(head, self._limits, secure=self._secure, trusted=self._trusted, sections=self._sections)
@@ -111,6 +113,8 @@ class Intake:
             or pending.find(b"\n", scanned) >= 0
             or (len(pending) > min(REQUEST_LINE_OCTETS, limit) and b"\n" not in pending)
         ):
-            refused = fault(bytes(pending[: limit + 1]), self._limits)
+            if self._lines is None:
+                self._lines = Lines()
+            refused = self._lines.fault(pending, self._limits)
             if refused is not None:
                 raise refused

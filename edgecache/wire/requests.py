@@ -100,36 +100,61 @@ def fault(data: bytes, limits: LimitSettings) -> RequestRefused | None:
     :param data: the beginning of a head, from the first octet of its request line; may be complete or go beyond.
     :return: what is wrong with it already, ``None`` while it may become a good one.
     """
-    if not _TCHAR.match(data):
-        return RequestRefused(400, "not a request")
-    room = data[: limits.head_octets]
-    end = room.find(b"\n") + 1
-    longest = min(REQUEST_LINE_OCTETS, limits.head_octets)
-    if end > longest or (not end and len(data) > longest):
-        # A method of this length is not a long target.
-        method = room[:longest].split(b" ", 1)[0]
-        return RequestRefused(414, "request target too long") if len(method) < 64 else RequestRefused(400, "no method")
-    if not end:
-        return None
-    try:
-        if room[end - 2 : end] != b"\r\n":
-            raise RequestRefused(400, "request line not ended by CR LF")
-        _request_line(room[: end - 2])
-    except RequestRefused as refused:
-        return refused
-    count = 0
-    while True:
-        start, end = end, room.find(b"\n", end) + 1
+    return Lines().fault(data, limits)
+
+
+@define(eq=False)
+class Lines:
+    """
+    The lines of a head that is still coming.
+
+    Each is looked at once: some clients send a head line by line, and hundreds of them at the same time.
+    """
+
+    _end: int = 0
+    """Of the last good line."""
+    _fields: int = 0
+
+    def fault(self, data: bytes | bytearray, limits: LimitSettings) -> RequestRefused | None:
+        """As :func:`fault`, of ever more of the same octets."""
+        if not self._end:
+            refused = self._request_line(data, limits)
+            if refused is not None or not self._end:
+                return refused
+        while True:
+            start, end = self._end, data.find(b"\n", self._end, limits.head_octets) + 1
+            if not end:
+                return RequestRefused(431, "request head too large") if len(data) > limits.head_octets else None
+            if data[start:end] == b"\r\n":
+                return None
+            if not FIELD_LINE.fullmatch(data, start, end):
+                return RequestRefused(400, "malformed field line")
+            self._end = end
+            self._fields += 1
+            if self._fields > limits.fields:
+                return RequestRefused(431, "too many fields")
+
+    def _request_line(self, data: bytes | bytearray, limits: LimitSettings) -> RequestRefused | None:
+        if not _TCHAR.match(data):
+            return RequestRefused(400, "not a request")
+        end = data.find(b"\n", 0, limits.head_octets) + 1
+        longest = min(REQUEST_LINE_OCTETS, limits.head_octets)
+        if end > longest or (not end and len(data) > longest):
+            # A method of this length is not a long target.
+            method = bytes(data[:longest]).split(b" ", 1)[0]
+            if len(method) < 64:
+                return RequestRefused(414, "request target too long")
+            return RequestRefused(400, "no method")
         if not end:
-            return RequestRefused(431, "request head too large") if len(data) > len(room) else None
-        line = room[start:end]
-        if line == b"\r\n":
             return None
-        if not FIELD_LINE.fullmatch(line):
-            return RequestRefused(400, "malformed field line")
-        count += 1
-        if count > limits.fields:
-            return RequestRefused(431, "too many fields")
+        if data[end - 2 : end] != b"\r\n":
+            return RequestRefused(400, "request line not ended by CR LF")
+        try:
+            _request_line(bytes(data[: end - 2]))
+        except RequestRefused as refused:
+            return refused
+        self._end = end
+        return None
 
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, int]:

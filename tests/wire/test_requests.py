@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.wire.fieldlines import RequestRefused, Section
 from edgecache.wire.memo import GENERATION_OCTETS, LEAST, LONGEST, Memo
-from edgecache.wire.requests import Framed, fault, parse
+from edgecache.wire.requests import Framed, Lines, fault, parse
 from edgecache.words.config import LimitSettings
 from edgecache.words.messages import field_values
 from tests.wire.rig import Rig, judge
@@ -198,6 +198,25 @@ class PropertyTests(SynchronousTestCase):
         except RequestRefused:
             return
         self.assertIsNone(fault(octets[:end], LIMITS))
+
+
+class LinesTests(SynchronousTestCase):
+    """A head that comes line by line."""
+
+    def test_what_was_looked_at_is_not_looked_at_again(self) -> None:
+        lines, here = Lines(), b"GET / HTTP/1.1\r\nHost: a\r\n"
+        self.assertIsNone(lines.fault(here, LIMITS))
+        self.assertIsNone(lines.fault(b"?" * len(here) + b"X: y\r\nY:", LIMITS))
+        refused = lines.fault(b"?" * len(here) + b"X: y\r\nY\r\n", LIMITS)
+        self.assertEqual((400, "malformed field line"), (refused and refused.status, refused and refused.detail))
+
+    def test_its_fields_are_counted_all_the_same(self) -> None:
+        lines, here = Lines(), b"GET / HTTP/1.1\r\n"
+        for _ in range(LIMITS.fields):
+            here += b"X: y\r\n"
+            self.assertIsNone(lines.fault(here, LIMITS))
+        refused = lines.fault(here + b"X: y\r\n", LIMITS)
+        self.assertEqual(431, refused and refused.status)
 
 
 class MemoTests(SynchronousTestCase):
