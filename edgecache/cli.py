@@ -21,7 +21,6 @@ from edgecache.cli_warm import WarmOptions
 from edgecache.processes.loop import install_reactor
 from edgecache.processes.settings import load, local_facts, read_secret
 from edgecache.siblings.certificates import CertificatesFailed
-from edgecache.words.checking import checked
 from edgecache.words.config import Config
 from edgecache.words.endpoints import Endpoint, endpoint
 from edgecache.words.errors import ConfigError, EdgeError
@@ -67,25 +66,27 @@ class Options(usage.Options):
         :raises AdminFailed: there is no token.
         """
         config = self._config()
-        admin = self["admin"]
+        admin, named = self["admin"], "--admin"
         if admin is None:
             if not config.listen.admin:
                 raise ConfigError("[listen] admin", "is empty: the node has no admin API; name it with --admin")
-            admin = config.listen.admin[0]
-        url = admin if "://" in admin else f"http://{_reachable(admin)}"
+            admin, named = config.listen.admin[0], "[listen] admin"
+        url = admin if "://" in admin else f"http://{_reachable(admin, named)}"
         return AdminAddress(url, find_token(self["data"] or config.node.data, os.environ))
 
     def _config(self) -> Config:
+        """Where a node is, and no more of its file: who asks may not have its secrets, and it may be broken."""
         document = load(self["config"])
-        return checked(build(document, local_facts(), read_secret), document)
+        document.data = {name: table for name, table in document.data.items() if name in ("node", "listen")}
+        return build(document, local_facts(), read_secret)
 
 
-def _reachable(admin: str) -> Endpoint:
+def _reachable(admin: str, named: str) -> Endpoint:
     """A node that listens everywhere is on loopback too."""
     try:
         where = endpoint(admin)
     except ValueError as error:
-        raise ConfigError("--admin", str(error)) from None
+        raise ConfigError(named, str(error)) from None
     return Endpoint({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where.host, where.host), where.port)
 
 

@@ -11,6 +11,7 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache import cli
+from edgecache.words.errors import ConfigError
 
 PAGE = (Path(__file__).parent.parent / "docs" / "COMMANDS.md").read_text()
 INHERITED = {"--version", "--help"}
@@ -24,6 +25,33 @@ def flags_of(options: Any) -> set[str]:
     for _, _, inner, _ in getattr(options, "subCommands", ()):
         found |= flags_of(inner())
     return found - INHERITED
+
+
+class WhereTests(SynchronousTestCase):
+    """``--config``: which node is meant."""
+
+    def test_of_the_node_s_file_only_that_matters_where_it_is(self) -> None:
+        """Whoever asks a node need not have its secrets, and asks above all when something is wrong with the file."""
+        data = Path(self.mktemp())
+        data.mkdir()
+        (data / "admin.token").write_text("t1")
+        file = data / "node.toml"
+        file.write_text(
+            f'[node]\ndata = "{data.absolute()}"\n[listen]\nadmin = ["0.0.0.0:9081"]\n[store]\nsiez = 1\n'
+            '[[site]]\nprofile = "index"\norigins = ["https://index.example"]\n'
+            'origin_authorization = { env = "EDGECACHE_TESTS_SET_NO_SUCH_THING" }\n'
+        )
+        options = cast(Any, cli.Options)()
+        options.parseOptions(["--config", str(file), "status"])
+        where = options.where()
+        self.assertEqual(("http://127.0.0.1:9081", "t1"), (where.url, where.token))
+
+    def test_and_what_is_wrong_with_that_is_said(self) -> None:
+        file = Path(self.mktemp())
+        file.write_text("[listen]\nadmim = []\n")
+        options = cast(Any, cli.Options)()
+        options.parseOptions(["--config", str(file), "status"])
+        self.assertIn("is 'admin' meant?", str(self.assertRaises(ConfigError, options.where)))
 
 
 class CommandsPageTests(SynchronousTestCase):
