@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IHandshakeListener, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -27,8 +28,9 @@ MOST_UNDER_WAY = 16
 """Connections to one sibling that are being made; one more, and the oldest has to go."""
 
 
+# twisted.web shows an endpoint for each connection that it asks for: not with all that is under way.
 @implementer(IStreamClientEndpoint)
-@define(eq=False)
+@define(eq=False, repr=False)
 class Dialing:
     """
     TLS to one sibling.
@@ -68,7 +70,7 @@ class Dialing:
         """Also those that are being made: whoever waits fails."""
         self.cut()
         for dial in list(self._under_way):
-            dial.give_up()
+            dial.give_up(ConnectionAborted())
 
     # _Dial
 
@@ -97,10 +99,10 @@ class Dialing:
         return sum(dial.began > since for dial in self._under_way)
 
     def _dial(self) -> None:
-        if len(self._under_way) >= MOST_UNDER_WAY:
-            self._under_way.pop(0).give_up()
         dial = _Dial(self, self._timers.seconds())
         self._under_way.append(dial)
+        if len(self._under_way) > MOST_UNDER_WAY:
+            self._under_way[0].give_up(ConnectionAborted())
         dial.timer = self._timers.callLater(HANDSHAKE_SECONDS, dial.expired)
         factory = TLSMemoryBIOFactory(self._tls, True, _Of(dial), self._reactor)
         # A line for each connection says nothing that an operator can use.
@@ -125,7 +127,7 @@ class Dialing:
 
 
 @implementer(IHandshakeListener)
-@define(eq=False, slots=False)
+@define(eq=False, repr=False, slots=False)
 class _Dial(Protocol):
     """
     One connection, until a call takes it.
@@ -155,11 +157,12 @@ class _Dial(Protocol):
     def expired(self) -> None:
         """The other side has given it up as well."""
         self.timer = None
-        self.give_up()
+        self.give_up(TimeoutError(f"no handshake within {HANDSHAKE_SECONDS:g} s"))
 
-    def give_up(self) -> None:
+    def give_up(self, reason: Exception) -> None:
         """It is not waited for any longer."""
-        self.rest()
+        # Told now: what is said of a connection that was cut within its handshake explains nothing.
+        self._dialing.lost(self, Failure(reason))
         if self.transport is None:
             self.connecting.cancel()
         else:

@@ -161,6 +161,8 @@ class HandshakeTests(TestCase):
                 self.asker.clock.advance(CALL_SECONDS)
                 for call in calls:
                     await self.assertFailure(call, CallFailed)
+            (sibling,) = self.asker.caller._siblings.values()
+            self.assertLess(len(repr(sibling.endpointForURI(None))), 200, "which is made for each")
             for door in self.doors[: MOST_UNDER_WAY // 2]:
                 await door.closed
             self.assertEqual(MOST_UNDER_WAY, sum(not door.closed.called for door in self.doors))
