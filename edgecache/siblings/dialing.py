@@ -80,7 +80,7 @@ class Dialing:
         self._under_way.remove(dial)
         self._serve(dial)
 
-    def lost(self, dial: _Dial, reason: Failure) -> None:
+    def lost(self, dial: _Dial, reason: Failure | Exception) -> None:
         """It is closed, or there was never a connection."""
         dial.rest()
         if dial in self._ready:
@@ -162,7 +162,7 @@ class _Dial(Protocol):
     def give_up(self, reason: Exception) -> None:
         """It is not waited for any longer."""
         # Told now: what is said of a connection that was cut within its handshake explains nothing.
-        self._dialing.lost(self, Failure(reason))
+        self._dialing.lost(self, reason)
         if self.transport is None:
             self.connecting.cancel()
         else:
