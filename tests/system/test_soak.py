@@ -26,6 +26,8 @@ from tests.system.soakfigures import MIB, Look, figures, growth, text
 
 SECONDS = float(os.environ.get("EDGECACHE_SOAK", "5"))
 LONG = SECONDS >= 60
+# Sooner the stores need not be full, where the machine is busy with other things.
+FILLING = 300
 LOOKS = 60 if LONG else 6
 CLIENTS = 6
 PAUSE_SECONDS = 0.5
@@ -82,7 +84,7 @@ class SoakTests(SynchronousTestCase):
         self.assertFalse([word for word in bad if word.startswith("cut")], told)
         # One of two origins was good at any time; but a second is not much where the machine is busy with other things,
         # and a short soak is hardly anything but trouble.
-        allowed = clients.counts.total() / 200 if LONG else 4 * trouble.done.total()
+        allowed = clients.counts.total() / 2000 if LONG else trouble.done.total()
         self.assertLess(sum(bad.values()), max(2, allowed), told)
         self.assertTrue(clients.counts["hit"] and clients.counts["miss"], told)
         self._judge_growth(looks, told)
@@ -106,7 +108,7 @@ class SoakTests(SynchronousTestCase):
             self.assertLess(growth([node.anonymous for node in nodes]), MOST_GROWTH, f"{name}: {told}")
             self.assertLess(growth([node.descriptors for node in nodes]), MOST_DESCRIPTORS, f"{name}: {told}")
             self.assertLess(growth([node.files for node in nodes]), MOST_FILES, f"{name}: {told}")
-            if LONG:
+            if SECONDS >= FILLING:
                 self.assertGreater(max(max(node.shares) for node in nodes), 0.8, f"{name}: {told}")
         if LONG:
             # Some mixes have nothing small; and others may use this machine, too.
