@@ -275,7 +275,7 @@ class Attempts:
         if content is None or len(content) >= CHUNK:
             return False
         if head.status == 200 and outbound.method == b"GET":
-            digest = (None if seeking is None else seeking.digest) or repr_digest(head.fields)
+            digest = (None if seeking is None else seeking.digest) or repr_digest(head)
             if digest is not None:
                 if not digest.fits(content):
                     return False  # whose fault that is, is found out like that of any other

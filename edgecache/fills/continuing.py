@@ -91,7 +91,7 @@ class Continuing(Delivery):
         self.minor = response.minor
         self.requested_at = response.requested_at
         whole = outbound.method == b"GET" and response.head.status == 200
-        self.digest = (digest or repr_digest(response.head.fields)) if whole else None
+        self.digest = (digest or repr_digest(response.head)) if whole else None
         self._outbound = outbound
         self._rests = Rests(rest)
         self._verdicts = Verdicts(standing, counts, target or outbound.probe_target)

@@ -9,7 +9,7 @@ from typing import Any
 import http_sf
 from attrs import frozen
 
-from edgecache.words.messages import Fields, combined
+from edgecache.words.messages import Head
 
 # The one that is checked comes first: processors do it fastest. Others are deprecated, or no digests (RFC 9530 §5).
 _ALGORITHMS = {"sha-256": "sha256", "sha-512": "sha512"}
@@ -71,12 +71,12 @@ class Check:
         return self._hash.hexdigest()
 
 
-def repr_digests(fields: Fields) -> tuple[Digest, ...]:
+def repr_digests(head: Head) -> tuple[Digest, ...]:
     """
     :return: the digests of Repr-Digest (RFC 9530 §3) that we can check, the fastest first; none if the field is
         not a dictionary, and without members that are no digests.
     """
-    value = combined(fields, b"repr-digest")
+    value = head.get(b"repr-digest")
     if value is None:
         return ()
     try:
@@ -91,9 +91,9 @@ def repr_digests(fields: Fields) -> tuple[Digest, ...]:
     return tuple(found)
 
 
-def repr_digest(fields: Fields) -> Digest | None:
-    """:return: the digest that whole content with these fields is checked against; ``None`` without a usable one."""
-    found = repr_digests(fields)
+def repr_digest(head: Head) -> Digest | None:
+    """:return: the digest that the whole content of this response is checked against; ``None`` without a usable one."""
+    found = repr_digests(head)
     return found[0] if found else None
 
 

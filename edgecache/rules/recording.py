@@ -7,7 +7,7 @@ from attrs import evolve
 from edgecache.rules.asking import Asked
 from edgecache.rules.dates import format_date
 from edgecache.rules.fields import hop_by_hop, serialised
-from edgecache.rules.freshness import Freshness, date_of
+from edgecache.rules.freshness import Freshness
 from edgecache.rules.lookups import Told
 from edgecache.rules.pages import ABOUT_THE_ORIGINS, PAGE, is_page
 from edgecache.rules.representations import Media
@@ -75,8 +75,12 @@ _DROPPED_OF_INDEX = _DROPPED_OF_FILE | NO_INDEX_PAGE
 _DROPPED_OF_PAGE = _DROPPED_OF_INDEX | ABOUT_THE_ORIGINS
 
 
-def stored_head(asked: Asked, head: Head, size: int, responded_at: float, withheld: frozenset[bytes]) -> bytes:
-    """See :class:`~edgecache.words.stored.Stored`; Content-Length, if the size is known, is the last line."""
+def stored_head(asked: Asked, head: Head, size: int, date: float, withheld: frozenset[bytes]) -> bytes:
+    """
+    See :class:`~edgecache.words.stored.Stored`; Content-Length, if the size is known, is the last line.
+
+    :param date: :func:`~edgecache.rules.freshness.date_of` the response.
+    """
     site = asked.site
     page = is_page(asked, head.status)
     if not site.index:
@@ -90,7 +94,7 @@ def stored_head(asked: Asked, head: Head, size: int, responded_at: float, withhe
     fields: Fields = [line for line in head.fields if line[0] not in dropped]
     if page:
         fields.append((b"content-type", Media.SOURCE.value))
-    fields.append((b"date", format_date(date_of(head, responded_at))))
+    fields.append((b"date", format_date(date)))
     fields.append((b"via", via_value(head, site.via)))
     if site.index and not asked.file:
         fields.append((b"cache-control", b"max-age=%d" % site.settings.client_max_age_seconds))

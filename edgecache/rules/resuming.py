@@ -196,7 +196,7 @@ def _same(known: Known, head: Head) -> NotTheRest | None:
     if _coding(head) != known.coding:
         # A 206 may leave the field out (RFC 9110 §15.3.7), but so do servers that tag all codings alike.
         return NotTheRest("another content coding", wrong=False)
-    if known.digest is not None and known.digest.contradicts(repr_digests(head.fields)):
+    if known.digest is not None and known.digest.contradicts(repr_digests(head)):
         return NotTheRest("another digest", wrong=False)
     return None
 

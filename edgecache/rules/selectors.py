@@ -73,11 +73,12 @@ def url_selector(site_id: int, path_and_query: bytes) -> int:
 def prefix_selectors(site_id: int, path: bytes) -> tuple[int, ...]:
     """Hashes for each prefix of ``path`` that ends in ``/`` and has at most 16 segments."""
     path = normal_target(path).partition(b"?")[0]
+    before = _canonical(b"prefix", site_id, b"")
     found: list[int] = []
-    end = path.find(b"/")
-    while end >= 0 and len(found) <= MAX_PREFIX_SEGMENTS:
-        found.append(xxhash.xxh3_64_intdigest(_canonical(b"prefix", site_id, path[: end + 1])))
-        end = path.find(b"/", end + 1)
+    end = path.find(b"/") + 1
+    while end and len(found) <= MAX_PREFIX_SEGMENTS:
+        found.append(xxhash.xxh3_64_intdigest(before + path[:end]))
+        end = path.find(b"/", end) + 1
     return tuple(found)
 
 

@@ -10,7 +10,7 @@ from edgecache.rules.dates import format_date
 from edgecache.rules.decisions import Forward, OnResponse, Pass, ServeStale, Store
 from edgecache.rules.directives import ResponseDirectives, response_directives
 from edgecache.rules.fields import hop_by_hop, parsed, serialised
-from edgecache.rules.freshness import HEURISTICALLY_CACHEABLE, Freshness, freshness_of
+from edgecache.rules.freshness import ALWAYS_VALIDATE, HEURISTICALLY_CACHEABLE, Freshness, freshness_of
 from edgecache.rules.lookups import Told
 from edgecache.rules.pages import is_list, is_page
 from edgecache.rules.recording import (
@@ -137,7 +137,7 @@ def on_response(
     own = _record(asked, head, freshness, size, floor, responded_at, record_selectors(asked, tags, told), variant)
     others = own
     if directives.withheld and not page:
-        others = evolve(own, head=stored_head(asked, head, size, responded_at, directives.withheld))
+        others = evolve(own, head=stored_head(asked, head, size, own.date, directives.withheld))
     if fallback:
         shared = others is own
         own = fallbacks.limited(own, responded_at, seconds)
@@ -172,7 +172,7 @@ def _record(
         size=size,
         content_id=b"",
         selectors=selectors,
-        head=stored_head(asked, head, size, responded_at, frozenset()),
+        head=stored_head(asked, head, size, freshness.date, frozenset()),
         variant=variant,
     )
 
@@ -216,7 +216,7 @@ def _own(asked: Asked, directives: ResponseDirectives) -> bool:
 
 def _worth_storing(head: Head, freshness: Freshness) -> bool:
     """What is stale at once and cannot be validated would never be used."""
-    reusable = freshness.lifetime > 0 and not freshness.flags & Flag.ALWAYS_VALIDATE
+    reusable = freshness.lifetime > 0 and not freshness.flags & ALWAYS_VALIDATE
     validator = head.get(b"etag") is not None or freshness.last_modified is not None
     return reusable or validator or freshness.stale_while_revalidate_until > freshness.fresh_until
 

@@ -132,7 +132,7 @@ def updated(
         date=freshness.date,
         last_modified=freshness.last_modified,
         selectors=selectors,
-        head=stored_head(asked, whole, stored.size, responded_at, directives.withheld),
+        head=stored_head(asked, whole, stored.size, freshness.date, directives.withheld),
     )
     if stored.flags & PAGE:
         # What we have was as new as it says already; the one who vouches for it may be behind.

@@ -81,7 +81,7 @@ class Connection(Answering):
     def data_received(self, data: bytes) -> None:
         intake = self._intake
         if self._state is READING and not intake.pending and intake.content is None:
-            framed = self._listener.memo.get(data)
+            framed = self._listener.memo.get(data) or intake.read_whole(data)
             if framed is not None:
                 intake.skipped = False
                 self._ask(framed)

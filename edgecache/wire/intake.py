@@ -8,10 +8,13 @@ from attrs import define, field
 
 from edgecache.wire.chunked import Dechunker
 from edgecache.wire.content import RequestContent
-from edgecache.wire.fieldlines import Section
+from edgecache.wire.fieldlines import RequestRefused, Section
 from edgecache.wire.memo import Memo
 from edgecache.wire.requests import REQUEST_LINE_OCTETS, Framed, Lines, parse
 from edgecache.words.config import LimitSettings
+
+END = b"\r\n\r\n"
+"""Ends a head."""
 
 
 @define(eq=False)
@@ -61,6 +64,23 @@ class Intake:
             self.pending += rest
         content.add(octets, last=last)
 
+    def read_whole(self, head: bytes) -> Framed | None:
+        """
+        :param head: all that is here; :meth:`Memo.get` does not know it.
+        :return: the request without content that it is, if it is exactly one that is no fault; ``None`` leaves it, and
+            all else, to :meth:`feed` and :meth:`next_head`.
+        """
+        if head.find(END) + len(END) != len(head) or head.startswith(b"\r"):
+            return None
+        try:
+            framed = parse(head, self._limits, secure=self._secure, trusted=self._trusted, sections=self._sections)
+        except RequestRefused:
+            return None
+        if framed.request.has_content:
+            return None
+        self._memo.put(head, framed)
+        return framed
+
     def next_head(self) -> Framed | None:
         """
         :return: the next request, once its head is here.
@@ -75,8 +95,8 @@ class Intake:
                 self.skipped = True
         if not pending:
             return None
-        end = pending.find(b"\r\n\r\n", self._scanned) + 4
-        if end < 4 or end > self._limits.head_octets:
+        end = pending.find(END, self._scanned) + len(END)
+        if end < len(END) or end > self._limits.head_octets:
             self._look_for_fault()
             return None
         head = bytes(pending[:end])

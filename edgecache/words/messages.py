@@ -8,6 +8,7 @@ values once, at the rim, and no layer above parses again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 from attrs import define, field, frozen
@@ -78,19 +79,14 @@ class Head:
     status: int
     reason: bytes
     fields: Fields = field(factory=list)
-    _by_name: dict[bytes, list[bytes]] | None = field(init=False, default=None, repr=False)
 
-    @property
+    @cached_property
     def by_name(self) -> dict[bytes, list[bytes]]:
         """The value of every field line, in order, by its name."""
-        found = self._by_name
-        if found is None:
-            found = self._by_name = {}
-            for name, value in self.fields:
-                if name in found:
-                    found[name].append(value)
-                else:
-                    found[name] = [value]
+        found = {name: [value] for name, value in self.fields}
+        if len(found) < len(self.fields):
+            # Most have one line of each.
+            found = {name: field_values(self.fields, name) for name in found}
         return found
 
     def values(self, name: bytes) -> Sequence[bytes]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.digests import HELD_BACK, WITHHELD, Digest, repr_digest, repr_digests, showable
+from edgecache.words.messages import Head
 
 
 def member(algorithm: str, value: bytes) -> bytes:
@@ -24,7 +25,7 @@ class ReprDigestTests(SynchronousTestCase):
     """RFC 9530 §3, §5"""
 
     def digests(self, *values: bytes) -> tuple[Digest, ...]:
-        return repr_digests([(b"repr-digest", value) for value in values])
+        return repr_digests(Head(200, b"", [(b"repr-digest", value) for value in values]))
 
     def test_sha_256_and_sha_512_are_known(self) -> None:
         self.assertEqual((Digest("sha-256", SHA_256),), self.digests(member("sha-256", SHA_256)))
@@ -35,7 +36,7 @@ class ReprDigestTests(SynchronousTestCase):
         expected = (Digest("sha-256", SHA_256), Digest("sha-512", SHA_512))
         for values in ((one + b", " + two,), (two + b", " + one,), (two, one)):
             self.assertEqual(expected, self.digests(*values))
-            self.assertEqual(expected[0], repr_digest([(b"repr-digest", value) for value in values]))
+            self.assertEqual(expected[0], repr_digest(Head(200, b"", [(b"repr-digest", value) for value in values])))
 
     def test_parameters_and_other_algorithms_are_ignored(self) -> None:
         value = b"md5=:AAAA:, unixsum=30637, " + member("sha-256", SHA_256) + b";a=1"
@@ -55,7 +56,7 @@ class ReprDigestTests(SynchronousTestCase):
             member("sha-256", SHA_256) + b", =",
         ):
             self.assertEqual((), self.digests(value), value)
-        self.assertIsNone(repr_digest([(b"content-digest", member("sha-256", SHA_256))]))
+        self.assertIsNone(repr_digest(Head(200, b"", [(b"content-digest", member("sha-256", SHA_256))])))
 
     def test_content_is_right_or_wrong_however_it_comes(self) -> None:
         for digest in (Digest("sha-256", SHA_256), Digest("sha-512", SHA_512)):

@@ -32,7 +32,7 @@ def head(status: int = 200, **fields: bytes) -> Head:
 
 
 def known(response: Head, length: int | None = L, outbound: Outbound = GET, **how: Any) -> Known | None:
-    how = {"delimited_by_close": False, "digest": repr_digest(response.fields), **how}
+    how = {"delimited_by_close": False, "digest": repr_digest(response), **how}
     return known_of(outbound, response, length, **how)
 
 
