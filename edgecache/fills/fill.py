@@ -269,6 +269,7 @@ class Fill:
             floor=self.floor,
             fallback=fallback,
             told=told,
+            copied=self.copied,
         )
         match decision:
             case Store() | Pass() if pagefill.is_gone(self, response, fallback):

@@ -126,7 +126,8 @@ class ServeStale:
 @define(eq=False)
 class Again:
     """
-    A 304 that is not about what we have (RFC 9111 §4.3.3): ask once more, with ``forward`` (without conditions).
+    Ask once more, with ``forward``: it is a 304 that is not about what we have (RFC 9111 §4.3.3), without conditions
+    then; or a sibling's, and no newer than what we have, and an origin knows better.
     """
 
     forward: Forward

@@ -12,7 +12,8 @@ The caching policy as questions: the one place that callers import them from (RF
     may_share(waiter, leader, plan, now)                            # bool
     invalidated(asked, head)                                        # tuple[Selector, ...]
 
-``on_response`` may answer ``Again``: a 304 about something else, to be asked once more without conditions.
+``on_response`` may answer ``Again``: a 304 about something else, to be asked once more without conditions, or a
+sibling's response that is older than what is stored, to be asked of the origin.
 ``Pass`` carries the serialised head for the client and the record that a HEAD freshens. ``Reuse.behind`` is the
 refresh to start behind a stale answer. ``Store.own`` is what the client whose request was forwarded is shown.
 """

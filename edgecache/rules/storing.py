@@ -7,7 +7,7 @@ from attrs import evolve
 from edgecache.rules import fallback as fallbacks
 from edgecache.rules.asking import Asked
 from edgecache.rules.dates import format_date
-from edgecache.rules.decisions import Forward, OnResponse, Pass, ServeStale, Store
+from edgecache.rules.decisions import Again, Forward, OnResponse, Pass, ServeStale, Store
 from edgecache.rules.directives import ResponseDirectives, response_directives
 from edgecache.rules.fields import hop_by_hop, parsed, serialised
 from edgecache.rules.freshness import ALWAYS_VALIDATE, HEURISTICALLY_CACHEABLE, Freshness, freshness_of
@@ -56,6 +56,7 @@ def on_response(
     floor: int,
     fallback: bool = False,
     told: Told | None = None,
+    copied: bool = False,
 ) -> OnResponse:
     """
     What becomes of an upstream's final response?
@@ -70,6 +71,7 @@ def on_response(
     :param floor: the epoch taken before the upstream was contacted.
     :param fallback: it comes from an origin that only stands in for a better one.
     :param told: by the sibling whose response it is; ``None``: it is an origin's.
+    :param copied: that sibling was asked because no origin answers.
     """
     stored = forward.stored
     kept = stored is not None and fallback and fallbacks.is_better(stored)
@@ -98,6 +100,14 @@ def on_response(
         asked.site, asked.file, head, directives, requested_at, responded_at, listing=is_list(asked)
     )
     unknown = told is not None and told.selectors is None
+    if told is not None and stored is not None and freshness.date <= stored.date:
+        # Of several the most recent is to be used (RFC 9111 §4), and whether that is still so only an origin knows. Of
+        # the same second neither is.
+        if not copied:
+            return Again(evolve(forward, at_origin=True))
+        reuse = stale_reuse(forward, responded_at)
+        if reuse is not None:
+            return ServeStale(reuse, "a sibling has only an older one")
     if told is not None:
         freshness = as_told(freshness, told, responded_at)
     names = nominated(head)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.asking import ask
-from edgecache.rules.decisions import Forward, Refuse, Reuse, Store
+from edgecache.rules.decisions import Again, Forward, Refuse, Reuse, ServeStale, Store
 from edgecache.rules.lookups import (
     MOST_OCTETS,
     Told,
@@ -234,6 +234,36 @@ class RecordTests(SynchronousTestCase):
     def test_it_is_never_fresher_than_there(self) -> None:
         self.assertEqual(NOW + 4, stored_of("Cache-Control: max-age=9", told=Told((), 4.0)).fresh_until)
         self.assertEqual(NOW + 9, stored_of("Cache-Control: max-age=9", told=Told((), 40.0)).fresh_until)
+
+    def answered(self, decision: Any, ours: float, theirs: float, **more: Any) -> Any:
+        """:param ours: Date of what is stored here and has to be validated; and the sibling's of another one."""
+        stored = evolve(stored_of("Cache-Control: max-age=9", 'ETag: "1"'), date=NOW + ours)
+        found = on_response(
+            asked(),
+            Forward(ForwardReason.STALE, stored, **more.pop("forward", {})),
+            head("Cache-Control: max-age=9", 'ETag: "2"', date=NOW + theirs),
+            length=3,
+            delimited_by_close=False,
+            requested_at=NOW + 9,
+            responded_at=NOW + 9,
+            floor=0,
+            told=Told((), 9.0),
+            **more,
+        )
+        self.assertIsInstance(found, decision)
+        return found
+
+    def test_the_most_recent_of_two_is_used_and_the_origin_says_whether_it_is_good(self) -> None:
+        """RFC 9111 §4. The sibling may not have heard of what was published, if it was not purged yet."""
+        for theirs in (0, 4, 5):
+            again = self.answered(Again, 5, theirs)
+            self.assertTrue(again.forward.at_origin and again.forward.stored is not None)
+        self.answered(Store, 5, 6)
+
+    def test_where_no_origin_answers_the_most_recent_is_served_stale_if_it_may_be(self) -> None:
+        self.answered(ServeStale, 5, 4, copied=True, forward={"stale_allowed": True})
+        self.answered(Store, 5, 6, copied=True, forward={"stale_allowed": True})
+        self.answered(Store, 5, 4, copied=True)
 
     def test_what_the_sibling_could_not_store_is_not_stored_here(self) -> None:
         self.assertRaises(AssertionError, stored_of, "Cache-Control: max-age=9", told=Told())

@@ -112,8 +112,6 @@ class Read:
     :ivar wrong: what is wrong with it whatever happened; empty when nothing is.
     :ivar failure: why there is no whole answer; empty when there is one.
     :ivar lists: versions that a list tells of other keys.
-    :ivar ordered: the node can tell which of two versions is older. Of pages with serials it can; of others only while
-        it asks the origin alone: what a sibling has stored, and was not purged, is as good to it as what it has seen.
     :ivar download: it should count as a download of this file: "whole", "cut" when it broke off; empty: it must not.
     """
 
@@ -134,7 +132,6 @@ class Read:
     cache_status: str = ""
     lists: dict[str, int] = field(factory=dict)
     download: str = ""
-    ordered: bool = True
 
 
 @frozen

@@ -95,7 +95,7 @@ def no_node_goes_back(history: History) -> Iterator[str]:
             sweep.after(disturbed.began, seen.died, disturbed)
             sweep.after(disturbed.gone or disturbed.ended, seen.died, disturbed)
     for read in history.of(Read):
-        if read.version and read.ordered:
+        if read.version:
             sweep.before(read.called, seen.check, read)
             sweep.after(read.returned, seen.add, read, {read.key: read.version, **read.lists})
             settled = read.returned + history.begun.settled_seconds

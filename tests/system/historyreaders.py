@@ -115,8 +115,7 @@ class Reader(Actor):
         tag, tagged = self._tags.get((key, form), ("", 0))
         if tag and self.chance.random() < 0.4:
             fields["If-None-Match"] = tag
-        ordered = bool(form) or self.stage.setting.fill == "origin"
-        read = Read(now(), 0.0, self.node, self.name, key, form=form, least=least, ordered=ordered)
+        read = Read(now(), 0.0, self.node, self.name, key, form=form, least=least)
         read, answer = self._ask(read, target, fields)
         if answer is None or read.failure:
             return read

@@ -173,7 +173,8 @@ class MissTests(HomesTestCase):
         self.fleet.nodes["n3"].purge(tags=["pears"])
         for name in ("n1", "n2"):
             self.assertEqual(b"two", self.fleet.nodes[name].ask(target).content)
-        self.assertEqual(2, self.origin.count(target))
+        # Of two responses of the same second only the origin knows which one is newer.
+        self.assertIn(self.origin.count(target), (2, 3))
 
     def test_a_fill_from_a_sibling_that_a_purge_overtakes_is_for_those_who_had_joined(self) -> None:
         target = self.target("n2")
@@ -205,6 +206,18 @@ class MissTests(HomesTestCase):
         self.origin.serve(target, text("after"))
         self.fleet.nodes["n1"].ask(target, method="DELETE")
         self.assertEqual(b"after", self.fleet.nodes["n1"].ask(target).content)
+
+    def test_nobody_goes_back_to_what_the_home_has_when_that_is_older(self) -> None:
+        """RFC 9111 §4: of several responses the most recent one is used."""
+        target, node = self.target("n2"), self.fleet.nodes["n1"]
+        self.origin.serve(target, text("older", etag='"1"'))
+        node.ask(target)
+        self.origin.serve(target, text("newer", ("Cache-Control", "max-age=0, stale-if-error=0"), etag='"2"'))
+        # Of this the home hears nothing.
+        node.ask(target, fields={"Edgecache-Bypass": node.token})
+        for _ in range(3):
+            self.assertEqual(b"newer", node.ask(target).content)
+        self.assertEqual(b"older", self.fleet.nodes["n2"].ask(target).content, "which was not purged there")
 
     def test_a_home_that_the_request_has_been_to_already_is_passed_over(self) -> None:
         target = self.target("n2")
