@@ -17,6 +17,9 @@ from edgecache.words.purging import Token
 
 _METHODS = ("GET", "HEAD")
 
+_NO_SITES = ("localhost", "default.invalid")
+"""Of these, the first by which no site is called means the default one (RFC 6761 §6.4: nobody has the second)."""
+
 
 @define(eq=False)
 class Explanations:
@@ -61,11 +64,9 @@ class Explanations:
     def _some_host(self) -> bytes:
         """A path alone: on the default site, or else the first."""
         hosts = [host for site in self._parts.config.sites for host in site.hosts]
-        return (
-            b"localhost"
-            if "*" in hosts or not hosts
-            else hosts[0].encode("idna" if not hosts[0].isascii() else "ascii")
-        )
+        if "*" in hosts or not hosts:
+            return next(name.encode("ascii") for name in _NO_SITES if name not in hosts or name == _NO_SITES[-1])
+        return hosts[0].encode("idna" if not hosts[0].isascii() else "ascii")
 
     def _complete(self, document: dict[str, Any]) -> None:
         """What the loop alone knows: how addresses are, and which purge it was."""

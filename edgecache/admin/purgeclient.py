@@ -125,6 +125,8 @@ async def purge(
         out(as_lines(answer))
     else:
         out(f"purge {answer['id']}: {answer['state']} ({answer['mode']}, {answer['selectors']} selectors)")
+        if not answer["selectors"]:
+            out("  it names nothing: no site of that node has such a host or path")
         if answer["pending"]:
             out(f"  {progress_line(answer)}")
     return 0 if reached(answer, wait) else 1

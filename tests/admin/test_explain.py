@@ -141,6 +141,12 @@ class OutcomeTests(ExplainCase):
         self.assertEqual((200, said), (found["not_stored"]["status"], found["not_stored"]["fields"]))
         self.assertTrue(any("cache-control: private" in line for line in found["summary"]))
 
+    def test_a_path_is_the_default_site_s_whatever_another_is_called(self) -> None:
+        default, other = self.parts.config.sites[:2]
+        sites = (evolve(default, hosts=("*",)), evolve(other, hosts=("localhost",)))
+        self.parts.config = evolve(self.parts.config, sites=sites)
+        self.assertEqual(default.name, self.explain("/x")["site"])
+
     def test_a_host_of_nobody_is_refused(self) -> None:
         self.parts.config = evolve(self.parts.config, sites=self.parts.config.sites[1:])
         found = self.explain("http://elsewhere.example/x")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
 from twisted.internet import reactor  # noqa: TID251  # the one that conftest installed
 from twisted.internet.task import LoopingCall
 from twisted.trial.unittest import TestCase
@@ -11,6 +12,7 @@ from twisted.trial.unittest import TestCase
 from edgecache.admin.client import AdminAddress, AdminFailed
 from edgecache.admin.purgeclient import purge, purge_state
 from edgecache.admin.site import admin_site
+from edgecache.rules.sites import Sites
 from tests.admin.harness import NOW, AdminCase, with_purge
 from tests.siblings.spreads import HandFleet
 
@@ -47,6 +49,14 @@ class PurgeClientTests(TestCase, AdminCase):
         self.applying("us-1", "ap-1")
         self.assertEqual(0, await self.purge(wait="complete", timeout=30.0))
         self.assertTrue(self.lines[0].endswith(": complete (revalidate, 2 selectors)"), self.lines)
+
+    async def test_one_that_names_nothing_here_says_so(self) -> None:
+        self.applying("us-1", "ap-1")
+        nobody = {"urls": ["http://nobody.example/a"]}
+        named = [evolve(site, hosts=(f"{site.name}.example",)) for site in self.parts.config.sites]
+        self.parts.purger.configured(Sites(evolve(self.parts.config, sites=tuple(named))), self.parts.config.purge)
+        self.assertEqual(0, await purge(reactor, self.where, nobody, self.lines.append, timeout=30.0))
+        self.assertIn("names nothing", self.lines[1])
 
     async def test_a_refusal_for_a_while_is_waited_out_with_the_same_id(self) -> None:
         self.applying("us-1")
