@@ -70,8 +70,9 @@ def check(config: Config) -> None:
 
         membership(config)
         context_of(Identity.load(config.siblings, config.node.id))
-    if config.upstream.ca is not None or config.upstream.client_certificate is not None:
-        client_context(config.upstream)
+    upstream = config.upstream
+    if any(setting is not None for setting in (upstream.ca, upstream.client_certificate, upstream.ciphers)):
+        client_context(upstream)
     keys = [one.key for one in (config.tls, config.siblings) if one is not None]
     shown = config.upstream.client_key or config.upstream.client_certificate
     for key in (*keys, *([shown] if shown is not None else [])):

@@ -38,19 +38,23 @@ class Trust(Protocol):
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 §4.2), as towards clients."""
 
+_NOTHING_IN_COMMON = re.compile(r"ALERT_HANDSHAKE_FAILURE")
+
 _REFUSALS = re.compile(r"_ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
 
 
 def client_context(settings: UpstreamSettings) -> ssl.SSLContext:
     """
-    :param settings: of it ``ca``, whose CAs are trusted besides the system's, and ``client_certificate`` with
-        ``client_key``, which are shown to origins that ask for one.
-
-    :raises ConfigError: a file cannot be read, or holds not what it should.
+    :param settings: of it ``ca``, whose CAs are trusted besides the system's, ``client_certificate`` with
+        ``client_key``, which are shown to origins that ask for one, and ``ciphers``.
+    :raises ConfigError: a file cannot be read, or holds not what it should; or there are no such ciphers.
     """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
+    try:
+        context.set_ciphers(settings.ciphers or _CIPHERS)
+    except ssl.SSLError as error:
+        raise ConfigError("[upstream] ciphers", f"OpenSSL has none of these: {settings.ciphers}") from error
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     if settings.ca is not None:
@@ -107,7 +111,11 @@ def reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return getattr(error, "verify_message", "") or str(error)
     if isinstance(error, ssl.SSLError):
-        return _code(error).replace("_", " ").lower() or str(error)
+        words = _code(error).replace("_", " ").lower() or str(error)
+        if _NOTHING_IN_COMMON.search(_code(error)):
+            # It does not say what it lacks. Of what can be helped here, it is this.
+            return f"{words} (none of the ciphers offered may be known to it: [upstream] ciphers)"
+        return words
     return str(error) or type(error).__name__
 
 

@@ -261,6 +261,9 @@ class UpstreamSettings:
     # What we show to upstreams that ask for a certificate (PEM); the key may be in the same file.
     client_certificate: str | None = None
     client_key: str | None = None
+    # Of TLS 1.2, as OpenSSL writes them. None: with forward secrecy and authenticated encryption only (RFC 9325 §4.2),
+    # which an appliance before an origin may be too old for.
+    ciphers: str | None = None
     # http://host:port of a proxy that connects us (CONNECT); credentials may be in it.
     proxy: Secret | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import warnings
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, eventAsText, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -99,6 +101,19 @@ class WrongCertificateTests(CertificateCase):
             address = (await self.play(Good(), context=old)).address(URL)
             failure = await self.failed(address, TLSFailed, self.asking())
             self.assertNotIsInstance(failure, CertificateWrong)
+            asking = self.asking(ciphers=f"ECDHE+AESGCM:{cipher}")
+            self.assertEqual(b"good content", (await self.fetch(address, client=asking)).content)
+
+    async def test_where_no_cipher_is_in_common_the_setting_is_named(self) -> None:
+        old = self.ours.server("origin.example")
+        old.maximum_version = ssl.TLSVersion.TLSv1_2
+        old.set_ciphers("ECDHE-ECDSA-AES128-SHA")
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            refusing = deferToThread(_refuse, server, old)
+            address = Address(parse_origin(URL), "127.0.0.1", server.getsockname()[1])
+            failure = await self.failed(address, TLSFailed, self.asking())
+            await refusing
+        self.assertIn("[upstream] ciphers", failure.detail)
 
     async def test_an_origin_of_an_older_tls(self) -> None:
         old = self.ours.server("origin.example")
@@ -117,6 +132,17 @@ class WrongCertificateTests(CertificateCase):
         self.assertIn("[upstream] ca", failure.detail)
         plain = await self.play(origin)
         self.assertEqual(b"good content", (await self.fetch(plain.address(), client=client)).content)
+
+
+def _refuse(server: socket.socket, context: ssl.SSLContext) -> None:
+    """A handshake that fails with an alert, and an end in order: asyncio would reset it, and the alert be lost."""
+    plain, _ = server.accept()
+    with context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False) as secured:
+        try:
+            secured.do_handshake()
+        except ssl.SSLError:
+            secured.shutdown(socket.SHUT_WR)
+            secured.recv(1)
 
 
 class ClientCertificateTests(CertificateCase):
@@ -210,6 +236,9 @@ class FileTests(SynchronousTestCase):
             ):
                 refused = self.refused(**settings)
                 self.assertTrue(refused.startswith(f"[upstream] {list(settings)[-1]}: {path}: "), refused)
+
+    def test_ciphers_that_there_are_not(self) -> None:
+        self.assertEqual("[upstream] ciphers: OpenSSL has none of these: ROT13", self.refused(ciphers="ROT13"))
 
     def test_a_file_without_a_certificate(self) -> None:
         self.assertTrue(self.refused(ca=self.empty).startswith(f"[upstream] ca: {self.empty}: "))
