@@ -29,8 +29,8 @@ from edgecache.processes.channel import Channel
 from edgecache.processes.timers import boot_clock
 from edgecache.rules.selectors import rows_of
 from edgecache.rules.sites import Sites
-from edgecache.siblings.content import content_origins
 from edgecache.siblings.groups import GroupSharing
+from edgecache.siblings.origins import content_origins
 from edgecache.siblings.pace import Pace
 from edgecache.siblings.purger import LoneNode, Purger
 from edgecache.store.collecting import Collector
@@ -250,7 +250,6 @@ class Common:
             explain=self._looking.explain,
             objects=self._looking.objects,
         )
-        self._looking.start()
         self._groups.told = lambda answer, new: parts.audit.purged(
             answer, new, peer="", front="Cache-Group-Invalidation"
         )
@@ -261,6 +260,7 @@ class Common:
     def operate(self, sockets: list[socket.socket]) -> None:
         """:param sockets: of the admin listener; they are closed here, the reactor has its own copies."""
         assert self._operating is not None, "started"
+        self._looking.start()
         self._operating.listen(sockets)
 
     def ready(self) -> None:

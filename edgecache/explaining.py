@@ -25,7 +25,7 @@ from edgecache.rules.routing import candidates
 from edgecache.rules.selectors import Selector, normal_target
 from edgecache.rules.siblinghood import fills_at_home, may_ask_siblings
 from edgecache.rules.sites import Site, Sites
-from edgecache.siblings.content import content_origins, homes_of
+from edgecache.siblings.origins import content_origins, homes_of
 from edgecache.store import layout
 from edgecache.store.controlreading import ControlReader
 from edgecache.store.environments import Environments

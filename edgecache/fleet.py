@@ -17,9 +17,9 @@ from edgecache.rules.selectors import Selector, rows_of
 from edgecache.rules.sites import Sites
 from edgecache.rules.spreading import Member
 from edgecache.siblings.caller import Caller
-from edgecache.siblings.content import SiblingTrust
 from edgecache.siblings.identity import Identity
 from edgecache.siblings.mesh import Mesh
+from edgecache.siblings.origins import SiblingTrust
 from edgecache.siblings.server import ControlListener
 from edgecache.store.control import Control
 from edgecache.store.page import PageWriter

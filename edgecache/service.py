@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -28,7 +28,7 @@ from edgecache.processes.background import background
 from edgecache.processes.channel import Channel, Payload, pair
 from edgecache.processes.forking import WORKER_MODULE, Nursery
 from edgecache.processes.loop import reap_children
-from edgecache.processes.memory import collect_frozen
+from edgecache.processes.memory import collect_frozen, uncollected
 from edgecache.processes.running import Running
 from edgecache.processes.supervising import QUIET_SECONDS, REPLACED_QUIET_SECONDS, Supervisor
 from edgecache.processes.timers import LoopTimers
@@ -41,7 +41,9 @@ from edgecache.words.errors import EdgeError, StartError
 from edgecache.words.ports import Timer
 from edgecache.words.reading import plain
 from edgecache.workerparts import WorkerParts
-from edgecache.workers import Worker, start_worker
+
+if TYPE_CHECKING:
+    from edgecache.workers import Worker
 
 _log = Logger()
 
@@ -274,6 +276,10 @@ class NodeService(MemberService):
 
     async def _start_inside(self) -> Inside:
         """``--workers 0``: the same worker, in this process."""
+        # Workers that are processes import it for themselves.
+        with uncollected():
+            from edgecache.workers import start_worker
+
         ours, theirs = pair(self.loop.call_soon)
         taken = [other.block for other in self._insiders]
         block = 1 if 0 in taken else 0

@@ -28,6 +28,20 @@ from edgecache.words.voters import is_voter
 _log = Logger()
 _PIDFILE = "twistd.pid"
 """twistd's own default for ``--pidfile``."""
+SHARED = (
+    "edgecache.processes.running",
+    "edgecache.rules.health",
+    "edgecache.siblings.origins",
+    "edgecache.store.controlreading",
+    "edgecache.store.reading",
+    "edgecache.store.small",
+    "edgecache.upstream.client",
+    "edgecache.upstream.linkhosts",
+    "edgecache.wire.tls",
+    "edgecache.words.latency",
+    "edgecache.workerparts",
+)
+"""Node process and workers need these, and what they import: once, before the two part."""
 
 
 class Options(usage.Options):
@@ -111,6 +125,7 @@ class Options(usage.Options):
             or threading.active_count() > 1
         ):
             return None
+        _import(*SHARED)
         try:
             return Nursery.forked(WORKER_MODULE)
         except OSError as error:
@@ -135,7 +150,7 @@ class Options(usage.Options):
             return config
         if config.sites:
             return config
-        origin, simple_path = split_index(default_origin(config, meanwhile=_import_workers))
+        origin, simple_path = split_index(default_origin(config, meanwhile=lambda: _import(WORKER_MODULE)))
         site = {"profile": self["profile"] or Profile.INDEX.value, "origins": [origin], "simple_path": simple_path}
         document.override("pip's configuration", ("site",), [site])
         return checked(build(document, facts, read_secret), document)
@@ -181,10 +196,10 @@ def _whole(text: str | None) -> int | str | None:
     return text if text is None or not text.removeprefix("-").isdecimal() else int(text)
 
 
-def _import_workers() -> None:
-    """What they need, and this process for the most part."""
+def _import(*modules: str) -> None:
     with uncollected():
-        importlib.import_module(WORKER_MODULE)
+        for module in modules:
+            importlib.import_module(module)
 
 
 def _clear_pidfile(parent: Any) -> None:

@@ -23,9 +23,8 @@ from zope.interface import implementer
 
 from edgecache.processes.channel import Payload
 from edgecache.processes.loop import install_reactor
-from edgecache.processes.running import CHANNEL, SOCKETS
+from edgecache.processes.running import CHANNEL, SOCKETS, TICK_SECONDS
 from edgecache.processes.streams import ChannelStream, adopt
-from edgecache.processes.supervising import TICK_SECONDS
 from edgecache.store.environments import Environments
 from edgecache.store.page import Page
 from edgecache.words.reading import from_plain

@@ -10,10 +10,10 @@ from typing import Any
 
 from attrs import field, frozen
 
+from edgecache.index.downloads import DIRECTORY as DOWNLOADS
 from edgecache.processes.channel import Channel
 from edgecache.processes.timers import LoopTimers
 from edgecache.store.environments import Environments
-from edgecache.store.folding import DIRECTORY as DOWNLOADS
 from edgecache.store.page import Page
 from edgecache.store.threads import OneThread
 from edgecache.wire.access import AccessLog

@@ -42,8 +42,9 @@ from edgecache.rules.selectors import Selector, rows_of
 from edgecache.rules.sharing import parted
 from edgecache.rules.siblinghood import marked
 from edgecache.rules.sites import Sites, node_token
-from edgecache.siblings.content import Applied, Guests, SiblingTrust, content_origins, homes_of
+from edgecache.siblings.content import Applied, Guests
 from edgecache.siblings.identity import server_context
+from edgecache.siblings.origins import SiblingTrust, content_origins, homes_of
 from edgecache.siblings.problems import Problems
 from edgecache.store.ahead import Disk
 from edgecache.store.controlreading import ControlReader

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import platform
 from functools import cache
-from importlib import metadata
 from math import isinf
 from typing import Any
 
@@ -131,6 +130,9 @@ def _lease(parts: AdminParts) -> dict[str, Any]:
 @cache
 def versions() -> dict[str, str]:
     """:return: releases of this program and of what it stands on; read from disk once."""
+    # Needed by nothing else, and not before somebody asks.
+    from importlib import metadata
+
     found = {"edgecache": edgecache.__version__, "python": platform.python_version()}
     for name in _DISTRIBUTIONS:
         found[name.lower()] = metadata.version(name)

@@ -21,6 +21,9 @@ from edgecache.rules.dates import format_date
 HEADER = b"edgecache-downloads 1 "
 """A file of events begins with this and the id of the node."""
 
+DIRECTORY, SUFFIX = "downloads", ".events"
+"""Where files of events are, below the data directory, and how their names end; one that does not is not complete."""
+
 _EVENT_FIELDS, _COMMON_FIELDS = 7, 4
 _RANGE = re.compile(rb"([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 _CONTENT_RANGE = re.compile(rb"\r\ncontent-range: *bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19}) *\r\n", re.IGNORECASE)

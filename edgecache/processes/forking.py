@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -19,7 +18,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from edgecache.processes import nursery
-from edgecache.processes.memory import uncollected
 
 _log = Logger()
 
@@ -72,15 +70,13 @@ class Nursery:
     @classmethod
     def forked(cls, module: str) -> Nursery:
         """
-        The same from this process, which needs most of those modules itself: half the time, for both.
+        The same from this process: what that has imported, both have, and the rest they import at the same time.
 
         It may have opened nothing yet that a worker must not have: no event loop, no thread, no store.
 
         :param module: whose ``main`` is a worker.
         :raises OSError: it cannot be forked.
         """
-        with uncollected():
-            importlib.import_module(module)
         own = os.getpid()
         _open_standard()
         for stream in (sys.stdout, sys.stderr):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import fcntl
-import gc
 import importlib
 import json
 import os
@@ -65,9 +64,6 @@ def serve(module: str) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with uncollected():
         work = importlib.import_module(module).main
-    # What is never looked at by the collector stays in pages that all workers share.
-    gc.collect()
-    gc.freeze()
     requests = socket.socket(fileno=REQUESTS)
     woken, wakes = socket.socketpair()
     wakes.setblocking(False)

@@ -22,6 +22,8 @@ _log = Logger()
 CHANNEL, LOCK, SOCKETS = 3, 4, 5
 """Descriptors of a worker: its channel, the data directory's lock, then its listening sockets."""
 
+TICK_SECONDS = 1.0
+"""Between two looks at whether workers live."""
 SILENT_TICKS = 8
 """A worker whose loop has not turned for so many ticks is killed: less than a client's 12 s to the first byte."""
 STARTING_TICKS = 60

@@ -28,13 +28,12 @@ from twisted.logger import Logger
 from edgecache.processes.background import background
 from edgecache.processes.channel import CallRefused, Channel, ChannelClosed, Payload
 from edgecache.processes.forking import Child, Forks, Nursery, how
-from edgecache.processes.running import SILENT_TICKS, Running, Stage, channel_to, last_words, listen
+from edgecache.processes.running import SILENT_TICKS, TICK_SECONDS, Running, Stage, channel_to, last_words, listen
 from edgecache.words.errors import StartError
 from edgecache.words.ports import Timer, Timers
 
 _log = Logger()
 
-TICK_SECONDS = 1.0
 KILL_SECONDS = 5.0
 """What a worker has beyond its drain deadline to end its store cleanly."""
 

@@ -21,8 +21,8 @@ from collections.abc import Collection, Iterable, Iterator
 from attrs import define, field
 
 from edgecache.rules.membership import Membership
-from edgecache.words.purging import LogName, PurgeState, Spreading
-from edgecache.words.spreading import Changed, Positions, Sender
+from edgecache.words.purging import LogName, Positions, PurgeState, Spreading
+from edgecache.words.spreading import Changed, Sender
 
 
 @define(eq=False)

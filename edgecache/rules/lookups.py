@@ -12,8 +12,7 @@ import re
 from attrs import frozen
 
 from edgecache.words.messages import Fields, Head, combined
-from edgecache.words.purging import LogName
-from edgecache.words.spreading import Positions
+from edgecache.words.purging import LogName, Positions
 
 INTERNAL = b"edgecache-"
 

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from attrs import evolve
 
-from edgecache.words.purging import Entry, LogName, Position, TooOld
-from edgecache.words.spreading import Positions, Pulled
+from edgecache.words.purging import Entry, LogName, Position, Positions, TooOld
+from edgecache.words.spreading import Pulled
 
 PAGE_OCTETS = 1 << 20
 """Content of one page of entries, or a single larger entry."""

@@ -13,8 +13,7 @@ from __future__ import annotations
 from attrs import define, field
 
 from edgecache.rules.membership import Membership
-from edgecache.words.purging import LogName
-from edgecache.words.spreading import Positions
+from edgecache.words.purging import LogName, Positions
 
 
 @define(eq=False)

@@ -25,7 +25,7 @@ from edgecache.rules.membership import Membership
 from edgecache.rules.paging import PAGE_OCTETS, Logs, page
 from edgecache.rules.receiving import Owed, Receiving
 from edgecache.rules.rounds import Rounds, covers
-from edgecache.words.purging import Entry, LogName, Spreading
+from edgecache.words.purging import Entry, LogName, Positions, Spreading
 from edgecache.words.spreading import (
     FREE,
     Admit,
@@ -33,7 +33,6 @@ from edgecache.words.spreading import (
     Copy,
     Effect,
     Message,
-    Positions,
     Pull,
     Pulled,
     Push,

@@ -1,68 +1,25 @@
 """
-Look-ups of content between siblings, at both ends (DESIGN 9): who has content, who is at the other end of a connection,
-what this node has applied, and the signs of life of a look-up that takes a while.
+Siblings' look-ups of content, answered (DESIGN 9): who is at the other end of a connection, what this node has applied,
+and the signs of life of a look-up that takes a while. Those that this node makes: :mod:`edgecache.siblings.origins`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable, Collection
 
-from attrs import define, field, frozen
+from attrs import define, field
 
-from edgecache.rules.homes import HomeNode, Homes
 from edgecache.rules.lookups import positions_value
 from edgecache.rules.rounds import covers
 from edgecache.rules.siblinghood import BEAT_SECONDS
-from edgecache.siblings.identity import BadCertificate, certificate_of, check_peer_der, client_context, named_id
+from edgecache.siblings.identity import BadCertificate, certificate_of, named_id
 from edgecache.siblings.problems import Problems
-from edgecache.upstream.addresses import Origin, sibling_origin
 from edgecache.wire.connection import Connection
 from edgecache.wire.listener import Listener
-from edgecache.words.config import Config, SiblingSettings, SiblingsSettings
 from edgecache.words.errors import ControlFailed
 from edgecache.words.ports import Downstream, HotContent, Reader, Source, Timer, Timers
-from edgecache.words.purging import LogName
-from edgecache.words.spreading import Positions
-
-
-def homes_of(config: Config) -> Homes:
-    """:return: the nodes that have content, as this one is told of them."""
-    settings = config.siblings
-    assert settings is not None
-    nodes = [] if settings.voter else [HomeNode(config.node.id, settings.weight, config.node.region)]
-    nodes += [HomeNode(other.id, other.weight, other.region) for other in _with_content(config)]
-    return Homes(tuple(nodes), config.node.region if settings.region_homes else None)
-
-
-def content_origins(config: Config) -> list[Origin]:
-    """:return: where the siblings answer look-ups of content."""
-    return [sibling_origin(other.id, other.content_url) for other in _with_content(config)]
-
-
-def _with_content(config: Config) -> list[SiblingSettings]:
-    return [other for other in config.others if other.content_url and not other.leaving]
-
-
-@frozen(eq=False)
-class SiblingTrust:
-    """Implements :class:`edgecache.upstream.tls.Trust`."""
-
-    context: ssl.SSLContext
-
-    @classmethod
-    def of(cls, settings: SiblingsSettings) -> SiblingTrust:
-        """:raises ConfigError: a file cannot be used."""
-        return cls(client_context(settings))
-
-    def check(self, transport: asyncio.BaseTransport, origin: Origin) -> None:
-        """See :meth:`edgecache.upstream.tls.Trust.check`."""
-        tls = transport.get_extra_info("ssl_object")
-        try:
-            check_peer_der(None if tls is None else tls.getpeercert(True), origin.sibling, origin.host)
-        except BadCertificate as error:
-            raise ssl.CertificateError(1, error.problem) from error
+from edgecache.words.purging import LogName, Positions
 
 
 @define(eq=False)

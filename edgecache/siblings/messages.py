@@ -12,8 +12,8 @@ from typing import Any
 from attrs import define
 
 from edgecache.words.errors import EdgeError
-from edgecache.words.purging import Entry, LogName
-from edgecache.words.spreading import Message, Positions, Pull, Pulled, Push, Refused, Sender, Stands
+from edgecache.words.purging import Entry, LogName, Positions
+from edgecache.words.spreading import Message, Pull, Pulled, Push, Refused, Sender, Stands
 
 Document = dict[str, Any]
 

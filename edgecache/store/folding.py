@@ -29,7 +29,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from edgecache.index.downloads import Event, Reader, log_line
+from edgecache.index.downloads import DIRECTORY, SUFFIX, Event, Reader, log_line
 from edgecache.index.tabulating import Query, Row, tabulated
 from edgecache.rules.sites import site_id
 from edgecache.store.counts import Batch, DownloadCounts
@@ -44,10 +44,6 @@ _log = Logger()
 
 T = TypeVar("T")
 
-DIRECTORY = "downloads"
-"""Below the data directory."""
-
-SUFFIX = ".events"
 TURN_SECONDS = 1.0
 BATCH_OCTETS = 1 << 20
 """Of one file, in one transaction."""

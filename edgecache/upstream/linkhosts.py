@@ -8,7 +8,7 @@ whom nobody has needed for a while.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
@@ -17,10 +17,12 @@ from twisted.logger import Logger
 from edgecache.rules.reach import may_be_asked
 from edgecache.upstream.addresses import AddressBook, Origin, literal, parse_origin
 from edgecache.upstream.resolving import SLOTS, Resolver
-from edgecache.upstream.roster import Roster
 from edgecache.words.config import SiteSettings, UpstreamSettings
 from edgecache.words.errors import ConfigError, EdgeError, LinkRefused
 from edgecache.words.ports import Timer, Timers
+
+if TYPE_CHECKING:
+    from edgecache.upstream.roster import Roster
 
 _log = Logger()
 

@@ -27,7 +27,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from edgecache.index.distributions import is_distribution
-from edgecache.index.downloads import HEADER, Kind, common, sent_range
+from edgecache.index.downloads import HEADER, SUFFIX, Kind, common, sent_range
 from edgecache.rules.asking import Asked
 from edgecache.rules.presenting import REMEMBERED_OCTETS
 from edgecache.words.counters import Counter
@@ -35,9 +35,6 @@ from edgecache.words.messages import Request, field_values
 from edgecache.words.ports import Counts, Timer, Timers
 
 _log = Logger()
-
-SUFFIX = ".events"
-"""Of files of events; what does not end so is not complete."""
 
 SYNC_SECONDS = 1.0
 

@@ -5,6 +5,7 @@ Purges as entries of logs, and tokens (DESIGN 9, 12): the values that control ke
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 
 from attrs import field, frozen
 
@@ -54,6 +55,10 @@ class LogName:
 
     id: str
     incarnation: bytes
+
+
+Positions = Mapping[LogName, int]
+"""Log to the sequence up to which it is on somebody's disk. A log that is missing is not known there at all."""
 
 
 @frozen

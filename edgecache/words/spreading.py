@@ -7,11 +7,11 @@ What siblings tell each other about purges, and what a member wants done (DESIGN
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 
 from attrs import field, frozen
 
-from edgecache.words.purging import Entry, LogName, PurgeState
+from edgecache.words.purging import Entry, LogName, Positions, PurgeState
 
 VERSION = 1
 """Of the messages. A release understands its own and both neighbouring ones, and ignores what it does not know."""
@@ -21,9 +21,6 @@ FENCED = float("-inf")
 
 FREE = float("inf")
 """A lease that does not end: there are no siblings."""
-
-Positions = Mapping[LogName, int]
-"""Log to the sequence up to which it is on somebody's disk. A log that is missing is not known there at all."""
 
 
 @frozen

@@ -21,10 +21,10 @@ from edgecache import cli
 from edgecache.admin.client import AdminAddress
 from edgecache.admin.downloadsclient import downloads
 from edgecache.admin.site import admin_site
-from edgecache.index.downloads import HEADER, Kind, common
+from edgecache.index.downloads import HEADER, SUFFIX, Kind, common
 from edgecache.index.tabulating import day_number
 from edgecache.rules.sites import site_id
-from edgecache.store.folding import SUFFIX, Downloads
+from edgecache.store.folding import Downloads
 from tests.admin.harness import NOW, AdminCase
 
 DAY = "2025-11-13"

@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from typing import ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.processes.forking import WORKER_MODULE
 from edgecache.processes.nursery import ALIVE
+from edgecache.tap import SHARED
 from tests.processes.test_supervising import SupervisorCase
 
 # Of timers that are a hundred times as fast: two seconds, which a busy machine needs.
@@ -61,12 +63,46 @@ class StandingStillTests(SupervisorCase):
                 requests.send(ALIVE)
 
 
+def imported(*modules: str) -> frozenset[str]:
+    """:return: all that is there when these are."""
+    program = f"import sys, threading, {', '.join(modules)}; print(threading.active_count(), *sys.modules)"
+    threads, *found = subprocess.check_output([sys.executable, "-c", program], text=True).split()
+    if threads != "1":
+        raise AssertionError(f"{threads} threads")
+    return frozenset(found)
+
+
+def ours(modules: frozenset[str]) -> list[str]:
+    """:return: those of this project."""
+    return sorted(name for name in modules if name.startswith("edgecache"))
+
+
 class ImportTests(SynchronousTestCase):
-    def test_what_is_forked_from_has_no_reactor_and_no_thread_and_nothing_that_only_operators_need(self) -> None:
-        """A start waits for each module, and what has been opened before a fork is shared by every worker."""
-        program = (
-            f"import sys, threading, {WORKER_MODULE}; "
-            "late = {'twisted.internet.reactor', 'twisted.web', 'klein', 'treq'}; "
-            "print(threading.active_count(), *sorted(late & {*sys.modules}))"
-        )
-        self.assertEqual("1", subprocess.check_output([sys.executable, "-c", program], text=True).strip())
+    """A start waits for each module, and what has been opened before a fork is shared by every worker."""
+
+    workers: ClassVar[frozenset[str]]
+    node: ClassVar[frozenset[str]]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        twistd = ("twisted.scripts.twistd", "edgecache.tap")
+        cls.workers = imported(*twistd, WORKER_MODULE)
+        cls.node = imported(*twistd, "edgecache.service", "edgecache.preparing")
+
+    def test_what_is_forked_from_has_no_reactor_and_nothing_that_only_operators_need(self) -> None:
+        for late in ("twisted.internet.reactor", "twisted.web", "klein", "treq", "edgecache.admin"):
+            self.assertNotIn(late, self.workers)
+
+    def test_workers_have_nothing_of_the_node_process_and_of_a_fleet_only_what_lookups_need(self) -> None:
+        for other in ("edgecache.common", "edgecache.store.folding", "edgecache.upstream.roster", "edgecache.fleet"):
+            self.assertNotIn(other, self.workers)
+        self.assertNotIn("edgecache.words.spreading", self.workers)
+
+    def test_until_workers_accept_the_node_process_has_nothing_of_the_route(self) -> None:
+        for other in ("edgecache.workers", "edgecache.node", "edgecache.fills", "edgecache.wire.connection", "klein"):
+            self.assertNotIn(other, self.node)
+
+    def test_what_both_need_is_there_before_the_two_part_and_nothing_else(self) -> None:
+        """Else both import it, or one what it has no use for."""
+        before = imported("twisted.scripts.twistd", "edgecache.tap", *SHARED)
+        self.assertEqual(ours(self.workers & self.node), ours(before))

@@ -11,8 +11,8 @@ from edgecache.rules.lease import Lease
 from edgecache.rules.membership import Membership
 from edgecache.rules.rounds import Rounds
 from edgecache.rules.spreading import Member
-from edgecache.words.purging import Entry, LogName
-from edgecache.words.spreading import Adopt, Changed, Copy, Effect, Positions, Pulled, Push, Sender
+from edgecache.words.purging import Entry, LogName, Positions
+from edgecache.words.spreading import Adopt, Changed, Copy, Effect, Pulled, Push, Sender
 
 from .host import Host
 from .simulation import Flaw

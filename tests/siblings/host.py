@@ -13,7 +13,7 @@ from attrs import define, evolve, field
 
 from edgecache.rules.membership import Membership
 from edgecache.rules.spreading import Member
-from edgecache.words.purging import Entry, LogName, Position, TooOld
+from edgecache.words.purging import Entry, LogName, Position, Positions, TooOld
 from edgecache.words.spreading import (
     FENCED,
     Admit,
@@ -22,7 +22,6 @@ from edgecache.words.spreading import (
     Copy,
     Effect,
     Message,
-    Positions,
     Publish,
     Renounce,
     Send,

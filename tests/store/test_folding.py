@@ -19,10 +19,10 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.index.downloads import HEADER, Kind, common
+from edgecache.index.downloads import HEADER, SUFFIX, Kind, common
 from edgecache.index.tabulating import Query, Row, iso_day
 from edgecache.store import counts, folding, partials
-from edgecache.store.folding import SUFFIX, Answer, Downloads
+from edgecache.store.folding import Answer, Downloads
 from tests.quickdisk import quick_directory
 
 ROOT = Path(__file__).parents[2]

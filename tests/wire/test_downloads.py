@@ -13,11 +13,11 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.index.downloads import HEADER, Event, Kind, Reader
+from edgecache.index.downloads import HEADER, SUFFIX, Event, Kind, Reader
 from edgecache.rules.asking import ask
 from edgecache.rules.sites import Sites
 from edgecache.wire import downloads
-from edgecache.wire.downloads import FILE_OCTETS, SUFFIX, DownloadEvents
+from edgecache.wire.downloads import FILE_OCTETS, DownloadEvents
 from edgecache.wire.tls import tls_context
 from edgecache.words.config import Profile
 from edgecache.words.counters import Counter
