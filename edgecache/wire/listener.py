@@ -32,6 +32,9 @@ SWEEP_SECONDS = 1.0
 """Deadlines are kept to within so much; a timer per request would cost more than the request."""
 
 
+CHECKED = 50
+"""Connections looked at in one turn of the loop: most cost next to nothing, but all may be over a deadline at once."""
+
 ROOM = 32
 """When there are as many connections as may be, this part of them is pushed out, if it waits for nothing of ours."""
 
@@ -261,8 +264,7 @@ class Listener:
         self.now = now = self.timers.seconds()
         self._nothing_waits = False
         self._timer = self.timers.callLater(SWEEP_SECONDS, self._sweep)
-        for connection in list(self._connections):
-            connection.check(now)
+        self._check(list(self._connections), 0)
         self._most = max(self._most, self.admitted)
         if self._most - self.admitted >= max(CROWD, self._most / 2):
             self._most = self.admitted
@@ -271,3 +273,12 @@ class Listener:
             self.cut = self.cut or len(self._connections)
             for connection in list(self._connections):
                 connection.abort()
+
+    def _check(self, connections: list[Swept], start: int) -> None:
+        """From ``start`` on, some in each turn."""
+        stop = start + CHECKED
+        for connection in connections[start:stop]:
+            if connection in self._connections:
+                connection.check(self.now)
+        if stop < len(connections):
+            self.soon(lambda: self._check(connections, stop))

@@ -42,6 +42,14 @@ class Turns:
         self._left -= cost
         self._until_it_ends()
 
+    def take(self, cost: int, call: Callable[[], None]) -> None:
+        """``call``, which costs so much: at once, or in the next turn that is open."""
+        if self.open:
+            self.spend(cost)
+            call()
+        else:
+            self.wait(lambda: self.take(cost, call))
+
     def wait(self, go_on: Callable[[], None]) -> None:
         """Call ``go_on`` in a turn that is open. It spends, or waits again, as it likes."""
         self._waiting.append(go_on)

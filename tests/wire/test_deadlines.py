@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import define, evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.wire.connection import Connection
-from edgecache.wire.listener import Listener
+from edgecache.wire.listener import CHECKED, Listener
 from edgecache.wire.pace import Pace
 from edgecache.wire.states import LINGER_SECONDS
 from edgecache.words.config import LimitSettings
@@ -50,6 +52,34 @@ class HeadTests(SynchronousTestCase):
         rig.downstreams[0].send(OK, b"ok")
         rig.seconds(12)
         self.assertTrue(client.received.startswith(ANSWER + b"HTTP/1.1 408 "))
+
+
+class ManyTests(SynchronousTestCase):
+    def test_those_who_are_late_at_once_are_ended_some_in_each_turn(self) -> None:
+        calls: list[Callable[[], None]] = []
+        rig = Rig()
+        clients = [rig.say(b"GET / HT") for _ in range(2 * CHECKED + 1)]
+        rig.seconds(LIMITS.head_seconds - 1)
+        rig.listener.soon = calls.append
+        rig.network.advance(2)
+        ended = [sum(client.ended for client in clients)]
+        while calls:
+            calls.pop(0)()
+            rig.network.settle()
+            ended.append(sum(client.ended for client in clients))
+        self.assertEqual([CHECKED, 2 * CHECKED, 2 * CHECKED + 1], ended)
+
+    def test_one_that_leaves_before_its_turn_is_not_looked_at(self) -> None:
+        calls: list[Callable[[], None]] = []
+        rig = Rig()
+        for _ in range(CHECKED + 1):
+            rig.say(b"GET / HT")
+        rig.seconds(LIMITS.head_seconds - 1)
+        rig.listener.soon = calls.append
+        rig.network.advance(2)
+        rig.link.cut()
+        calls.pop()()
+        self.assertEqual(CHECKED, rig.counters.get(Counter.SLOW_CLIENTS))
 
 
 class IdleTests(SynchronousTestCase):

@@ -24,7 +24,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from edgecache.wire.listener import Listener
-from edgecache.wire.listening import STRANGERS, Server, client_of, start_server
+from edgecache.wire.listening import BATCH, STRANGERS, Server, client_of, start_server
 from edgecache.wire.sending import HIGH_WATER
 from edgecache.wire.tls import tls_context
 from edgecache.words.config import LimitSettings, TLSSettings
@@ -157,6 +157,31 @@ class PlainTests(Sockets):
             self.assertEqual([(b"127.0.0.1", False)] * 2, peers)
 
         return deferToThread(ask).addCallback(check)
+
+    def test_a_crowd_is_accepted_a_few_in_each_turn(self) -> Any:
+        listener, waiting = self.crowd()
+        self.server._accept()
+        self.assertEqual(BATCH, listener.admitted)
+        self.server._accept()
+        self.assertEqual(2 * BATCH, listener.admitted)
+        return deferToThread(self.ask_all, waiting)
+
+    def test_who_waits_when_nobody_will_be_accepted_any_more_is_accepted(self) -> Any:
+        listener, waiting = self.crowd()
+        self.server.finish()
+        self.assertEqual(len(waiting), listener.admitted)
+        return deferToThread(self.ask_all, waiting)
+
+    def crowd(self) -> tuple[Listener, list[socket.socket]]:
+        """Connections that wait in the kernel, more than are accepted at once."""
+        listener = self.listen()
+        return listener, [self.connect() for _ in range(3 * BATCH)]
+
+    def ask_all(self, waiting: list[socket.socket]) -> None:
+        for sock in waiting:
+            with sock:
+                sock.sendall(CLOSE)
+                self.assertEqual(LAST, read_all(sock))
 
     def test_requests_over_a_unix_socket_keep_their_internal_fields(self) -> Any:
         seen: list[Any] = []
