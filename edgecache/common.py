@@ -44,7 +44,7 @@ from edgecache.upstream.addresses import Origin, origins_of
 from edgecache.upstream.client import Client
 from edgecache.upstream.dialing import Dialer
 from edgecache.upstream.linkhosts import LINK_SLOTS, LinkHosts
-from edgecache.upstream.resolving import Resolver, thread_look_up
+from edgecache.upstream.resolving import LookUpThreads, Resolver, thread_look_up
 from edgecache.upstream.roster import Roster
 from edgecache.upstream.watching import Watch
 from edgecache.upstreamstates import upstream_counts, upstream_states
@@ -97,15 +97,16 @@ class Common:
     _tell: Callable[..., None]
     # A list of 700,000 projects takes a while.
     _following: OneThread
-    _pool: ThreadPool = field(factory=lambda: ThreadPool(0, _RESOLVING_THREADS, "resolver"))
+    _pool: ThreadPool = field(factory=lambda: LookUpThreads(0, _RESOLVING_THREADS, "resolver"))
     # Names in pages that take long to look up must not keep those of the origins waiting.
-    _link_pool: ThreadPool = field(factory=lambda: ThreadPool(0, _LINK_THREADS, "link resolver"))
+    _link_pool: ThreadPool = field(factory=lambda: LookUpThreads(0, _LINK_THREADS, "link resolver"))
     _resolver: Resolver = field(init=False)
     _links: LinkHosts = field(init=False)
     _followers: Followers = field(init=False)
     _looking: Looking = field(init=False)
     _owed: Owed = field(init=False)
     _operating: Operating | None = None
+    _stopped: bool = False
 
     @classmethod
     def open(
@@ -255,7 +256,8 @@ class Common:
         )
         self._operating = Operating.of(parts, self._reactor, self._tell)
         await self._first_names()
-        self._followers.start()
+        if not self._stopped:
+            self._followers.start()
 
     def operate(self, sockets: list[socket.socket]) -> None:
         """:param sockets: of the admin listener; they are closed here, the reactor has its own copies."""
@@ -322,6 +324,7 @@ class Common:
 
     async def stop(self) -> None:
         """After the last worker: nobody may need anything of this any more."""
+        self._stopped = True
         self._followers.stop()
         self._resolver.stop()
         self._links.stop()

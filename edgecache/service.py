@@ -118,6 +118,9 @@ class NodeService(MemberService):
         """See :class:`MemberService`."""
         reap_children(self.loop)
         await self.common.start(self.prepared.siblings)
+        if self._stopping:
+            # What workers would need is closed, or about to be.
+            raise StartError("it was asked to stop before it had any workers")
         self._operators_wait = self._timers.callLater(
             OPERATORS_WAIT_SECONDS, lambda: maybeDeferred(self._operate).addErrback(self._crashed)
         )

@@ -10,6 +10,8 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
+from threading import Thread
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -31,6 +33,16 @@ SLOTS = 256
 
 LookUp = Callable[[str, int], Deferred[list[str]]]
 """Host and port to numeric addresses, the best first; fails with ``OSError``."""
+
+
+class LookUpThreads(ThreadPool):
+    """Threads that look names up, which nothing can interrupt: whoever goes down waits for none of them."""
+
+    threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]  # as good as a class
+
+    def stop(self) -> None:
+        """An idle one ends now, another one once it has its answer."""
+        self.adjustPoolsize(0, 0)
 
 
 def thread_look_up(reactor: IReactorFromThreads, pool: ThreadPool) -> LookUp:

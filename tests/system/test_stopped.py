@@ -14,6 +14,7 @@ from edgecache.processes.nursery import NAME
 from tests.system import processes
 from tests.system.clients import Answer, ask
 from tests.system.harness import Node
+from tests.system.meddling import meddled
 from tests.system.origins import Origin
 from tests.system.processes import until
 from tests.system.traffic import Traffic, artifact_of, lost, reply_to
@@ -95,7 +96,40 @@ class StoppedTests(SynchronousTestCase):
         self.assertNotIn("Traceback", node.log)
 
 
+# Whoever looks the name up asks this process to stop, and has no answer until the file "answer" is there.
+_NO_ANSWER = """
+import os, signal, socket, time
+real = socket.getaddrinfo
+def waiting(host, *more, **named):
+    if host == "origin.example":
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not os.path.exists("answer"):
+            time.sleep(0.01)
+        host = "127.0.0.1"
+    return real(host, *more, **named)
+socket.getaddrinfo = waiting
+"""
+
+
 class StartingTests(SynchronousTestCase):
+    def test_one_that_is_to_stop_while_names_are_looked_up_first_stops_and_has_no_workers(self) -> None:
+        """Whether name servers answer just then, or never."""
+        for answering in (True, False):
+            directory = tempfile.TemporaryDirectory(prefix="edgecache-names-")
+            self.addCleanup(directory.cleanup)
+            root = Path(directory.name)
+            node = Node(root, "http://origin.example", prefix=meddled(root / "first", _NO_ANSWER))
+            self.addCleanup(node.end)
+            node.launch()
+            until(lambda node=node: "stopping; " in node.log, "its stopping", looks=1200)  # type: ignore[misc]
+            if answering:
+                (root / "answer").touch()
+            until(lambda node=node: not node.family(), "its end")  # type: ignore[misc]
+            node.stop()
+            self.assertIn("it was asked to stop before it had any workers", node.log)
+            for unwanted in ("worker", "AdminSite", "#error", "#critical"):
+                self.assertNotIn(unwanted, node.log.partition("SIGTERM")[2].replace("any workers", ""))
+
     def test_operators_are_answered_while_a_worker_does_not_get_up(self) -> None:
         """They are to see why, and to purge: nothing else tells them, and siblings are served already."""
         directory = tempfile.TemporaryDirectory(prefix="edgecache-starting-")

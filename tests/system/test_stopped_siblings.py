@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 
 from tests.system.clients import Together
 from tests.system.fleetcase import ONE, OTHER, PAGES, FleetTestCase, Scene
-from tests.system.harness import IMPORT_ROOT, Node
+from tests.system.harness import Node
+from tests.system.meddling import meddled
 from tests.system.processes import until
 
 # CLOCK_BOOTTIME of a node, and nothing else, is so many seconds ahead.
@@ -51,8 +52,7 @@ class StoppedSiblingTests(FleetTestCase):
         cls.addClassCleanup(directory.cleanup)
         cls.clock = Path(directory.name) / "clock"
         cls.clock.write_text("0")
-        (Path(directory.name) / "sitecustomize.py").write_text(_AHEAD.format(path=str(cls.clock)))
-        ahead = ("env", f"PYTHONPATH={directory.name}:{IMPORT_ROOT}")
+        ahead = meddled(Path(directory.name), _AHEAD.format(path=str(cls.clock)))
         return Scene.open(workers=1, of=lambda name: {"prefix": ahead} if name == "n3" else {})
 
     def setUp(self) -> None:
