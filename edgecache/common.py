@@ -37,6 +37,7 @@ from edgecache.store.collecting import Collector
 from edgecache.store.control import Control
 from edgecache.store.environments import Environments
 from edgecache.store.folding import Downloads
+from edgecache.store.ledger import Ledger
 from edgecache.store.owed import Owed
 from edgecache.store.page import FREE, PageWriter
 from edgecache.store.threads import OneThread
@@ -193,7 +194,7 @@ class Common:
         linked = Resolver((), timers, upstream, look_up, common._named, LINK_SLOTS)
         common._links = LinkHosts(frozenset(origin.name for origin in origins), linked, roster, timers)
         common._followers = common._followers_of(config)
-        common._owed = Owed(control.local, page, timers)
+        common._owed = Owed(control.local, page, timers, committing, Ledger.opened(data))
         common._looking = Looking.of(
             lambda: common.config,
             environments,
@@ -215,6 +216,7 @@ class Common:
         """
         for thread in self._threads:
             thread.start()
+        self._owed.start()
         self._pool.start()
         self._link_pool.start()
         if self._fleet is None:
@@ -341,6 +343,7 @@ class Common:
         await self.control.close()
         for thread in self._threads:
             thread.stop()
+        self._owed.close()
         self._pool.stop()
         self._link_pool.stop()
         self.environments.close()

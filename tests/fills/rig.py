@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from attrs import define, field
 from twisted.internet import reactor as installed  # noqa: TID251  # the one that conftest installed
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.trial.unittest import TestCase
 
 from edgecache.processes.channel import LineChannel, pair
@@ -317,7 +317,7 @@ class RigCase(TestCase):
             node_id="node-a",
             incarnation=self._environments.incarnation,
         )
-        self._owed = Owed(lambda rows: self._control.local(rows), self._page, LoopTimers(loop))
+        self._owed = Owed(lambda rows: self._control.local(rows), self._page, LoopTimers(loop), maybeDeferred)
         self._ports, self._workers, self._sockets = [], [], []
         self.nodes: list[LineChannel] = []
         self.told: list[str] = []

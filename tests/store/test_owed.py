@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from edgecache.store.ledger import NAME, OCTETS, Ledger
 from edgecache.store.owed import MOST, RETRY_SECONDS, Owed
 from edgecache.store.page import FENCED, FREE, Page, PageWriter
 from edgecache.words.errors import ControlFailed
 from edgecache.words.purging import Row
+from tests.quickdisk import quick_directory
 
 
 def row(number: int) -> Row:
@@ -27,7 +31,15 @@ class OwedTests(SynchronousTestCase):
         self.writer.publish_fresh_until(FREE)
         self.page = Page.open(path, 0)
         self.addCleanup(self.page.close)
-        self.owed = Owed(self.write, self.writer, self.clock)
+        self.data = quick_directory(self)
+        self.owed = self.begin()
+
+    def begin(self) -> Owed:
+        """One more life of the node."""
+        owed = Owed(self.write, self.writer, self.clock, maybeDeferred, Ledger.open(self.data))
+        self.addCleanup(owed.close)
+        owed.start()
+        return owed
 
     def write(self, rows: Sequence[Row]) -> Deferred[int]:
         if self.full:
@@ -54,6 +66,54 @@ class OwedTests(SynchronousTestCase):
         self.clock.advance(RETRY_SECONDS)
         self.assertEqual(([row(1), row(2)], 12345.0), (self.written, self.page.fresh_until))
         self.assertEqual([], self.clock.getDelayedCalls())
+
+    def owe(self, *numbers: int) -> None:
+        self.full = True
+        for number in numbers:
+            self.successResultOf(self.local(number))
+
+    def test_who_is_killed_meanwhile_finds_them_again_and_nothing_is_fresh_before(self) -> None:
+        self.owe(1, 2)
+        self.writer.hold(False)
+        self.full = False
+        self.begin()
+        self.assertEqual(([row(1), row(2)], FREE), (self.written, self.page.fresh_until))
+        self.begin()
+        self.assertEqual([row(1), row(2)], self.written, "once")
+
+    def test_who_starts_on_a_full_disk_owes_them_still(self) -> None:
+        self.owe(1)
+        self.writer.hold(False)
+        owed = self.begin()
+        self.assertEqual(([], FENCED), (self.written, self.page.fresh_until))
+        self.successResultOf(Deferred.fromCoroutine(owed.local([row(2)])))
+        self.begin()
+        self.full = False
+        self.clock.advance(RETRY_SECONDS)
+        self.assertEqual({row(1), row(2)}, set(self.written))
+        self.assertEqual(FREE, self.page.fresh_until)
+
+    def test_one_that_a_power_cut_has_torn_is_the_end(self) -> None:
+        self.owe(1, 2, 3)
+        path = os.path.join(self.data, NAME)
+        octets = bytearray(Path(path).read_bytes())
+        at = octets.index(b"selector 2")
+        octets[at : at + 4] = bytes(4)
+        Path(path).write_bytes(octets)
+        self.full = False
+        self.begin()
+        self.assertEqual([row(1)], self.written)
+
+    def test_where_there_is_no_room_left_it_is_said(self) -> None:
+        self.owe(0)
+        most = OCTETS // 60_000
+        for number in range(most + 1):
+            self.successResultOf(Deferred.fromCoroutine(self.owed.local([(b"x" * 60_000, number, 1)])))
+        self.assertEqual(FENCED, self.page.fresh_until)
+        self.assertEqual(OCTETS, os.path.getsize(os.path.join(self.data, NAME)))
+        self.full = False
+        self.begin()
+        self.assertEqual([0, *range(most)], [key for _, key, _ in self.written])
 
     def test_too_many_are_refused_and_who_brought_them_hears_of_it(self) -> None:
         self.full = True

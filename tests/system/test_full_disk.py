@@ -68,8 +68,15 @@ class FullDiskTests(SynchronousTestCase):
         self.disk.fill()
         self.assertFalse(self.ask(known[0]).hit)
         self.assertFalse(self.ask(known[0]).hit)
+        self.assertEqual(family, node.family())
 
+        # Nor is it after a kill: what is owed had its room before.
+        node.kill()
         self.disk.make_room()
+        node.start()
+        family = node.family()
+        self.assertFalse(self.ask(known[0]).hit)
+        self.assertIn("1 invalidations could not be written before the node ended", node.log)
         self.stored(known[0])
         for target in known:
             self.assertEqual(200, self.purge(f"again-{target}", target).status)
