@@ -129,6 +129,9 @@ class Sender:
         source = reader.open_source(record_hash, stored)
         if source is None:
             return GONE
+        if not source.begins(start):
+            source.close()
+            return GONE
         downstream.send_from(head, source, start, stop)
         return ANSWERED
 

@@ -91,6 +91,19 @@ class StoredSource:
             self.failed = missing.with_traceback(None)
             return 0
 
+    def begins(self, position: int) -> bool:
+        """
+        Is there what is at ``position``? To be asked before a head is sent: then all can still be fetched anew.
+
+        What an answer begins with was read by a thread, if only the disk had it (:mod:`edgecache.fills.warming`).
+        """
+        assert self.length is not None
+        try:
+            self._store.part(self._key_hash, self._content_id, self.length, position, position + 1)
+        except ContentMissing:
+            return False
+        return True
+
     def ended(self, position: int) -> bool:
         return position == self.length
 

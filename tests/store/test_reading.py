@@ -125,6 +125,14 @@ class LookingUpTests(StoreTestCase):
 class SourceTests(StoreTestCase):
     """:class:`StoredSource`: any position, any step, pinned as long as somebody reads."""
 
+    def test_whether_it_begins_can_be_asked_before_anything_is_sent(self) -> None:
+        stored = self.store(octets(3 * CHUNK))
+        self.alter(layout.CHUNKS, layout.place(stored.content_id, 1), lambda value: value.__setitem__(0, value[0] ^ 1))
+        source = self.reader.open_source(hash_of(b"key"), stored)
+        assert source is not None
+        self.assertEqual([True, False, True], [source.begins(index * CHUNK + 5) for index in range(3)])
+        source.close()
+
     def opened(self, key: bytes = b"key"):  # type: ignore[no-untyped-def]
         found = self.reader.look_up(hash_of(key), key)
         assert isinstance(found, Stored)

@@ -83,7 +83,10 @@ class SmallDisk:
 
 
 class LosableDisk:
-    """An ext4 of its own (on a loop device, which takes root) that can be lost from one moment to the next."""
+    """
+    An ext4 of its own (on a loop device, which takes root) that can be lost from one moment to the next, or only
+    take nothing more.
+    """
 
     # <linux/fs.h>: what was not synced until now is not there afterwards, its journal included.
     _SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, struct.pack("I", 2)
@@ -102,7 +105,8 @@ class LosableDisk:
             raise unittest.SkipTest(f"no file system can be mounted here: {error}") from error
 
     def _mount(self) -> None:
-        subprocess.run(["mount", "-o", "loop", str(self._image), str(self.path)], check=True, capture_output=True)
+        options = ["-o", "loop,errors=remount-ro"]
+        subprocess.run(["mount", *options, str(self._image), str(self.path)], check=True, capture_output=True)
 
     def lose(self) -> None:
         """From now on all that is not in memory is an input/output error."""
@@ -111,6 +115,12 @@ class LosableDisk:
             fcntl.ioctl(descriptor, self._SHUTDOWN, self._NO_LOG_FLUSH)
         finally:
             os.close(descriptor)
+
+    def turn_read_only(self) -> None:
+        """As ext4 does by itself when it finds an error: nobody who writes there is asked."""
+        device = os.stat(self.path).st_dev
+        name = os.path.basename(os.readlink(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"))
+        Path(f"/sys/fs/ext4/{name}/trigger_fs_error").write_text("on purpose")
 
     def find_again(self) -> None:
         """As it was left, once nobody has files there any more."""

@@ -1,6 +1,8 @@
-"""A disk that fails for good: what is in memory is served, nothing is promised, and what was is there with the disk."""
+"""A disk that fails for good, or takes nothing more: what is in memory is served, nothing is promised, and what was is there with the disk."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import orjson
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,6 +19,12 @@ SMALL, LARGE = "/packages/700/known.whl", "/packages/200000/known.whl"
 
 class LostDiskTests(SynchronousTestCase):
     def test_it_serves_on_refuses_purges_and_has_kept_every_acknowledged_one(self) -> None:
+        self.fails(LosableDisk.lose)
+
+    def test_likewise_where_the_disk_is_read_only_from_one_moment_to_the_next(self) -> None:
+        self.fails(LosableDisk.turn_read_only)
+
+    def fails(self, how: Callable[[LosableDisk], None]) -> None:
         disk = LosableDisk(300)
         self.addCleanup(disk.end)
         origin = Origin(reply_to).start()
@@ -29,7 +37,7 @@ class LostDiskTests(SynchronousTestCase):
         node.purge(urls=[node.url + "/x"], id="kept")
         fields = {"Authorization": f"Bearer {node.token}", "Content-Type": "application/json"}
         content = orjson.dumps({"urls": [node.url + "/x"], "id": "refused"})
-        disk.lose()
+        how(disk)
         for target in (SMALL, LARGE, "/packages/700/new.whl", "/packages/4300000/new.whl"):
             answer = node.ask(target)
             self.assertTrue(check(target, answer))
@@ -45,5 +53,6 @@ class LostDiskTests(SynchronousTestCase):
         self.assertEqual(404, node.admin("GET", "/purge/refused").status)
         self.assertEqual([], lost(node.url, {SMALL}))
         # The last commit of blobs may be taken back (decision 174): then it is asked for again.
-        self.assertTrue(check(LARGE, node.ask(LARGE)))
+        answer = node.ask(LARGE)
+        self.assertTrue(check(LARGE, answer), f"{answer}\n{node.log[-3000:]}")
         self.assertEqual(200, node.purge(urls=[node.url + "/x"], id="refused").status)
