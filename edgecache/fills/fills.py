@@ -32,12 +32,12 @@ from edgecache.fills.unstored import Unstored
 from edgecache.fills.waiting import Waiter, Waiters
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked
-from edgecache.rules.decisions import Ahead, Forward, Part, Refuse, Reuse
+from edgecache.rules.decisions import Ahead, Forward, Freshen, Part, Refuse, Reuse, Store
 from edgecache.rules.fallback import expired
 from edgecache.rules.indexpaths import project_tag
 from edgecache.rules.outbound import outbound
 from edgecache.rules.pages import PAGE
-from edgecache.rules.policy import stale_first
+from edgecache.rules.policy import other_variant, stale_first
 from edgecache.rules.selectors import Selector, tag_selector
 from edgecache.rules.siblinghood import marked
 from edgecache.store.epochs import Epochs
@@ -134,8 +134,11 @@ class Fills:
                 waiter.forward = evolve(forward, alone=True)
             # Otherwise what comes may be stored after all: one odd request must not keep a key from it.
             self._start(asked, waiter.forward, record_hash, None, [waiter])
-        elif not self._join_running(waiter):
-            self._begin(asked, forward, record_hash, [waiter])
+        else:
+            running = self._running.get(record_hash)
+            # One of another variant is not to be joined, and goes on being found by those who want that.
+            place = None if running is None or running.plan is None else other_variant(asked, running.plan)
+            self._join_at(waiter, place or record_hash)
 
     def past_store(self, asked: Asked, downstream: Downstream) -> None:
         """
@@ -178,9 +181,20 @@ class Fills:
 
     def again(self, waiter: Waiter) -> None:
         """Its fill began too early for ``waiter``: the next one is for all of whom that is so."""
-        waiter.collapsed = False
-        if not self._join_running(waiter):
-            self._begin(waiter.asked, waiter.forward, waiter.record_hash, [waiter])
+        self._join_at(waiter, waiter.record_hash)
+
+    def apart(self, waiter: Waiter, plan: Store | Freshen) -> None:
+        """
+        ``waiter`` may not have the response that it waited for. If that is another variant, all who want the same one
+        have a fill of their own; otherwise it is forwarded alone. Also if that turns out not to be its variant either:
+        an origin may go on naming other fields.
+        """
+        place = other_variant(waiter.asked, plan)
+        if place is None or waiter.parted or waiter.forward.alone or not waiter.asked.fills:
+            self.alone(waiter)
+        else:
+            waiter.parted = True
+            self._join_at(waiter, place)
 
     def ahead(self, waiter: Waiter, part: Part, stored: Stored) -> None:
         """Fetch just the ``part`` that ``waiter`` asked for of what will be ``stored``; it is not stored."""
@@ -266,6 +280,12 @@ class Fills:
         if refuse.close:
             downstream.close_after()
         downstream.send(head, b"" if asked.head else content)
+
+    def _join_at(self, waiter: Waiter, record_hash: bytes) -> None:
+        """Join the fill that runs for what lies there, or begin it."""
+        waiter.collapsed, waiter.record_hash = False, record_hash
+        if not self._join_running(waiter):
+            self._begin(waiter.asked, waiter.forward, record_hash, [waiter])
 
     def _join_running(self, waiter: Waiter) -> bool:
         running = self._joinable(waiter.asked, waiter.record_hash)

@@ -44,6 +44,7 @@ class Waiter:
     :ivar collapsed: it joined a fill that another request had started.
     :ivar again: it demands what the last fill was too early for, and waits for the next.
     :ivar patient: it waits for its part of the whole; on its own it could not be had.
+    :ivar parted: it has waited for another variant already.
     """
 
     asked: Asked
@@ -53,6 +54,7 @@ class Waiter:
     collapsed: bool = False
     again: bool = False
     patient: bool = False
+    parted: bool = False
 
 
 @define(eq=False)
@@ -193,7 +195,7 @@ class Waiters:
         if lacks_serial(waiter.asked, plan.stored):
             self._refuse_old(waiter, plan.stored)
         elif waiter.collapsed and not may_share(waiter.asked, self.leader, plan, now):
-            self._fills.alone(waiter)
+            self._fills.apart(waiter, plan)
         elif self._page:
             self._serve_page(waiter, plan.stored)
         elif isinstance(plan, Freshen):

@@ -10,6 +10,7 @@ The caching policy as questions: the one place that callers import them from (RF
     on_failure(asked, forward, now, failure)                        # Reuse | Refuse
     stale_first(asked, forward, now)                                # Reuse | None
     may_share(waiter, leader, plan, now)                            # bool
+    other_variant(asked, plan)                                      # bytes | None: where what it selects lies
     invalidated(asked, head)                                        # tuple[Selector, ...]
 
 ``on_response`` may answer ``Again``: a 304 about something else, to be asked once more without conditions, or a
@@ -19,7 +20,16 @@ refresh to start behind a stale answer. ``Store.own`` is what the client whose r
 """
 
 from edgecache.rules.reusing import at_once, on_failure, on_request, stale_first
-from edgecache.rules.sharing import invalidated, may_share
+from edgecache.rules.sharing import invalidated, may_share, other_variant
 from edgecache.rules.storing import on_response
 
-__all__ = ["at_once", "invalidated", "may_share", "on_failure", "on_request", "on_response", "stale_first"]
+__all__ = [
+    "at_once",
+    "invalidated",
+    "may_share",
+    "on_failure",
+    "on_request",
+    "on_response",
+    "other_variant",
+    "stale_first",
+]

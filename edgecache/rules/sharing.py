@@ -9,7 +9,7 @@ from edgecache.rules.reusing import satisfies
 from edgecache.rules.selectors import MAX_TAGS, Selector, normal_target
 from edgecache.rules.sites import without_default_port
 from edgecache.rules.tags import groups
-from edgecache.rules.varying import nominated, variant_of
+from edgecache.rules.varying import nominated, variant_hash, variant_of
 from edgecache.words.messages import Head
 from edgecache.words.stored import Flag
 
@@ -26,14 +26,17 @@ def may_share(waiter: Asked, leader: Asked, plan: Store | Freshen, now: float) -
         return False
     if not waiter.joinable or waiter.bypass or waiter.key != leader.key:
         return False
-    if stored.variant:
-        if isinstance(plan, Store):
-            names = plan.nominated or ()
-        else:
-            names = nominated(Head(0, b"", parsed(stored.head))) or ()
-        if variant_of(waiter, names) != stored.variant:
-            return False
-    return satisfies(waiter, stored, now)
+    return other_variant(waiter, plan) is None and satisfies(waiter, stored, now)
+
+
+def other_variant(asked: Asked, plan: Store | Freshen) -> bytes | None:
+    """:return: where the variant that ``asked`` selects would lie; ``None``: it is this one, or there are none."""
+    stored = plan.stored
+    if not stored.variant:
+        return None
+    names = plan.nominated if isinstance(plan, Store) else nominated(Head(0, b"", parsed(stored.head)))
+    variant = variant_of(asked, names or ())
+    return None if variant == stored.variant else variant_hash(asked.key_hash, variant)
 
 
 def invalidated(asked: Asked, head: Head) -> tuple[Selector, ...]:

@@ -212,6 +212,49 @@ class VaryTests(RigCase):
 
         return self.run_async(test())
 
+    def test_of_each_variant_those_who_wait_are_served_by_one_request(self):
+        async def test():
+            going = asyncio.Event()
+
+            async def by_language(exchange: Exchange):
+                await going.wait()
+                await exchange.answer(exchange.fields["accept-language"].encode(), FRESH, "Vary: Accept-Language")
+
+            self.origin.scripts["/v"] = by_language
+            languages = ["de", "en", "fr"] * 4
+            clients = [await self.client() for _ in languages]
+            for client, language in zip(clients, languages, strict=True):
+                client.send("/v", f"Accept-Language: {language}")
+            await self.until(lambda: self.counter(Counter.COLLAPSED) == 11)
+            going.set()
+            answers = [(await client.receive()).content.decode() for client in clients]
+            self.assertEqual((languages, 3), (answers, self.origin.count("/v")))
+
+        return self.run_async(test())
+
+    def test_and_so_are_those_who_come_while_another_variant_is_on_its_way(self):
+        async def test():
+            going = asyncio.Event()
+
+            async def by_language(exchange: Exchange):
+                language = exchange.fields["accept-language"].encode()
+                head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nVary: Accept-Language\r\nContent-Length: 4\r\n"
+                await exchange.send(head + b"\r\n" + language)
+                await going.wait()
+                await exchange.send(language)
+
+            self.origin.scripts["/v"] = by_language
+            languages = ["de", "en"] * 4
+            clients = [await self.client() for _ in languages]
+            for client, language in zip(clients, languages, strict=True):
+                client.send("/v", f"Accept-Language: {language}")
+                await client.head()
+            going.set()
+            answers = [(await client.reader.readexactly(4)).decode() for client in clients]
+            self.assertEqual((["dede", "enen"] * 4, 2), (answers, self.origin.count("/v")))
+
+        return self.run_async(test())
+
 
 class CollapseTests(RigCase):
     """RFC 9111 §4, DESIGN 5"""
