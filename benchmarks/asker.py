@@ -25,7 +25,9 @@ async def start(reactor: Any, loop: asyncio.AbstractEventLoop) -> None:
     from edgecache.processes.settings import load, local_facts, read_secret
     from edgecache.store.control import Control
     from edgecache.store.environments import Environments
-    from edgecache.store.page import FREE, Page, PageWriter
+    from edgecache.store.page import Page
+    from edgecache.store.pagelayout import FREE
+    from edgecache.store.pagewriter import PageWriter
     from edgecache.store.threads import OneThread
     from edgecache.words.purging import LogName
     from edgecache.words.reading import build

@@ -35,7 +35,8 @@ from edgecache.store.collecting import Collector
 from edgecache.store.environments import Environments
 from edgecache.store.filling import ContentWriter
 from edgecache.store.layout import CHUNK
-from edgecache.store.page import Page, PageWriter
+from edgecache.store.page import Page
+from edgecache.store.pagewriter import PageWriter
 from edgecache.store.reading import StoreReader
 from edgecache.store.writing import StoreWriter
 from edgecache.words.config import StoreSettings

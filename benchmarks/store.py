@@ -21,7 +21,8 @@ from twisted.internet.defer import Deferred
 from xxhash import xxh3_64_intdigest
 
 from edgecache.store.environments import Environments
-from edgecache.store.page import Page, PageWriter
+from edgecache.store.page import Page
+from edgecache.store.pagewriter import PageWriter
 from edgecache.store.reading import StoreReader
 from edgecache.store.writing import StoreWriter
 from edgecache.words.config import GIB, StoreSettings

@@ -20,7 +20,8 @@ from edgecache.store import layout
 from edgecache.store.collecting import Collector
 from edgecache.store.environment import Environment
 from edgecache.store.environments import Environments
-from edgecache.store.page import Page, PageWriter
+from edgecache.store.page import Page
+from edgecache.store.pagewriter import PageWriter
 from edgecache.store.queues import read_standing, weights
 from edgecache.store.reading import StoreReader
 from edgecache.store.small import SmallTransaction

@@ -39,7 +39,8 @@ from edgecache.store.environments import Environments
 from edgecache.store.folding import Downloads
 from edgecache.store.ledger import Ledger
 from edgecache.store.owed import Owed
-from edgecache.store.page import FREE, PageWriter
+from edgecache.store.pagelayout import FREE
+from edgecache.store.pagewriter import PageWriter
 from edgecache.store.threads import OneThread
 from edgecache.upstream.addresses import Origin, origins_of
 from edgecache.upstream.client import Client

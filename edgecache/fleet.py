@@ -22,7 +22,7 @@ from edgecache.siblings.mesh import Mesh
 from edgecache.siblings.origins import SiblingTrust
 from edgecache.siblings.server import ControlListener
 from edgecache.store.control import Control
-from edgecache.store.page import PageWriter
+from edgecache.store.pagewriter import PageWriter
 from edgecache.words.config import Config, SiblingsSettings
 from edgecache.words.errors import ConfigError
 from edgecache.words.ports import Timers

@@ -41,7 +41,7 @@ from edgecache.rules.indexpaths import project_tag
 from edgecache.rules.selectors import Selector, all_selector, rows_of, tag_selector
 from edgecache.rules.sites import Site, Sites
 from edgecache.store.control import Control
-from edgecache.store.page import PageWriter
+from edgecache.store.pagewriter import PageWriter
 from edgecache.store.threads import InThread
 from edgecache.upstream.addresses import Address, AddressBook, Origin, origins_of
 from edgecache.upstream.client import Client

@@ -27,7 +27,8 @@ from edgecache.rules.sites import Sites
 from edgecache.rules.varying import variant_hash, variant_of
 from edgecache.siblings.content import Applied, Processing, SiblingConnection
 from edgecache.store.epochs import Epochs
-from edgecache.store.page import FREE, Page
+from edgecache.store.page import Page
+from edgecache.store.pagelayout import FREE
 from edgecache.store.reading import StoreReader
 from edgecache.store.writing import StoreWriter
 from edgecache.upstream.addresses import Address

@@ -35,7 +35,7 @@ from edgecache.siblings.purger import Purger
 from edgecache.store.control import Control
 from edgecache.store.environment import Environment
 from edgecache.store.environments import open_control
-from edgecache.store.page import PageWriter
+from edgecache.store.pagewriter import PageWriter
 from edgecache.store.threads import OneThread
 from edgecache.words.config import Config
 from edgecache.words.ports import Timers

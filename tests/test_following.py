@@ -18,7 +18,8 @@ from edgecache.rules.selectors import selectors_of_target, tag_selector
 from edgecache.rules.sites import Sites
 from edgecache.store.control import Control
 from edgecache.store.environments import Environments
-from edgecache.store.page import Page, PageWriter
+from edgecache.store.page import Page
+from edgecache.store.pagewriter import PageWriter
 from edgecache.upstream.addresses import Address, parse_origin
 from edgecache.upstream.client import Client
 from edgecache.upstream.polling import Poller

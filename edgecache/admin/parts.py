@@ -20,7 +20,7 @@ from edgecache.siblings.purger import Purger
 from edgecache.store.collecting import Collector
 from edgecache.store.control import Control
 from edgecache.store.folding import Downloads
-from edgecache.store.page import PageWriter
+from edgecache.store.pagewriter import PageWriter
 from edgecache.store.scrubbing import Scrubbing
 from edgecache.words.config import Config
 from edgecache.words.messages import Fields

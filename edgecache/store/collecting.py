@@ -54,7 +54,7 @@ killed. Of what is full to its last page (writers stop before that) nothing can 
 
 
 class CollectorPage(Protocol):
-    """What the collector needs of :class:`~edgecache.store.page.PageWriter`."""
+    """What the collector needs of :class:`~edgecache.store.pagewriter.PageWriter`."""
 
     def pins(self) -> set[bytes]: ...
     def set_full(self, small: bool, blobs: bool) -> None: ...

@@ -50,7 +50,7 @@ _TRIM_AT_LEAST = 64
 
 
 class Publisher(Protocol):
-    """What control needs of :class:`~edgecache.store.page.PageWriter`."""
+    """What control needs of :class:`~edgecache.store.pagewriter.PageWriter`."""
 
     def publish_epoch(self, epoch: int) -> None: ...
     def publish_trimmed(self, trimmed: int) -> None: ...

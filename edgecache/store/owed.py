@@ -32,7 +32,7 @@ MOST = 10_000
 
 
 class Fence(Protocol):
-    """What is needed of :class:`~edgecache.store.page.PageWriter`."""
+    """What is needed of :class:`~edgecache.store.pagewriter.PageWriter`."""
 
     def hold(self, held: bool) -> None: ...
 

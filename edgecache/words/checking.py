@@ -20,7 +20,7 @@ from edgecache.words.voters import as_voter, is_voter
 T = TypeVar("T")
 
 MOST_FOLLOWED = 32
-"""Sites that there is a word for (:data:`edgecache.store.page.FOLLOWED`)."""
+"""Sites that there is a word for (:data:`edgecache.store.pagelayout.FOLLOWED`)."""
 
 LEAST_CHARACTERS = 8
 """Of a client's secret: fewer are a slip, such as an empty variable."""

@@ -21,7 +21,7 @@ from edgecache.siblings.purger import LoneNode, Purger, Spread
 from edgecache.store.collecting import Collector
 from edgecache.store.control import Control
 from edgecache.store.environments import Environments
-from edgecache.store.page import PageWriter
+from edgecache.store.pagewriter import PageWriter
 from edgecache.words.config import MIB, Config, NodeSettings, Profile, PurgeSettings, SiteSettings, StoreSettings
 from tests.quickdisk import quick_directory
 

@@ -12,7 +12,7 @@ from edgecache.explaining import Explaining
 from edgecache.rules.asking import Asked, ask
 from edgecache.rules.health import EJECTED_WORD
 from edgecache.rules.sites import Sites
-from edgecache.store.page import FREE
+from edgecache.store.pagelayout import FREE
 from edgecache.store.small import SmallTransaction
 from edgecache.words.config import SiblingSettings, SiblingsSettings
 from edgecache.words.messages import Request

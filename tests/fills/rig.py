@@ -22,7 +22,9 @@ from edgecache.rules.selectors import rows_of
 from edgecache.store.control import Control
 from edgecache.store.environments import Environments
 from edgecache.store.owed import Owed
-from edgecache.store.page import FREE, Page, PageWriter
+from edgecache.store.page import Page
+from edgecache.store.pagelayout import FREE
+from edgecache.store.pagewriter import PageWriter
 from edgecache.store.threads import OneThread
 from edgecache.upstream.addresses import parse_origin
 from edgecache.words.config import (

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
 
 from edgecache.rules.selectors import Selector
-from edgecache.store.page import FENCED
+from edgecache.store.pagelayout import FENCED
 from edgecache.words.config import Policy, Profile, UpstreamSettings
 from edgecache.words.counters import Counter
 from tests.fills.rig import Exchange, Origin, RigCase, Script

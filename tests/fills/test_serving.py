@@ -17,7 +17,7 @@ from edgecache.rules.health import FAILING_WORD
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
 from edgecache.store.layout import CHUNKS
-from edgecache.store.page import FENCED
+from edgecache.store.pagelayout import FENCED
 from edgecache.words.config import Profile, UpstreamSettings
 from edgecache.words.counters import Counter
 from tests.fills.rig import Exchange, RigCase

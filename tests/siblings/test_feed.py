@@ -15,7 +15,7 @@ from edgecache.siblings.feed import PACE_SECONDS, BadCursor, Change, Feed, Page,
 from edgecache.siblings.purger import LoneNode, Spread
 from edgecache.store.control import Control
 from edgecache.store.environments import Environments
-from edgecache.store.page import PageWriter
+from edgecache.store.pagewriter import PageWriter
 from edgecache.words.config import MIB, StoreSettings
 from edgecache.words.purging import Entry, LogName
 from edgecache.words.reasons import PurgeMode

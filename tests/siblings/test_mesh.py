@@ -21,7 +21,7 @@ from edgecache.siblings.purger import NotAdmitted, PurgeAnswer, Purger
 from edgecache.siblings.transport import Call, CallRefused
 from edgecache.store.control import Control
 from edgecache.store.environments import Environments
-from edgecache.store.page import PageWriter
+from edgecache.store.pagewriter import PageWriter
 from edgecache.words.config import MIB, Config, NodeSettings, Profile, PurgeSettings, SiteSettings, StoreSettings
 from edgecache.words.purging import PurgeState
 from edgecache.words.reasons import PurgeMode

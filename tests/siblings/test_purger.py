@@ -26,7 +26,7 @@ from edgecache.siblings.purger import (
 )
 from edgecache.store.control import Control
 from edgecache.store.environments import Environments
-from edgecache.store.page import PageWriter
+from edgecache.store.pagewriter import PageWriter
 from edgecache.words.config import MIB, Config, NodeSettings, Profile, PurgeSettings, SiteSettings, StoreSettings
 from edgecache.words.errors import ControlFailed
 from edgecache.words.purging import PurgeState, Spreading

@@ -28,7 +28,8 @@ from edgecache.store.collecting import Collector
 from edgecache.store.control import Control
 from edgecache.store.crashing import CRASH_FILE, condemn_after
 from edgecache.store.environments import Environments
-from edgecache.store.page import Page, PageWriter
+from edgecache.store.page import Page
+from edgecache.store.pagewriter import PageWriter
 from edgecache.store.reading import StoreReader
 from edgecache.store.serials import StoredSerials
 from edgecache.store.verifying import Verifier

@@ -19,7 +19,8 @@ from edgecache.store import layout
 from edgecache.store.disk import Disk
 from edgecache.store.environments import Environments
 from edgecache.store.filling import ContentWriter
-from edgecache.store.page import Page, PageWriter
+from edgecache.store.page import Page
+from edgecache.store.pagewriter import PageWriter
 from edgecache.store.queues import read_standing, weights
 from edgecache.store.reading import StoreReader
 from edgecache.store.writing import StoreWriter

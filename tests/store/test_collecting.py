@@ -20,7 +20,8 @@ from edgecache.store import layout
 from edgecache.store.collecting import BATCH, Collector
 from edgecache.store.environment import Environment
 from edgecache.store.environments import Environments
-from edgecache.store.page import Page, PageWriter
+from edgecache.store.page import Page
+from edgecache.store.pagewriter import PageWriter
 from edgecache.store.popularity import slot_of
 from edgecache.store.queues import Heads, Queues, read_standing, take_over, weights
 from edgecache.words.config import MIB, StoreSettings

@@ -25,7 +25,7 @@ from edgecache.rules.selectors import all_selector, tag_selector
 from edgecache.siblings.content import Applied
 from edgecache.store.control import Appended, Control, Gap
 from edgecache.store.environments import Environments
-from edgecache.store.page import PageWriter
+from edgecache.store.pagewriter import PageWriter
 from edgecache.store.threads import OneThread
 from edgecache.words.config import MIB, StoreSettings
 from edgecache.words.errors import ControlFailed
@@ -358,7 +358,7 @@ class RestartTests(ControlCase):
             from twisted.internet.defer import maybeDeferred
             from edgecache.store.control import Control
             from edgecache.store.environments import Environments
-            from edgecache.store.page import PageWriter
+            from edgecache.store.pagewriter import PageWriter
             from edgecache.words.config import StoreSettings
             data = sys.argv[1]
             opened = Environments.open(data, StoreSettings(size=64 << 20), node_process=True)

@@ -12,7 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.store.ledger import NAME, OCTETS, Ledger
 from edgecache.store.owed import MOST, RETRY_SECONDS, Owed
-from edgecache.store.page import FENCED, FREE, Page, PageWriter
+from edgecache.store.page import Page
+from edgecache.store.pagelayout import FENCED, FREE
+from edgecache.store.pagewriter import PageWriter
 from edgecache.words.errors import ControlFailed
 from edgecache.words.purging import Row
 from tests.quickdisk import quick_directory

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.store.page import FENCED, FOLLOWED, FREE, PINS, Page, PageWriter
+from edgecache.store.page import Page
+from edgecache.store.pagelayout import FENCED, FOLLOWED, FREE, PINS
+from edgecache.store.pagewriter import PageWriter
 from edgecache.words.counters import SLOTS, Counter
 from edgecache.words.errors import StartError
 

@@ -33,7 +33,8 @@ from edgecache.store.counts import DownloadCounts
 from edgecache.store.disk import Disk
 from edgecache.store.environments import Environments
 from edgecache.store.folding import Answer, Downloads
-from edgecache.store.page import Page, PageWriter
+from edgecache.store.page import Page
+from edgecache.store.pagewriter import PageWriter
 from edgecache.store.reading import StoreReader
 from edgecache.store.record import Damaged, unpack
 from edgecache.store.serials import StoredSerials
