@@ -1,7 +1,7 @@
 """
-The node process's side of the mapped page: it alone writes what all workers see. The notes are in :mod:`edgecache.store.page`.
+The node process's side of the mapped page: it alone writes what all workers see, and makes the file anew at each start.
 
-It makes the file anew at each start.
+The notes are in :mod:`edgecache.store.page`.
 """
 
 from __future__ import annotations
