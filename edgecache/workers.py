@@ -19,7 +19,7 @@ from edgecache.fills.artifacts import Artifacts
 from edgecache.fills.attempts import Attempts
 from edgecache.fills.catalogues import Catalogues
 from edgecache.fills.deriving import Derivations
-from edgecache.fills.fills import Fills
+from edgecache.fills.fills import STARTS, Fills
 from edgecache.fills.homes import SiblingsAsked
 from edgecache.fills.keeping import Keep, kept_octets
 from edgecache.fills.outlet import Outlet
@@ -254,6 +254,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
     pages = Pages(sites, fills, timers, catalogues.has)
     links = LinksFollowed(book, parts.channel.call, parts.channel.notify, timers, config.upstream.proxy is not None)
     fills.unstored = unstored = Unstored(lambda rows: parts.channel.notify("unstored", rows=rows), timers, time.time)
+    fills.starts = Turns(parts.loop.call_soon, STARTS)
     fills.artifacts = Artifacts(pages, links, catalogues, epochs, timers, time.time)
     purging = PublicPurging(
         parts.channel.call,

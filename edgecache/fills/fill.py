@@ -411,7 +411,8 @@ class Fill:
             raise error
 
     def fail(self, failure: UpstreamFailed) -> None:
-        _log.warn("{target}: {failure}", target=self.leader.request.target.decode("latin-1"), failure=failure)
+        if self.fills.lately.news((type(failure), failure.upstream), self.fills.seconds()):
+            _log.warn("{target}: {failure}", target=self.leader.request.target.decode("latin-1"), failure=failure)
         if self.fills.unstored is not None:
             self.fills.unstored.failed(self.leader, failure)
         self.leave()

@@ -35,6 +35,7 @@ from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Ahead, Forward, Freshen, Part, Refuse, Reuse, Store
 from edgecache.rules.fallback import expired
 from edgecache.rules.indexpaths import project_tag
+from edgecache.rules.lately import Lately
 from edgecache.rules.outbound import outbound
 from edgecache.rules.pages import PAGE
 from edgecache.rules.policy import other_variant, stale_first
@@ -45,12 +46,19 @@ from edgecache.store.reading import StoreReader
 from edgecache.store.writing import StoreWriter
 from edgecache.upstream.addresses import Address
 from edgecache.upstream.responses import Response
+from edgecache.wire.turns import Turns
 from edgecache.words.counters import Counter
 from edgecache.words.ports import Counts, Downstream, Timers
 from edgecache.words.reasons import ForwardReason, PurgeMode
 from edgecache.words.stored import Stored, Variants
 
 _log = Logger()
+
+STARTS = 4
+"""Fills that begin in one turn of the loop: each takes some hundred microseconds until it waits for somebody else."""
+
+SAY_AGAIN_SECONDS = 1.0
+"""An upstream that fails in the same way is logged so often; what was asked of it meanwhile, only counted."""
 
 FENCED_JOIN_SECONDS = 0.5
 """While fenced, fills that began longer ago are not joined; the shortest lease is a second."""
@@ -71,6 +79,8 @@ class Fills:
     :ivar representing: answers with what is derived from pages.
     :ivar late: pages that clients were no longer kept waiting for.
     :ivar unstored: told of what is not stored.
+    :ivar starts: how many fills begin in one turn of the loop; without it, all that are asked for.
+    :ivar lately: failures that were logged.
     :ivar unshareable: keys whose response could not be shared lately.
     :ivar invalidate: asks the node process for a local epoch for selectors; fires once it is published.
     :ivar invalidate_here: the same for a mode, and never for siblings.
@@ -103,6 +113,8 @@ class Fills:
     representing: Representing = field(init=False)
     late: LatePages = field(factory=LatePages)
     unstored: Unstored | None = None
+    starts: Turns | None = None
+    lately: Lately = field(factory=lambda: Lately(SAY_AGAIN_SECONDS))
     _running: dict[bytes, Fill] = field(factory=dict)
 
     @doubts.default
@@ -350,4 +362,14 @@ class Fills:
         if registered is not None:
             # A fill from before a purge goes on for those who wait for it; nobody new finds it.
             self._running[registered] = fill
-        fill.start()
+        if self.starts is None:
+            fill.start()
+        else:
+            self.starts.take(1, lambda: _start_for(fill, waiters))
+
+
+def _start_for(fill: Fill, waiters: list[Waiter]) -> None:
+    if fill.registered is None and waiters and all(waiter.downstream.gone for waiter in waiters):
+        # They have left before it was their turn, and nobody else is answered by it.
+        return
+    fill.start()
