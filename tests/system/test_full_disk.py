@@ -8,13 +8,69 @@ import orjson
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.clients import Answer
+from tests.system.contents import Artifact
 from tests.system.harness import Node
-from tests.system.origins import Origin
+from tests.system.origins import Origin, Reply
 from tests.system.processes import until
 from tests.system.starving import SmallDisk
 from tests.system.traffic import check, reply_to
 
 SIZES = (700, 65_536, 200_000, 4_300_000)
+
+
+FILE = "/packages/tiny-1.0-py3-none-any.whl"
+
+
+class DownloadsTests(SynchronousTestCase):
+    """What cannot be noted is lost, and said to be; what was is counted once, whatever happens before."""
+
+    def setUp(self) -> None:
+        self.disk = SmallDisk(64)
+        self.addCleanup(self.disk.end)
+        self.origin = Origin().start()
+        self.addCleanup(self.origin.stop)
+        self.origin.serve(FILE, Reply(Artifact(FILE, 4000), etag='"1"'))
+        self.node = Node(self.disk.path, self.origin.url, profile="index", size="64MiB", workers=0)
+        self.addCleanup(self.node.end)
+        self.node.start()
+        self.got = 0
+
+    def download(self, count: int) -> None:
+        """So many times, by an installer that nobody has seen before, which takes room to count."""
+        for _ in range(count):
+            self.got += 1
+            agent = f"pip/{self.got}.0 " + f"{self.got}" * 200
+            answer = self.node.ask(FILE, fields={"User-Agent": agent})
+            self.assertEqual((200, 4000), (answer.status, len(answer.content)))
+
+    def told(self) -> dict[str, Any]:
+        """Of what has finished in earlier turns of its loop, of which there was one since."""
+        self.assertEqual(200, self.node.admin("GET", "/readyz").status)
+        document: dict[str, Any] = orjson.loads(self.node.admin("GET", "/downloads?by=installer_version").content)
+        return document
+
+    def counted(self) -> int:
+        rows = self.told()["rows"]
+        # Each has its own: none was counted twice.
+        self.assertEqual([1] * len(rows), [row["downloads"] for row in rows])
+        return len(rows)
+
+    def test_through_a_full_disk_and_a_kill_each_is_counted_once_or_known_to_be_lost(self) -> None:
+        self.download(10)
+        until(lambda: self.counted() == 10, "ten")
+        self.disk.fill()
+        for _ in range(6):
+            self.download(5)
+            self.disk.fill()
+        lost = self.told()["lost"]
+        self.node.kill()
+        self.disk.make_room()
+        self.node.start()
+        self.download(10)
+        until(lambda: not self.told()["behind"], "all counts")
+        self.assertEqual(self.got - lost, self.counted())
+        self.assertGreater(lost, 0)
+        self.assertNotIn("Traceback", self.node.log)
 
 
 class FullDiskTests(SynchronousTestCase):

@@ -1,4 +1,4 @@
-"""A disk that fails for good, or takes nothing more: what is in memory is served, nothing is promised, and what was is there with the disk."""
+"""A disk that fails for good, or takes nothing more: what is in memory is served, and nothing is promised or lost."""
 
 from __future__ import annotations
 
