@@ -47,6 +47,7 @@ OF_WORKERS: dict[Counter, tuple[str, str]] = {
     Counter.DOWNLOADS_LOST: ("downloads_lost", "Events of downloads that could not be written"),
     Counter.WRONG_CONTENTS: ("wrong_contents", "Contents that were not what their digest names"),
     Counter.TLS_FAILED: ("failed_tls_handshakes", "Clients whose TLS handshake failed, or took too long"),
+    Counter.HOT_ANSWERS: ("hot_answers", "Contents sent from the memory of what is asked for most"),
     Counter.DENIED: ("denied_requests", "Requests refused for want of a client's credentials"),
     Counter.UNCACHED: ("uncached_requests", "Requests that a token let past the store"),
     Counter.UPLOADS: ("uploads", "Uploads that the origin took"),

@@ -38,6 +38,7 @@ GONE: Final = Sent.GONE
 ANSWERED: Final = Sent.ANSWERED
 UNDERIVED: Final = Sent.UNDERIVED
 NOT_MODIFIED: Final = int(Counter.NOT_MODIFIED)
+HOT_ANSWERS: Final = int(Counter.HOT_ANSWERS)
 
 CRLF = b"\r\n"
 
@@ -105,6 +106,7 @@ class Sender:
             if size > SMALLEST and hot is not None:
                 kept = hot.find(reader, record_hash, stored)
                 if kept is not None:
+                    self._counts.add(HOT_ANSWERS)
                     downstream.send_hot(head, kept, start, stop)
                     return ANSWERED
             if size < CHUNK:

@@ -80,6 +80,8 @@ class Counter(enum.IntEnum):
     """Contents that were not what their digest names: neither stored, nor ever complete at a client."""
     TLS_FAILED = 41
     """Clients whose TLS handshake failed, or took too long."""
+    HOT_ANSWERS = 42
+    """Contents that were sent from the memory of hot ones (:mod:`edgecache.store.hot`)."""
 
 
 SLOTS = 96

@@ -6,6 +6,7 @@ from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
 from edgecache.store.hot import ENOUGH
 from edgecache.wire.sending import HIGH_WATER, PIECE
+from edgecache.words.counters import Counter
 from tests.fills.rig import Client, RigCase
 from tests.fills.test_serving import FRESH, content_of, serves
 
@@ -28,6 +29,7 @@ class FromMemoryTests(RigCase):
         async def test():
             for octets in (20_000, 65_536, 1_000_000):
                 client, content = await self.hot(octets), content_of(octets)
+                before = self.counter(Counter.HOT_ANSWERS)
                 for field, status, due in (
                     ("X: y", 200, content),
                     ("Range: bytes=-16384", 206, content[-16384:]),
@@ -39,6 +41,8 @@ class FromMemoryTests(RigCase):
                         answer = await client.ask(f"/{octets}", field)
                         self.assertEqual((status, True), (answer.status, answer.hit))
                         self.assertEqual(due, answer.content)
+                # All but the 304.
+                self.assertEqual(before + 8, self.counter(Counter.HOT_ANSWERS))
                 self.assertEqual(b"", (await client.ask(f"/{octets}", method="HEAD")).content)
                 client.send(f"/{octets}", "Connection: close")
                 self.assertEqual(content, (await client.receive()).content)
