@@ -197,12 +197,13 @@ class Fills:
 
     def apart(self, waiter: Waiter, plan: Store | Freshen) -> None:
         """
-        ``waiter`` may not have the response that it waited for. If that is another variant, all who want the same one
-        have a fill of their own; otherwise it is forwarded alone. Also if that turns out not to be its variant either:
-        an origin may go on naming other fields.
+        ``waiter`` may not have the response that it waited for. All who want another variant, or one that was validated
+        for them, have a fill of their own; anybody else is forwarded alone. So is who was parted already: an origin may
+        go on naming other fields.
         """
-        place = other_variant(waiter.asked, plan)
-        if place is None or waiter.parted or waiter.forward.alone or not waiter.asked.fills:
+        asked = waiter.asked
+        place = other_variant(asked, plan) or (waiter.record_hash if asked.directives.no_cache else None)
+        if place is None or waiter.parted or waiter.forward.alone or not asked.fills:
             self.alone(waiter)
         else:
             waiter.parted = True

@@ -44,7 +44,7 @@ class Waiter:
     :ivar collapsed: it joined a fill that another request had started.
     :ivar again: it demands what the last fill was too early for, and waits for the next.
     :ivar patient: it waits for its part of the whole; on its own it could not be had.
-    :ivar parted: it has waited for another variant already.
+    :ivar parted: it has waited for what others have asked for already.
     """
 
     asked: Asked
@@ -194,7 +194,7 @@ class Waiters:
         now = plan.stored.fresh_until - 1 if self._stale_copy else self._fills.clock()
         if lacks_serial(waiter.asked, plan.stored):
             self._refuse_old(waiter, plan.stored)
-        elif waiter.collapsed and not may_share(waiter.asked, self.leader, plan, now):
+        elif waiter.collapsed and not may_share(waiter.asked, self.leader, plan, now, waited=True):
             self._fills.apart(waiter, plan)
         elif self._page:
             self._serve_page(waiter, plan.stored)

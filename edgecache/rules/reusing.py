@@ -162,11 +162,12 @@ def _against(
     return None if satisfies(asked, stored, now, until) else ForwardReason.REQUEST
 
 
-def satisfies(asked: Asked, stored: Stored, now: float, until: float = 0.0) -> bool:
+def satisfies(asked: Asked, stored: Stored, now: float, until: float = 0.0, *, newest: bool = False) -> bool:
     """
     Do the request's own directives accept this fresh response (RFC 9111 §5.2.1)?
 
     :param until: when it is fresh for longer than its own time says.
+    :param newest: it has come from the origin since ``asked`` was there.
     """
     directives = asked.directives
     until = max(until, stored.fresh_until)
@@ -180,7 +181,7 @@ def satisfies(asked: Asked, stored: Stored, now: float, until: float = 0.0) -> b
     if site.index and asked.file and stored.flags & _IMMUTABLE:
         # It never changes under its name; installers reload it all the same (FIELD 3).
         return True
-    if directives.no_cache:
+    if directives.no_cache and not newest:
         return False
     if directives.max_age is None or _age(stored, now) <= directives.max_age:
         return True

@@ -290,6 +290,36 @@ class CollapseTests(RigCase):
 
         return self.run_async(test())
 
+    def test_clients_that_each_want_the_newest_share_what_was_asked_for_them(self):
+        """A farm that installs with ``uv --refresh``: one validation, and one more if others had asked before."""
+
+        async def test():
+            going = asyncio.Event()
+
+            async def script(exchange: Exchange):
+                await going.wait()
+                await exchange.answer(b"new", FRESH)
+
+            self.origin.scripts["/a"] = self.origin.scripts["/b"] = script
+            for target, first, expected in (("/a", (), 2), ("/b", ("Cache-Control: no-cache",), 1)):
+                going.clear()
+                before = self.counter(Counter.COLLAPSED, 0) + self.counter(Counter.COLLAPSED, 1)
+                clients = [await self.client(index % 2) for index in range(6)]
+                clients[0].send(target, *first)
+                await self.until(lambda target=target: self.origin.count(target) == 1)
+                for client in clients[1:]:
+                    client.send(target, "Cache-Control: no-cache")
+                await self.until(
+                    lambda before=before: (
+                        self.counter(Counter.COLLAPSED, 0) + self.counter(Counter.COLLAPSED, 1) == before + 5
+                    )
+                )
+                going.set()
+                self.assertEqual({b"new"}, {(await client.receive()).content for client in clients})
+                self.assertEqual(expected, self.origin.count(target))
+
+        return self.run_async(test())
+
     def test_a_client_that_leaves_disturbs_nobody(self):
         async def test():
             content = content_of(1_000_000)
