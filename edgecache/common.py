@@ -69,7 +69,7 @@ _FIRST_NAMES_SECONDS = 3.0
 """Workers begin without addresses when names take longer than this."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Common:
     """
     :ivar page: written here, read by every worker.

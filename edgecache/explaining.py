@@ -44,7 +44,7 @@ _PREFIXES = 17
 _REMEMBERED = 4096
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Explaining:
     """
     Looks with a worker's eyes, from the node process.

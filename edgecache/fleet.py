@@ -65,7 +65,7 @@ def _everything(config: Config) -> list[Row]:
     return rows_of((Selector("all", site.id, b"").canonical for site in Sites(config).all), PurgeMode.REVALIDATE)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Fleet:
     """
     :ivar mesh: this node among the others.

@@ -81,7 +81,7 @@ class State(enum.Enum):
     FAILING = "failing"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Follower:
     """
     Of one site.
@@ -321,7 +321,7 @@ class Follower:
                 timer.cancel()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Followers:
     """Those of all sites of a node that have one."""
 

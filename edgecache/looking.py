@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgecache.explaining import Explaining
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Looking:
     """
     :ivar scrubbing: looks through all of it for damage.

@@ -28,7 +28,7 @@ from edgecache.words.errors import EdgeError, StartError
 _log = Logger()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class MemberService(Service, ABC):
     """
     What twistd runs: starts what it is, or says in one line why not.

@@ -45,7 +45,7 @@ HITS, STALE_HITS = int(Counter.HITS), int(Counter.STALE_HITS)
 SIBLING_HITS, SIBLING_LOOK_UPS = int(Counter.SIBLING_HITS), int(Counter.SIBLING_LOOK_UPS)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Node:
     """
     One worker's route.

@@ -13,7 +13,7 @@ from edgecache.store.page import Page
 from edgecache.words.stored import Stored
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Noted:
     """
     What the route did with one request.
@@ -53,7 +53,7 @@ class Noted:
         self.refresh = forward
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class NotedFills:
     """The route's fills."""
 
@@ -92,7 +92,7 @@ class Alone:
         pass
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ReadPage:
     """The mapped page, to be read alone."""
 
@@ -105,7 +105,7 @@ class ReadPage:
         return getattr(self._page, name)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class NotedDownstream(Alone):
     """The client: what it is sent is an error of ours."""
 

@@ -17,7 +17,7 @@ from edgecache.admin.uploads import Uploads
 from edgecache.processes.channel import Channel
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Operating:
     """
     :ivar parts: what the admin API shows, and does.

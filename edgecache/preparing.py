@@ -31,7 +31,7 @@ _RESERVED_FILES = 1024
 """Descriptors besides clients' connections and the upstreams': environments, pipes, logs, admin."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Prepared:
     """What :func:`prepare` has taken hold of."""
 

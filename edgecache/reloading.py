@@ -23,7 +23,7 @@ from edgecache.words.errors import EdgeError
 _log = Logger()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Reloads:
     """
     :ivar read: in a thread: the settings as flags and file have them now, checked; raises ``EdgeError``.

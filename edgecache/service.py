@@ -54,7 +54,7 @@ OPERATORS_WAIT_SECONDS = 3.0
 """So long until every worker accepts; then operators are answered all the same: one of them may never get up."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Inside:
     """
     The worker of ``--workers 0``; there are two for a moment while it is replaced.
@@ -77,7 +77,7 @@ class Inside:
             sock.close()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class NodeService(MemberService):
     """
     A node that serves.

@@ -43,7 +43,7 @@ from edgecache.words.ports import Timers
 _log = Logger()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Voter:
     """:ivar control: all that is on disk."""
 
@@ -139,7 +139,7 @@ class Voter:
         self.page.close()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class VoterService(MemberService):
     """A voter as twistd runs it."""
 

@@ -33,7 +33,7 @@ from edgecache.workers import Worker, start_worker
 
 
 @implementer(ILogObserver)
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class _Observer:
     """A function as what Twisted's log wants."""
 
@@ -43,7 +43,7 @@ class _Observer:
         self._say(event)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Main:
     """One worker's life, as the node process commands it."""
 

@@ -22,7 +22,7 @@ from edgecache.words.config import Config
 from edgecache.words.errors import StartError
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class WorkerParts:
     """
     Everything that a worker gets from the node process.
@@ -54,7 +54,7 @@ class WorkerParts:
     content: list[socket.socket] = field(factory=list)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class CountedDownloads:
     """
     Those of one worker, on their way to disk.

@@ -88,7 +88,7 @@ DISK_THREADS = 8
 """Contents of which a worker reads at the same time what is not in memory."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Worker:
     """A running worker."""
 

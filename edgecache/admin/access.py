@@ -32,7 +32,7 @@ ANYBODY_HERE = Token("loopback", b"", frozenset((Scope.STATUS,)))
 """Stands for whoever asks from this machine, where that is enough."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Access:
     """Decides who may; guesses are slowed down and logged."""
 

@@ -31,7 +31,7 @@ _HEADERS = (
 _FASTLY = b"/service/"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Problem(EdgeError):
     """
     A request that is not done.

@@ -44,7 +44,7 @@ Handler = Callable[..., Awaitable[Answer | None]]
 """``None``: it has answered already, bit by bit."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Admin:
     """
     What each route does.

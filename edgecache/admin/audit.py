@@ -38,7 +38,7 @@ _TOKEN = re.compile(r"edge_[A-Za-z0-9_-]{20,}")
 _HIDDEN = "(a token)"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Audit:
     """
     :ivar path: of the file; older ones lie beside it.

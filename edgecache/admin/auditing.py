@@ -130,7 +130,7 @@ def verdict_of(status: int, age: str | None, since: float) -> tuple[str, str, in
     return "current", f"Age {age} s", int(age)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Auditor:
     """Asks nodes for keys."""
 

@@ -11,7 +11,7 @@ from cryptography import x509
 from edgecache.words.config import Config
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Certificates:
     """Reads a file only if it is another one than at the last look."""
 

@@ -34,7 +34,7 @@ _MOST_OCTETS = 16 << 20
 _LOST = (ConnectError, ResponseNeverReceived, ResponseFailed, CancelledError, TimeoutError, OSError)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class AdminFailed(EdgeError):
     """
     The node could not be asked, or said no.

@@ -35,7 +35,7 @@ _STATS_KEYS = ("project", "filename", "installer", "installer_version")
 _CHOICES = frozenset(("from", "to", "day", "by", "limit", "format"))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class DownloadRoutes:
     """The routes' handlers."""
 

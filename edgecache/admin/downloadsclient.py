@@ -15,7 +15,7 @@ ROWS = 100_000
 """Of one node; more are not shown, and said to be missing."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Found:
     """
     :ivar nodes: ids of those that have answered.

@@ -21,7 +21,7 @@ _NO_SITES = ("localhost", "default.invalid")
 """Of these, the first by which no site is called means the default one (RFC 6761 §6.4: nobody has the second)."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Explanations:
     """The route's handler."""
 

@@ -26,7 +26,7 @@ MOST_KEYS = 256
 """Of one bulk purge, as there."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Fastly:
     """
     Handlers. They answer 200 once a purge is durable, since that is what these clients take for success;

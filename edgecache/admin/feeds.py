@@ -41,7 +41,7 @@ _STREAM = b"text/event-stream"
 _PROJECT = project_tag(b"")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Feeds:
     """The route's handler."""
 
@@ -183,7 +183,7 @@ def change_document(change: Change, names: dict[int, str]) -> dict[str, Any]:
     }
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Stream:
     """The way to one reader: nothing piles up for one that does not read."""
 

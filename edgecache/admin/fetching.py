@@ -72,7 +72,7 @@ class Fetched:
     content: bytes = field(default=b"", repr=False)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Fetcher:
     """
     :ivar url: of the public listener.

@@ -30,7 +30,7 @@ _SERIES = {
 }
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class History:
     """
     :ivar totals: all workers' slots of the mapped page, added up.

@@ -29,7 +29,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-@define(eq=False, slots=False)
+@define(eq=False, repr=False, slots=False)
 class NodeMetrics(Collector):
     """Everything is read when it is asked for; nothing is kept twice."""
 

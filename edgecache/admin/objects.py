@@ -30,7 +30,7 @@ Row = tuple[str, str, str]
 """Site, host, target as clients name them."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Objects:
     """
     :ivar survey: of the store; ``None`` where nothing is stored.

@@ -173,7 +173,7 @@ class ReloadState:
     waiting: tuple[str, ...] = ()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class AdminParts:
     """
     :ivar config: as it is now.

@@ -12,7 +12,7 @@ _TERMINAL_SECONDS = 0.1
 _LOG_SECONDS = 5.0
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Progress:
     """
     One line that changes, on a terminal; elsewhere a line now and then.

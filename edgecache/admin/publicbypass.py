@@ -14,7 +14,7 @@ from edgecache.words.errors import EdgeError
 from edgecache.words.purging import Scope
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PublicBypass:
     """Serves the workers' ``bypass`` calls: few, for workers know the digests of the tokens that are good."""
 

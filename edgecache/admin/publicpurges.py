@@ -17,7 +17,7 @@ from edgecache.words.purging import Scope
 _ALLOW = (("Allow", "GET, HEAD"),)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PublicPurges:
     """Serves the workers' ``purge`` calls."""
 

@@ -29,7 +29,7 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Purging:
     """
     One purge of an operator's.

@@ -31,7 +31,7 @@ _WAITS = {state.value: state for state in (PurgeState.DURABLE, PurgeState.EFFECT
 _OTHER_STRINGS = 16
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Purges:
     """Handlers of requests that purge, and what they have in common with the other fronts."""
 

@@ -48,7 +48,7 @@ class Wanted:
     hashes: frozenset[str] = frozenset()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Read:
     """
     What files say.

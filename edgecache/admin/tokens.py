@@ -46,7 +46,7 @@ def new_token() -> str:
     return "edge_" + secrets.token_urlsafe(32)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Tokens:
     """
     The tokens of this node.

@@ -33,7 +33,7 @@ WAIT_SECONDS = 5.0
 """So long a publisher waits for a majority of the nodes; then it spreads on without them."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Uploads:
     """Serves the workers' ``uploaded`` calls. See Note [an upload is no purge of a client]."""
 

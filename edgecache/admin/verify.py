@@ -18,7 +18,7 @@ from edgecache.words.purging import Token
 _MOST_RATE = 1 << 40
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class VerifyRoutes:
     """The routes' handlers."""
 

@@ -30,7 +30,7 @@ FILE_FIELDS = {"Accept": "*/*", "Accept-Encoding": "identity"}
 _PAGES = "/simple/"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Warmed:
     """
     What has been done.
@@ -49,7 +49,7 @@ class Warmed:
     skipped: list[dict[str, str]] = field(factory=list)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Warming:
     """
     :ivar path: of the index's site.

@@ -32,7 +32,7 @@ _LOOK_SECONDS = 0.05
 _TWISTD = ("-c", "from twisted.scripts.twistd import run; run()", "-n", "edgecache")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class DemoFailed(EdgeError):
     """What was to be shown did not happen. :ivar problem: what did."""
 
@@ -80,7 +80,7 @@ def environment() -> dict[str, str]:
     return {**kept, "PIP_CONFIG_FILE": os.devnull, "PYTHONPATH": paths}
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Child:
     """A process of the demo's; its output is in a file."""
 
@@ -131,7 +131,7 @@ class Child:
             raise DemoFailed(f"{self.name} has ended; {self.log} ends with:\n{last}")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Node:
     """One of the three."""
 
@@ -169,7 +169,7 @@ class Node:
         return bool(status["node"]["ready"]) and not status["purges"]["fenced"]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Fleet:
     """
     Three nodes before two origins; to be used in a ``with`` statement, at whose end nothing of it runs any more.

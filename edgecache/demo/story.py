@@ -26,7 +26,7 @@ _JSON = "application/vnd.pypi.simple.v1+json"
 _INSTALL_SECONDS = 120
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Story:
     """
     Told once.

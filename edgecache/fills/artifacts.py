@@ -40,7 +40,7 @@ _log = Logger()
 _METADATA = b".metadata"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Artifacts:
     """
     The files of the indexes of one worker.
@@ -67,7 +67,7 @@ class Wait:
     """A part could not be had on its own: whoever wants it has to wait until the whole has come so far."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Sought:
     """
     One file: a :class:`~edgecache.fills.attempts.Seeking`.

@@ -45,7 +45,7 @@ _LINKED = 64
 """Hosts that pages link to whose latencies are remembered; the oldest are forgotten."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Attempts:
     """
     Requests of one worker to the origins of its sites.

@@ -19,7 +19,7 @@ AT_ONCE = 64 << 10
 """Smaller pages take less than handing them to a thread."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Catalogues:
     """The ones used last, by digest of their page."""
 

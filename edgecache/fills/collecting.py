@@ -17,7 +17,7 @@ _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _GZIP = (b"gzip", b"x-gzip")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Collecting:
     """
     A sink for a response's content, up to a limit.

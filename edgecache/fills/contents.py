@@ -32,12 +32,12 @@ SMALL = 8 << 20
 """A fill of up to so many octets goes on although nobody waits any longer."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class FillAbandoned(EdgeError):
     """Nobody waited any longer and most of it was still to come."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Filling:
     """
     Content of a fill: a sink for the network; the store and every :class:`View` are its consumers.
@@ -264,7 +264,7 @@ def _nothing() -> None:
     """It has ended, and lets go of those who wanted to know that."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class View:
     """
     A :class:`~edgecache.words.ports.Source`: one client's way through a :class:`Filling`.

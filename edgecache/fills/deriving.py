@@ -36,7 +36,7 @@ class TooMuchToDerive(EdgeError):
     """As much waits to be derived as may."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Derivations:
     """
     Derives what clients get, each representation of a page once at a time.

@@ -13,7 +13,7 @@ from edgecache.words.errors import WrongDigest
 _MOST = 10_000
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Doubt:
     """
     :ivar until: monotonic seconds.
@@ -26,7 +26,7 @@ class Doubt:
     mixed: bool = False
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Doubts:
     """Those of one worker, by key, the oldest first."""
 

@@ -55,7 +55,7 @@ class Phase(enum.Enum):
     ENDED = "ended"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Fill:
     """
     One exchange. It belongs to no client and goes on without any.

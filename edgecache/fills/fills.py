@@ -64,7 +64,7 @@ FENCED_JOIN_SECONDS = 0.5
 """While fenced, fills that began longer ago are not joined; the shortest lease is a second."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Fills:
     """
     The fills of one worker; it owns their keys, so there is one per key and node at a time.

@@ -33,7 +33,7 @@ from edgecache.words.messages import Head, Outbound
 _log = Logger()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class LookUp:
     """
     What one fill may ask of siblings.
@@ -58,7 +58,7 @@ class LookUp:
         return evolve(self, outbound=rest_of(self.outbound, broken.known, broken.received))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SiblingsAsked:
     """
     :ivar own: id of this node.

@@ -28,7 +28,7 @@ from edgecache.words.reasons import Outcome
 PROCESSING = 102
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Inquiry:
     """
     :ivar interim: told of interim responses that are more than a sign of life.

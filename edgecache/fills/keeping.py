@@ -31,7 +31,7 @@ def kept_octets(size: int, workers: int) -> int:
     return min(KEPT_OCTETS, size // (_SHARE * workers))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Kept:
     """
     What came of one content.
@@ -47,7 +47,7 @@ class Kept:
     until: float = 0.0
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Keep:
     """
     What one worker keeps, by the key under which its fills are found.

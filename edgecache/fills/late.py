@@ -19,7 +19,7 @@ PATIENCE = 10
 """A page may take so many times as long as clients wait for it. An origin that drips may never come to an end."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class LatePage:
     """
     One of them.
@@ -69,7 +69,7 @@ class LatePage:
         self._reading.cancel()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class LatePages:
     """Those of one worker."""
 

@@ -18,7 +18,7 @@ ELSEWHERE = frozenset((502, 503, 504))
 """Statuses by which an origin says that it is not well: another one may be (FIELD 1)."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Outlet:
     """:ivar quests: those under way."""
 

@@ -11,7 +11,7 @@ from attrs import define
 from edgecache.rules.resuming import OVERLAP
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Overlap:
     """
     Of one content.

@@ -21,7 +21,7 @@ from edgecache.words.messages import Head, Outbound, without
 from edgecache.words.ports import Counts, Downstream
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Owners:
     """
     The workers of this node; each owns the keys whose hash says so.

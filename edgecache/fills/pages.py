@@ -26,7 +26,7 @@ _ERROR = re.compile(rb"\r\nproxy-status:[^\r]*error=([a-z_]+)", re.IGNORECASE)
 _TURN = 1 << 20
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class FoundPage:
     """
     A project's page.
@@ -88,7 +88,7 @@ class ProjectPages(Protocol):
         """
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Pages:
     """
     :class:`ProjectPages` of one worker: the page is asked for as any client's request is.
@@ -211,7 +211,7 @@ def _is_of(head: bytes, stored: Stored) -> bool:
     return b"\r\netag: %b\r\n" % etag in head and b"\r\ncontent-length: %d\r\n" % stored.size in head
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Inside:
     """
     A :class:`~edgecache.words.ports.Downstream` whose client is this worker itself.

@@ -26,7 +26,7 @@ from edgecache.words.ports import Counts
 _log = Logger()
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class ReadPage:
     """
     A page that came whole, and is one.
@@ -47,7 +47,7 @@ class ReadPage:
     why_dropped: str = ""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Paging:
     """
     Reads pages.

@@ -21,7 +21,7 @@ PIECES = 64
 """Written in one call at most, where an upstream drips; a call takes no more than some."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Passing:
     """
     A :class:`~edgecache.words.ports.Source`: content from upstream to one client, and nowhere else.

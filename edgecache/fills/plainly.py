@@ -39,7 +39,7 @@ def is_ordinary(fill: Fill) -> bool:
     )
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Plainly:
     """
     One such fill, until it has its response.

@@ -45,7 +45,7 @@ _LEAST_PATIENCE, _LONGEST_PATIENCE = 0.05, 0.5
 """Seconds until an address that awaits too many heads is tried again; doubled each time."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Quest:
     """
     See the module.

@@ -36,7 +36,7 @@ class Race(Protocol):
         """``attempt`` has come to nothing."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Attempt:
     """
     One address, asked once: an :class:`~edgecache.upstream.parties.Asker`.

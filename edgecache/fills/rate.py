@@ -14,7 +14,7 @@ LOOKS = 10
 """Looks at the rate within ``slow_window_seconds``; the window slides by one of them."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class RateWatch:
     """
     Looks at how much has come, ten times a window; only a whole window in which it was read counts.

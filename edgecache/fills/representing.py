@@ -30,7 +30,7 @@ _FAILED = Refuse(500, "the node failed to answer; its log says why")
 _LATER = Refuse(503, "Too many pages are being made at present.", fields=(RETRY_AFTER,))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Representing:
     """Answers of one worker."""
 

@@ -28,7 +28,7 @@ Fails with a subclass of :class:`~edgecache.words.errors.UpstreamFailed` if none
 """
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Rests:
     """
     Of one content.

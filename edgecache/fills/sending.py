@@ -46,7 +46,7 @@ COPIED: Final = 32 << 10
 """Up to so many octets, a copy in one write with the head costs less than a write past the transport."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Sender:
     """Answers from the store."""
 
@@ -180,7 +180,7 @@ class Sender:
             downstream.send_from(head, Held(content), start, stop)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Held:
     """A :class:`~edgecache.words.ports.Source` of which everything is in memory."""
 

@@ -17,7 +17,7 @@ from edgecache.words.stored import Serial, Stored
 _log = Logger()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Serials:
     """What stored pages and purges say."""
 

@@ -97,7 +97,7 @@ def _primary(fill: Fill, plan: Store) -> tuple[bytes, Variants] | None:
     return asked.key_hash, Variants(asked.key, sets[:VARY_SETS])
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Storing:
     """
     From the head to the commit.

@@ -15,7 +15,7 @@ UNSHAREABLE_KEYS = 10_000
 """Remembered at most; the oldest are forgotten."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Unshareable:
     """Those of one worker, the oldest first."""
 

@@ -22,7 +22,7 @@ _TELLING = ("cache-control", "cdn-cache-control", "surrogate-control", "vary", "
 """Fields of a response that can keep it from being stored; none of them is anybody's secret."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Unstored:
     """
     Of one worker.

@@ -10,7 +10,7 @@ KEPT_OCTETS = 64 << 10
 """Of a form: publishers send a project's metadata before its file."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Form:
     """
     A client's content as it came, in order and once.

@@ -24,7 +24,7 @@ class Told(Protocol):
         """It failed, and ``target`` may show whether it is well again."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Verdicts:
     """
     Of one content.

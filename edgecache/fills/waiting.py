@@ -34,7 +34,7 @@ FAR_AHEAD = 1 << 20
 """A range that begins so many octets after what has come is fetched on its own."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Waiter:
     """
     One client of a fill.
@@ -57,7 +57,7 @@ class Waiter:
     parted: bool = False
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Waiters:
     """
     All clients of one fill that were not sent anything yet.

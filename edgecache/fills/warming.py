@@ -43,7 +43,7 @@ BELIEVED_SECONDS = 60.0
 _SLOTS = 1 << 20
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Absent:
     """Values of one database that only the disk has."""
 
@@ -52,7 +52,7 @@ class Absent:
     keys: list[bytes]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Warming:
     """
     Of one worker.

@@ -28,7 +28,7 @@ Judge = Callable[[Response], UpstreamFailed | Lesser | None]
 """What is wrong with an answer: a failure of that address, to be left; or only that others may have a better one."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Way:
     """
     Whom to ask for something of a site, and what for.

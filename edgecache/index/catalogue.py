@@ -30,7 +30,7 @@ class NamedFile:
     metadata_sha256: bytes | None = None
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Catalogue:
     """The files of one page. Quarantined projects have none (PEP 792)."""
 

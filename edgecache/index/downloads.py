@@ -43,7 +43,7 @@ class Kind(enum.Enum):
 _KINDS = {kind.value: kind for kind in Kind}
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Event:
     """
     Content of one response, handed to the client's connection.
@@ -100,7 +100,7 @@ def sent_range(head: bytes, octets: int) -> bytes | None:
     return None if matched is None else b"<0-%d/%b" % (octets - 1, matched[1])
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Reader:
     """
     Reads the lines of one file of events, in order.

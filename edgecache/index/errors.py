@@ -7,7 +7,7 @@ from attrs import define
 from edgecache.words.errors import EdgeError
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class BadPage(EdgeError):
     """
     What an upstream sent is not a page that anything can be made of; nothing of it is stored or shown.

@@ -47,7 +47,7 @@ class _Anchor:
     text: str = ""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Page(HTMLParser):
     """
     :ivar take: what an anchor means, ``None`` for one that means nothing here.

@@ -21,7 +21,7 @@ from attrs import define, field, frozen
 from edgecache.words.errors import EdgeError
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class BadLink(EdgeError):
     """
     A link, or the name of a file, that nothing may be made of.

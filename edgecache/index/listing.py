@@ -42,14 +42,14 @@ KeyOf = Callable[[bytes], int]
 """Normalised name to 64 bits that stand for the project."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class BadListing(EdgeError):
     """It is no list of projects. :ivar why: in a few words."""
 
     why: str
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Listing:
     """
     One list.

@@ -29,12 +29,12 @@ Handler = Callable[..., Any]
 """Called with the payload as keyword arguments; a call's handler returns a dict, or a Deferred of one."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ChannelClosed(EdgeError):
     """The other process is gone, or going: no answer will come."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class CallRefused(EdgeError):
     """
     The other side's handler failed.
@@ -59,7 +59,7 @@ class Channel(Protocol):
         """Let ``handler`` serve ``op`` from now on."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class LineChannel:
     """
     A :class:`Channel` over any pair of byte streams: give it octets, and it writes octets.

@@ -30,7 +30,7 @@ _ABOVE = 16
 """No descriptor that goes to a fixed place is numbered so low."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Nursery:
     """
     The process, for who has started it.
@@ -120,7 +120,7 @@ class Nursery:
                 raise
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Child:
     """
     One worker that was asked for.
@@ -151,7 +151,7 @@ class Child:
             self.ended(self._status)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Forks:
     """
     Has workers forked; a nursery is started when the first one is asked for, and anew when it has died.
@@ -308,7 +308,7 @@ def _complaint(line: bytes) -> None:
     _log.warn("workers: {line}", line=line.decode("utf-8", "replace"))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Lines(Protocol):
     """Octets to lines."""
 

@@ -43,7 +43,7 @@ class Stage(enum.Enum):
     """It finishes what it has, and ends."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Running:
     """
     :ivar index: of the place it is in.

@@ -18,7 +18,7 @@ _SUN_PATH = 107
 """Octets in the path of a Unix socket on Linux, less the final zero."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PublicSockets:
     """
     One listening socket per address and worker, all of one port.
@@ -76,7 +76,7 @@ def bind_once(endpoints: list[Endpoint]) -> list[socket.socket]:
     return sockets
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class OwnerSockets:
     """
     Unix sockets on which workers ask each other, one per worker (DESIGN 4, owners of keys).

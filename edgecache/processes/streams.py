@@ -19,7 +19,7 @@ _log = Logger()
 
 
 @implementer(IPushProducer)
-@define(eq=False)
+@define(eq=False, repr=False)
 class ChannelStream(Protocol):
     """
     Carries a channel; both processes use it.

@@ -57,7 +57,7 @@ def restart_after(previous: float, lived: float) -> float:
     return min(_LAST_RESTART, max(_FIRST_RESTART, 2 * previous))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Supervised:
     """
     One place for a worker, and the processes that are in it.
@@ -97,7 +97,7 @@ class Supervised:
         return 0.0 if self.present is None else self.present.born
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Supervisor:
     """
     Starts, watches, restarts, replaces and stops the workers.

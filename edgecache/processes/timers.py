@@ -11,7 +11,7 @@ from attrs import frozen
 from edgecache.words.ports import Timer
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class LoopTimers:
     """
     The loop's own monotonic clock.

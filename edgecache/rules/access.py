@@ -20,7 +20,7 @@ must not keep it for everybody (RFC 9111 §5.2.2.7)."""
 _BEARER, _BASIC = b"bearer", b"basic"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Clients:
     """
     The clients of one site, known by the digests of their secrets.

@@ -28,7 +28,7 @@ def objection(membership: Membership, peer: str, sender: Sender) -> str:
     return ""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Acquaintance:
     """Each sibling as it was last seen."""
 

@@ -11,7 +11,7 @@ HEDGES_SAVED = 10.0
 """Hedges that may be saved up while none is needed."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Allowance:
     """
     Of one worker.
@@ -51,7 +51,7 @@ class Allowance:
             self._waiting.popleft()._admitted()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Ticket:
     """What one fill may do beyond its first request: one move or resume is free, the rest is :class:`Allowance`'s."""
 

@@ -29,7 +29,7 @@ from edgecache.rules.sites import Site, Sites, climbs
 from edgecache.words.messages import SAFE, Fields, Request, combined, without
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Asked:
     """
     What the rules need to know about a request. Nothing of one exchange is written here: it is shared by

@@ -16,7 +16,7 @@ CENTURY = 1_600_000_000.0
 """2020: by it two-digit years of a condition are understood, since a request is parsed once for all times."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class RangeAsked:
     """
     One octet range (RFC 9110 §14.1.2).
@@ -29,7 +29,7 @@ class RangeAsked:
     last: int | None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Conditions:
     """
     What the request's precondition fields say, as far as a cache evaluates them.

@@ -12,7 +12,7 @@ from edgecache.words.reasons import ForwardReason
 from edgecache.words.stored import Stored
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Reuse:
     """
     Answer with the stored response.
@@ -31,7 +31,7 @@ class Reuse:
     lines: bytes = b""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Forward:
     """
     Ask an upstream.
@@ -58,7 +58,7 @@ class Forward:
     ahead: Ahead | None = None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Refuse:
     """
     An error that we answer ourselves; :func:`edgecache.rules.status_fields.refusal` writes it.
@@ -76,7 +76,7 @@ class Refuse:
     close: bool = False
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Store:
     """
     Stream it to everybody who :func:`~edgecache.rules.sharing.may_share`, and to the store.
@@ -96,7 +96,7 @@ class Store:
     own: Stored
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Freshen:
     """
     304: the stored response is good; ``stored`` is its updated record (RFC 9111 §3.2, §4.3.4).
@@ -109,7 +109,7 @@ class Freshen:
     record_hash: bytes
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ServeStale:
     """
     The upstream failed to give a good answer (RFC 9111 §4.3.3, RFC 5861 §4): send ``forward.stored``, stale.
@@ -123,7 +123,7 @@ class ServeStale:
     received: int | None = None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Again:
     """
     Ask once more, with ``forward``: it is a 304 that is not about what we have (RFC 9111 §4.3.3), without conditions
@@ -133,7 +133,7 @@ class Again:
     forward: Forward
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Pass:
     """
     Send it on and store nothing.
@@ -160,17 +160,17 @@ OnResponse = Store | Freshen | ServeStale | Again | Pass
 OnFailure = Reuse | Refuse
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Whole:
     """Present all of the stored content, with its own status."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class NotModified:
     """304: the client's copy is good (RFC 9110 §13.2.2)."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Part:
     """206: octets ``start`` up to, not including, ``stop`` (RFC 9110 §14)."""
 
@@ -178,7 +178,7 @@ class Part:
     stop: int
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Ahead(Part):
     """
     A part that is fetched on its own, because it is far from what has come.
@@ -191,7 +191,7 @@ class Ahead(Part):
     etag: bytes
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Unsatisfiable:
     """416: no octet of the content is in the range asked for."""
 

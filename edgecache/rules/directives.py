@@ -15,7 +15,7 @@ from edgecache.rules.fields import members, unquoted
 from edgecache.words.messages import Fields, Head, field_values
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class RequestDirectives:
     """Cache-Control of a request, or Pragma if there is none (RFC 9111 §5.2.1, §5.4). ``None``: not given."""
 
@@ -32,7 +32,7 @@ NONE = RequestDirectives()
 """No directive that matters."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ResponseDirectives:
     """
     What a response says about being stored and reused (RFC 9111 §5.2.2).

@@ -48,7 +48,7 @@ class Queue(enum.IntEnum):
 PROBATION, MAIN, SHELTER = Queue
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Entry:
     """
     One thing that stands in a queue.

@@ -25,7 +25,7 @@ from edgecache.words.purging import LogName, Positions, PurgeState, Spreading
 from edgecache.words.spreading import Changed, Sender
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Marks:
     """
     How far the entries of one log have come. Each mark is a sequence, and only grows.
@@ -57,7 +57,7 @@ class Marks:
         return self.effective > before
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Told:
     """The last that a member said of itself."""
 
@@ -66,7 +66,7 @@ class _Told:
     members: frozenset[str]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Evidence:
     """What this node knows of where every member stands, itself included."""
 

@@ -30,7 +30,7 @@ UNSAID = 365 * 86_400.0
 """Artifacts of an index never change under their name: kept until evicted (DESIGN 10)."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Freshness:
     """
     The numbers of :class:`~edgecache.words.stored.Stored`.

@@ -38,7 +38,7 @@ def octets_for(entries: int) -> int:
     return HEADER + buckets * _BUCKET_OCTETS
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Ghosts:
     """
     Over a buffer of :func:`octets_for`, zeros at first.

@@ -19,14 +19,14 @@ MOST_ADDRESSES = 10_000
 """Remembered at most; the oldest are forgotten."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Attempts:
     left: float
     at: float
     known: set[str] = field(factory=set)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Guesses:
     """
     Failed attempts of each address: a bucket of ``per_minute``, refilled within a minute.

@@ -109,7 +109,7 @@ class Change:
         return self.state.in_service and not self.before.in_service
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Health:
     """
     The breaker of one address. Times are monotonic seconds; a jitter is between -1 and 1.

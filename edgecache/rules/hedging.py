@@ -17,7 +17,7 @@ _UNIT = 0.001
 _BUCKETS = 17 * _PER_OCTAVE  # up to two minutes
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Latencies:
     """
     How long heads took, as counts in buckets of a ninth: 95 % are known to within that.

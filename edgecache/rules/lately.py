@@ -10,7 +10,7 @@ SAY_AGAIN_SECONDS = 60.0
 _MOST = 1000
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Lately:
     """:ivar seconds: after so long a thing is news again."""
 

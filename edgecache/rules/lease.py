@@ -10,7 +10,7 @@ WALL_JUMP_SECONDS = 1.0
 """A jump of wall time against CLOCK_BOOTTIME beyond this: a machine that was paused, perhaps, and did not notice."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Lease:
     """
     The lease, and what wall time was when the round that gave it began.

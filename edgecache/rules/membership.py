@@ -25,7 +25,7 @@ CLOCK_DRIFT = 0.01
 """A clock gains or loses at most this share: a hundred times what quartz does, so that slewing fits in."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class BadMembership(EdgeError):
     """:ivar problem: one sentence for whoever wrote the configuration."""
 

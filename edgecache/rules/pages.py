@@ -130,7 +130,7 @@ def document_url(asked: Asked, target: bytes) -> bytes:
 # What is derived
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class View:
     """
     What is sent of one base record in one representation.

@@ -17,7 +17,7 @@ T = TypeVar("T", bound=Hashable)
 CAPACITY = 1024
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Popular(Generic[T]):
     """:ivar capacity: things that are counted at a time."""
 

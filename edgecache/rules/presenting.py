@@ -83,7 +83,7 @@ def _part(asked: RangeAsked, size: int) -> Presentation:
     return Part(asked.first, last + 1)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Shown:
     """
     How one stored response answers requests of one head.

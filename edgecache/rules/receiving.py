@@ -28,7 +28,7 @@ class Owed:
     since: float
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Receiving:
     """What has been pushed here and is not durable yet."""
 

@@ -59,7 +59,7 @@ class Known:
         return self.digest is not None and self.length is not None
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Broken:
     """
     A content that broke off for good: what its next try goes on with (rule 8).

@@ -16,7 +16,7 @@ from edgecache.rules.membership import Membership
 from edgecache.words.purging import LogName, Positions
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Round:
     """
     :ivar started: CLOCK_BOOTTIME seconds.
@@ -41,7 +41,7 @@ class _Round:
         return {peer for peer in self.applied if self.answers[peer][1] is joining}
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Rounds:
     """
     The rounds of one life of a node that can still matter.

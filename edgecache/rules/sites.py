@@ -12,7 +12,7 @@ from edgecache.rules.access import Clients
 from edgecache.words.config import SIMPLE, Config, Profile, SiteSettings
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Site:
     """
     One site at run time.

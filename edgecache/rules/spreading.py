@@ -45,7 +45,7 @@ from edgecache.words.spreading import (
 )
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Member:
     """
     This node among its siblings.

@@ -54,7 +54,7 @@ _HEADERS = Headers({"Content-Type": ["application/json"], "Accept": ["applicatio
 
 
 @implementer(IAgentEndpointFactory)
-@define(eq=False)
+@define(eq=False, repr=False)
 class Sibling:
     """
     One sibling, as seen from here.
@@ -121,7 +121,7 @@ class Sibling:
         await self._pool.closeCachedConnections()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Caller:
     """
     The :class:`~edgecache.siblings.transport.Transport` over HTTP and TLS.

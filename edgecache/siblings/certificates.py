@@ -34,7 +34,7 @@ _CA = "ca"
 _COMMON_NAME_LENGTH = 64
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class CertificatesFailed(EdgeError):
     """Nothing was made. :ivar problem: what to tell the operator."""
 

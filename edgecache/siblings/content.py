@@ -22,7 +22,7 @@ from edgecache.words.ports import Downstream, HotContent, Reader, Source, Timer,
 from edgecache.words.purging import LogName, Positions
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Guests:
     """
     Who may look content up here.
@@ -77,7 +77,7 @@ class SiblingConnection(Connection):
             self.sibling, self.not_after = found
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Applied:
     """
     Up to where this node has applied the logs of purges, as every worker of it sees.
@@ -129,7 +129,7 @@ class Applied:
 _PROCESSING = b"HTTP/1.1 102 Processing\r\n"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Processing:
     """A sibling's side of an exchange that has to wait: it is told at once, and every second, that we are at it."""
 

@@ -175,7 +175,7 @@ class _Dial(Protocol):
             timer.cancel()
 
 
-@define(eq=False, slots=False)
+@define(eq=False, repr=False, slots=False)
 class _Of(Factory):
     """Of one protocol that is there already."""
 

@@ -19,7 +19,7 @@ VERSION = 1
 """Of the octets; neighbouring releases read each other's."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class BadEntry(EdgeError):
     """An entry that this release cannot read."""
 

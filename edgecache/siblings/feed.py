@@ -38,7 +38,7 @@ MOST_OCTETS = 1 << 20
 """Of the entries in one page; the first may be larger."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class BadCursor(EdgeError):
     """What was given is no cursor."""
 
@@ -83,7 +83,7 @@ class Page:
     more: bool = False
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Feed:
     """
     :ivar listeners: who waits for changes now.

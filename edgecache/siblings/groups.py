@@ -43,7 +43,7 @@ class Groups(enum.Enum):
     """They stayed on this node: siblings could not be sent so many at once."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class GroupSharing:
     """
     :ivar pace: of what spreads.

@@ -30,7 +30,7 @@ _SCHEME = "edgecache:"
 _SUFFIX = ".node"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class BadCertificate(EdgeError):
     """A certificate of this fleet, but not of whom it has to be. :ivar problem: for people."""
 

@@ -62,7 +62,7 @@ PUSH_OCTETS = 1 << 20
 _CALLS: dict[type[spreading.Message], Call] = {Pull: Call.PULL, Push: Call.PUSH}
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Mesh:
     """
     Implements :class:`edgecache.siblings.purger.Spread` for a node with siblings.

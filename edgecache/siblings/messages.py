@@ -22,7 +22,7 @@ _INCARNATION_OCTETS = 16
 _MOST_CHARACTERS = 8000
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class BadMessage(EdgeError):
     """:ivar problem: what is wrong with it."""
 

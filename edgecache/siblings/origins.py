@@ -31,7 +31,7 @@ def _with_content(config: Config) -> list[SiblingSettings]:
     return [other for other in config.others if other.content_url and not other.leaving]
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class SiblingTrust:
     """Implements :class:`edgecache.upstream.tls.Trust`."""
 

@@ -8,7 +8,7 @@ BURST_SECONDS = 5.0
 """After a quiet time this many seconds' worth may come at once: one release purges hundreds of pages."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Pace:
     """
     :ivar per_second: how often in the long run.

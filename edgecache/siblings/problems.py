@@ -11,7 +11,7 @@ from edgecache.words.ports import Timers
 _log = Logger()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Problems:
     """Refused connections as log lines. :ivar leg: of which listener."""
 

@@ -36,21 +36,21 @@ _log = Logger()
 _LEAST_WAIT_SECONDS = 0.01
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PurgeInvalid(EdgeError):
     """:ivar problem: one sentence that names the offending entry."""
 
     problem: str
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PurgeConflict(EdgeError):
     """The id is that of another purge, so this one was not done. :ivar id: the id."""
 
     id: str
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class TooManyPurges(EdgeError):
     """
     :ivar retry_after: seconds until one more is taken.
@@ -61,14 +61,14 @@ class TooManyPurges(EdgeError):
     setting: str = "per_second"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class NotAdmitted(EdgeError):
     """This node takes no purge now. :ivar reason: one sentence."""
 
     reason: str
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class NoSites(EdgeError):
     """This node is a voter: it has no site, so it cannot tell what a purge names."""
 
@@ -106,7 +106,7 @@ class Spread(Protocol):
         """Call ``told`` whenever :meth:`settled` may have risen for some log."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class LoneNode:
     """A node without siblings is its own quorum: what it has on disk and published is complete."""
 
@@ -157,7 +157,7 @@ Told = Callable[[PurgeAnswer, bool], None]
 """Hears of a purge once it is durable, and whether it is new: else its id was sent again."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Purger:
     """
     This node's purges.

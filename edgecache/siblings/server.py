@@ -39,7 +39,7 @@ IDLE_SECONDS = 300
 """Between two requests; a caller that pulls comes each second."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Answering:
     """
     From a request to its answer.
@@ -203,7 +203,7 @@ class ControlSite(Site):
         """Not logged."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ControlListener:
     """``[listen] siblings``, as the node process has it."""
 

@@ -36,7 +36,7 @@ _PROBLEMS = {
 _VERDICT = "edgecache_verdict"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Verdict:
     """What the verification of one connection's peer has found. :ivar problem: ``None``: nothing wrong so far."""
 
@@ -79,7 +79,7 @@ def _context_of(identity: Identity) -> SSL.Context:
 
 
 @implementer(IOpenSSLClientConnectionCreator)
-@define(eq=False)
+@define(eq=False, repr=False)
 class CallerTLS:
     """
     Connections to one sibling.
@@ -116,7 +116,7 @@ class CallerTLS:
 
 
 @implementer(IOpenSSLServerConnectionCreator)
-@define(eq=False)
+@define(eq=False, repr=False)
 class ListenerTLS:
     """Connections of siblings; the channel asks for the id. :ivar context: may be replaced at any time."""
 

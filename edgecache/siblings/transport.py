@@ -36,7 +36,7 @@ It may raise :class:`Refused`. Anything else that it raises is logged and answer
 """
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Refused(EdgeError):
     """
     A handler does not do what it was asked: the asker gets a :class:`CallRefused` with the same words.
@@ -52,7 +52,7 @@ class Refused(EdgeError):
         return f"{self.code}: {self.detail}"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class CallFailed(EdgeError):
     """
     No answer that can be used.
@@ -68,17 +68,17 @@ class CallFailed(EdgeError):
         return f"{self.sibling}: {self.problem}"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class CallTimedOut(CallFailed):
     """None within the time of one call."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class CertificateRefused(CallFailed):
     """One of the two does not accept the other's certificate."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class CallRefused(CallFailed):
     """
     It answered that it does not do this.

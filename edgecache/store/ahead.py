@@ -37,7 +37,7 @@ too, and that cannot be seen without touching it."""
 _MOST_BELIEVED = 4096
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Disk:
     """
     What a worker reads ahead with.
@@ -129,7 +129,7 @@ def _keys(content_id: bytes, size: int, index: int, stop: int) -> tuple[list[byt
     return chunks, [layout.place(content_id, number) for number in range(pieces)]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Ahead:
     """
     Of one content that is being sent. It holds whom it wakes, but not the source, whose end frees the pin.

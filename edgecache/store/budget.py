@@ -17,7 +17,7 @@ class Waiting(Protocol):
         """There may be room for more."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Budget:
     """
     How much is held, and who waits for that to become less.

@@ -83,7 +83,7 @@ class Fill:
         return self.used / self.size
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Collected:
     """
     What was done since the start; only grows.
@@ -105,7 +105,7 @@ class _Orphan:
     octets: int
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Collector:
     """
     Holds both environments below ``evict_share`` of their maps.

@@ -43,7 +43,7 @@ Outcome = bool | StoreFull
 """What an operation answered, now that it is on disk; or why it is not."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Operation(Generic[T]):
     octets: int
     apply: Callable[[T], bool]
@@ -54,7 +54,7 @@ class _Operation(Generic[T]):
 CallFromThread = Callable[..., object]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Committer(Generic[T]):
     """
     Operations are applied in the order of :meth:`submit`, on disk when they are told so.

@@ -75,7 +75,7 @@ class Gap:
     head: Position
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Change:
     """:ivar write: what to do in the transaction. :ivar weight: rows that it writes, about."""
 
@@ -84,7 +84,7 @@ class _Change:
     done: Deferred[Any] = field(factory=Deferred)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Control:
     """
     This node's control: its own log, its copies of others', and the epochs.

@@ -17,7 +17,7 @@ from edgecache.words.purging import Demanded, Entry, LogName, Position, Token, T
 from edgecache.words.reasons import PurgeMode
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ControlReader:
     """
     Control as every process reads it. Each method is one transaction of its own.

@@ -95,7 +95,7 @@ def _id_key(purge_id: str) -> bytes:
     return blake2b(purge_id.encode(), digest_size=32).digest()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Rows:
     """Control inside one transaction. It lives as long as that, which is microseconds for readers."""
 

@@ -56,7 +56,7 @@ _DAY = Format(">I")
 _U64 = Format("<Q")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class DownloadCounts:
     """
     One thread at a time.
@@ -233,7 +233,7 @@ _Named = tuple[Distribution, tuple[int, bytes], tuple[int, bytes]]
 """What was downloaded, and the rows of files and of clients that this counts in: day and keys."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Batch:
     """
     One transaction. :meth:`commit` or :meth:`abort` ends it.

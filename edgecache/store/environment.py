@@ -19,7 +19,7 @@ DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.P
 """What LMDB says when pages are not what it wrote; nothing in that environment can be relied on."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Environment:
     """
     One open environment.

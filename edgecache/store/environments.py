@@ -64,7 +64,7 @@ class _Unusable(Exception):
     """An environment must be moved aside; the message says why."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Environments:
     """
     What this process has open.

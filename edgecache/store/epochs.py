@@ -41,7 +41,7 @@ class Published(Protocol):
         """Floors below it cannot be judged any more."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Epochs:
     """One process's view of the purges of its node."""
 

@@ -48,7 +48,7 @@ class _Orphan(enum.Enum):
     THERE = "there"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ContentWriter(Held):
     """
     The content of one fill.

@@ -53,14 +53,14 @@ _TRIM_SECONDS = 3600.0
 _TURNS, _TURNS_BEFORE_AN_ANSWER = 16, 64
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class CountsUnread(EdgeError):
     """The counts cannot be read, or not now."""
 
     reason: str
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Folded:
     """Since the start of the node; only grows."""
 
@@ -70,7 +70,7 @@ class Folded:
     failures: int = 0
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Downloads:
     """
     Folds events, and answers what was counted.
@@ -306,7 +306,7 @@ class Downloads:
                 _log.error("downloads: {count} log lines lost: {reason}", count=len(lines), reason=reason)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Answer:
     """
     What was counted.
@@ -321,7 +321,7 @@ class Answer:
     folded: Folded
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Piece:
     """What one turn reads of one file; ``ended``: nothing will follow, and all of it was read."""
 

@@ -15,7 +15,7 @@ ROOM_CHUNKS = 16
 """Offered at once: one read of the network is worth a turn of the loop."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Spares:
     """
     Memory for chunks, of all fills of a worker: between two reads, what is not filled belongs to nobody.
@@ -47,7 +47,7 @@ class Spares:
             self._spare.append(chunk)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Growing:
     """
     Octets of one content become full chunks, in order; what is read into :meth:`room` is copied nowhere.

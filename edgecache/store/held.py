@@ -21,7 +21,7 @@ from edgecache.words.errors import ContentMissing
 _PART = 4096
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class BlobsTransaction:
     """One write transaction of blobs."""
 
@@ -39,7 +39,7 @@ class BlobsTransaction:
         """Nothing is left to do."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Shared:
     """What all content writers of a worker have in common."""
 
@@ -52,7 +52,7 @@ class Shared:
     spares: Spares = field(factory=Spares)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Held:
     """
     The reading half of a :class:`~edgecache.store.filling.ContentWriter`.

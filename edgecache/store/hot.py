@@ -54,7 +54,7 @@ _HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 _IN_HUGE_PAGES: Final = ("[always]", "[within_size]", "[force]")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _File:
     """The file in memory, closed when the last who may read it has gone: its number would be another file's."""
 
@@ -64,7 +64,7 @@ class _File:
         os.close(self.descriptor)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Kept:
     """
     One content in memory: a :class:`~edgecache.words.ports.HotContent`.
@@ -100,7 +100,7 @@ class Kept:
         return HotSource(self, self.size)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Hot:
     """
     Of one worker, used by its loop alone.
@@ -234,7 +234,7 @@ def _rounded(octets: int) -> int:
     return -(-octets // PAGE) * PAGE
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class HotSource:
     """
     A content in memory as a :class:`~edgecache.words.ports.Source`, for what a socket did not take at once.

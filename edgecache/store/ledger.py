@@ -31,7 +31,7 @@ _ROW: Final = struct.Struct("<HQB")
 """Octets of the canonical selector, which follows; its hash; mode."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Ledger:
     """One thread at a time."""
 

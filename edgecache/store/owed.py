@@ -37,7 +37,7 @@ class Fence(Protocol):
     def hold(self, held: bool) -> None: ...
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Owed:
     """
     :ivar in_thread: the one that control is written by, or any other single one.

@@ -55,7 +55,7 @@ from edgecache.words.errors import StartError
 _ID = struct.Struct("=qq")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Page:
     """
     A worker's side of the page: it reads the common part and writes its own block.

@@ -41,7 +41,7 @@ _GAUGES = frozenset((Counter.CONNECTIONS_OPEN, Counter.FILLS_RUNNING))
 _NO_PINS = bytes(2 * PINS * SLOT)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PageWriter:
     """
     The node process's side of the page.

@@ -28,7 +28,7 @@ MOST_PARTIALS = 100_000
 _EXPIRY = Format(">Q16s")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Partial:
     """
     What one client has got of one file in parts.
@@ -61,7 +61,7 @@ class Partial:
         return cls(time, Coverage(total, starts, depths), begun, spare)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Partials:
     """All of them, within one transaction."""
 

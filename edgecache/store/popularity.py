@@ -42,7 +42,7 @@ def slot_of(key_hash: bytes) -> int:
     return int.from_bytes(key_hash[:_SLOT_OCTETS], "little") & SLOTS - 1
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Popularity:
     """
     :ivar hits: an octet per slot (:func:`slot_of`), at most :data:`~edgecache.rules.eviction.HITS`.

@@ -36,7 +36,7 @@ def weights(size: int, flags: int) -> tuple[int, int]:
     return _RECORD_OCTETS + tail, in_blobs
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Queued(Entry):
     """
     A record in a queue.
@@ -56,7 +56,7 @@ class Queued(Entry):
     weight: tuple[int, int]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Queues:
     """
     The queues within one write transaction of small. Whoever opened that calls :meth:`finish`, then commits.
@@ -211,7 +211,7 @@ def take_over(txn: lmdb.Transaction, databases: dict[bytes, lmdb._Database]) -> 
     queues.finish()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Heads:
     """
     The queues as one transaction sees them, for :func:`edgecache.rules.eviction.plan`.

@@ -71,7 +71,7 @@ class Pins(Protocol):
         """Count."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Known:
     """
     One parsed record. See Note [memo of records].
@@ -105,7 +105,7 @@ def _copied(views: list[memoryview]) -> list[bytes]:
     return [view.tobytes() for view in views]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class StoreReader:
     """
     Reads of one thread.

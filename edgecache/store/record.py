@@ -31,7 +31,7 @@ NOMINATED_SETS = 4
 """How many sets of nominated names are kept: an origin that names new ones each time must not grow a record."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Damaged(EdgeError):
     """These octets are not a record that we wrote."""
 

@@ -74,7 +74,7 @@ def waits() -> int:
     return resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Residency:
     """Used by one thread, but for :meth:`read`."""
 

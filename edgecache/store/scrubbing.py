@@ -42,12 +42,12 @@ class Pass(enum.Enum):
     FAILED = "failed"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class AlreadyRunning(EdgeError):
     """There is a pass, and one at a time is enough."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Scrubbing:
     """
     :ivar state: of the last pass.

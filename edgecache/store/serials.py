@@ -15,7 +15,7 @@ from edgecache.store.unreadable import Unreadable
 _log = Logger()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class StoredSerials:
     """Reads of them, each in a transaction of its own."""
 

@@ -25,7 +25,7 @@ _IN_BLOBS = int(Flag.IN_BLOBS)
 _PAGE = int(Flag.PAGE)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Old:
     """The record that is there now, and the octets that it was read from."""
 
@@ -36,7 +36,7 @@ class _Old:
     checksum: int
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SmallTransaction:
     """
     One write transaction; whoever opened it calls :meth:`finish`, then commits.

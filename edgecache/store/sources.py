@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgecache.store.reading import Pins, StoreReader
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class StoredSource:
     """
     Complete content in blobs, pinned while anybody may read it.

@@ -45,7 +45,7 @@ class Surveyed:
     rounds: int
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Survey:
     """One thread at a time."""
 

@@ -23,7 +23,7 @@ class InThread(Protocol):
         """:return: fires on the loop with the function's result or failure."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class OneThread:
     """An :class:`InThread` with one thread: functions run one after the other, in order."""
 

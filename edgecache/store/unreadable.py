@@ -19,7 +19,7 @@ OnDamage = Callable[[bytes, bytes | None], None]
 """Told the key hash of a record that cannot be served, and its content id if that is known."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Unreadable:
     """Of one reader."""
 

@@ -50,7 +50,7 @@ class Found:
     why: str
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Verified:
     """
     How far a pass is; only grows.
@@ -72,7 +72,7 @@ class Verified:
     failed: str = ""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Content:
     """One with chunks, of which some were looked at."""
 
@@ -97,7 +97,7 @@ class _Quiet:
         pass
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Verifier:
     """
     One pass through the store, in a thread.

@@ -22,7 +22,7 @@ from edgecache.words.stored import Flag, Serial, Stored
 _IN_BLOBS = int(Flag.IN_BLOBS)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class StoreWriter:
     """
     Writes of one process, a thread per environment (started with its first write).

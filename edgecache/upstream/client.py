@@ -365,7 +365,7 @@ class Client:
             exchange.broken(error)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Asking:
     """An :class:`~edgecache.upstream.parties.Asker` with a Deferred."""
 

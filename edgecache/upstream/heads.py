@@ -50,7 +50,7 @@ class FramingError(Exception):
     """These octets are not a response that we accept; the text says why. Becomes a ``BadResponse``."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ParsedHead:
     """
     A head whose framing and connection fields were understood and taken off.
@@ -110,7 +110,7 @@ class HeadBuffer:
         return None, b""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Lines:
     """Takes the field lines that httptools finds: end-to-end ones, and those that are about the connection."""
 

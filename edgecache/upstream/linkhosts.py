@@ -41,7 +41,7 @@ ANNOUNCE_SECONDS = 60.0
 """A worker says this often that it still needs a host."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class LinkHosts:
     """
     The node process's side.
@@ -118,7 +118,7 @@ class LinkHosts:
         self._resolver.discard(name)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class LinksFollowed:
     """
     A worker's side: who may be asked for the files of whose pages, and where.

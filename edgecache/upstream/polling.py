@@ -14,14 +14,14 @@ from edgecache.words.errors import EdgeError, UpstreamFailed
 from edgecache.words.messages import Fields, Head, Outbound
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class NotPolled(EdgeError):
     """The document could not be had. :ivar why: in a few words."""
 
     why: str
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Polled:
     """
     What one poll brought; to be given to the next, which then asks whether that is still so.
@@ -36,7 +36,7 @@ class Polled:
     content: bytes | None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Poller:
     """
     :ivar origins: in the order in which they are asked.
@@ -102,7 +102,7 @@ def collected(response: Response, most: int) -> Awaitable[bytes]:
     return collecting.done
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Collecting:
     """A :class:`~edgecache.upstream.responses.Sink`."""
 

@@ -17,7 +17,7 @@ MARGIN_SECONDS = 1.0
 LONGEST_SECONDS = 300.0
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Pool:
     """
     LIFO, so that what is not needed goes unused and expires.

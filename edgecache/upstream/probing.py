@@ -38,7 +38,7 @@ async def probe(client: Client, address: Address, target: bytes, timers: Timers,
     return await _Taker(response, timers, settings).take()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Taker:
     """Counts the content of one response, and drops it."""
 

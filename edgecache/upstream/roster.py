@@ -14,7 +14,7 @@ from edgecache.upstream.addresses import Address, Origin, origins_of
 from edgecache.words.config import SiteSettings, UpstreamSettings
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Member:
     """
     One address that has a slot.
@@ -60,7 +60,7 @@ class Member:
         return Address(origin, self.host, self.port, None, self.slot)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Group:
     """
     The addresses of one site: each can stand in for the others.
@@ -86,7 +86,7 @@ class Group:
         return bool(self.members) and not self.unslotted and not any(one.health.in_service for one in self.members)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Roster:
     """
     All addresses of all sites, and of the siblings.

@@ -32,7 +32,7 @@ _TARGET_OCTETS = 2048
 """A longer target is not worth carrying around."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Run:
     """
     ``goods`` exchanges that went well, then ``times`` that failed by ``kind``; mixed where a report got long.
@@ -46,7 +46,7 @@ class _Run:
     target: bytes | None = None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Report:
     """What is to be told of one address."""
 
@@ -84,7 +84,7 @@ class _Report:
             self.runs.append(_Run(kind=Outcome.SLOW_TO_CONNECT))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Standing:
     """
     What a worker asks before it chooses an address, and tells when an exchange is over.

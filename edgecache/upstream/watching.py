@@ -44,7 +44,7 @@ class Condition:
     ejections: int
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Watch:
     """
     The health of all addresses of ``roster``.

@@ -19,7 +19,7 @@ _log = Logger()
 _CACHE_STATUS = re.compile(rb"\r\ncache-status: ([^\r]*)\r\n", re.IGNORECASE)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class AccessLog:
     """
     Appends to one file; lines of several workers never mix, for each is written by one ``write``.

@@ -23,7 +23,7 @@ class _Stage(enum.Enum):
     DONE = 5
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Dechunker:
     """
     Incremental decoder; extensions and trailers are checked, counted and dropped.

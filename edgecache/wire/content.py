@@ -12,7 +12,7 @@ HIGH = 64 << 10
 """Above this many unread octets the client's connection is not read."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class RequestContent:
     """
     A :class:`~edgecache.words.ports.Source` that forgets what was read: a read at a

@@ -53,7 +53,7 @@ class Thread(Protocol):
     def __call__(self, function: Callable[..., Any], /, *args: Any) -> Deferred[Any]: ...
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Told:
     """
     What all requests of one head have in common, and under which number the file of events has it.
@@ -78,7 +78,7 @@ class Told:
 NOT_TOLD = Told(b"")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class DownloadEvents:
     """
     What one worker tells of downloads.

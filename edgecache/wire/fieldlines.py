@@ -34,7 +34,7 @@ _READ_HERE = frozenset((b"host", b"content-length", b"transfer-encoding", b"conn
 _LOOKALIKES = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection"))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class RequestRefused(EdgeError):
     """
     The octets are no request that we take; the connection must be closed after the answer.
@@ -46,7 +46,7 @@ class RequestRefused(EdgeError):
     detail: str
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Section:
     """
     Field lines, read.

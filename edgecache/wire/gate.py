@@ -29,7 +29,7 @@ LOG_SECONDS = 60.0
 """From one line about wrong credentials to the next."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Gate:
     """
     Of one worker's public listener.

@@ -17,7 +17,7 @@ END = b"\r\n\r\n"
 """Ends a head."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Intake:
     """
     Where a connection's octets are until they are a request.

@@ -93,7 +93,7 @@ class Shaking(Protocol):
         """Close at once; it counts no more when this returns."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Listener:
     """
     One way in: a public listener, that of siblings' look-ups, or the Unix socket of another worker.

@@ -57,7 +57,7 @@ def client_of(address: Any) -> tuple[bytes, bytes]:
     return host.encode(), packed[:8]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Handshake:
     """See :class:`edgecache.wire.listener.Shaking`."""
 
@@ -69,7 +69,7 @@ class _Handshake:
         self._connection.never_made()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Server:
     """Accepts from one socket."""
 

@@ -25,7 +25,7 @@ LONGEST = 4096
 """A longer head is an odd one, and not worth its memory."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Memo(Generic[Meaning]):
     """
     Two generations: a full young one becomes the old one, and what is asked for again moves up.

@@ -7,7 +7,7 @@ from attrs import define, field
 from edgecache.words.config import LimitSettings
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Pace:
     """
     Progress of one transfer, asked at each sweep while the client is what it waits for.

@@ -22,7 +22,7 @@ MOST_WAITING = 64
 """Of one worker: strangers must not fill the control channel."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PublicPurging:
     """
     Relays purges of clients, and their answers.

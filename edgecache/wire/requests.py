@@ -36,7 +36,7 @@ _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]+)(.*)")
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"PATCH", b"CONNECT"))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Framed:
     """
     A request, and what its head means for the connection.
@@ -103,7 +103,7 @@ def fault(data: bytes, limits: LimitSettings) -> RequestRefused | None:
     return Lines().fault(data, limits)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Lines:
     """
     The lines of a head that is still coming.

@@ -40,7 +40,7 @@ class Looked(Protocol):
     sampling: Sampling | None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Sampling:
     """
     Of one worker's public listener.

@@ -36,7 +36,7 @@ _NOBODY = asyncio.Protocol()
 _IDLE = frozenset((ssl.SSLWantReadError, ssl.SSLWantWriteError))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Buffers:
     """See Note [shared buffers]."""
 

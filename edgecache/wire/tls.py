@@ -58,7 +58,7 @@ def why(problem: ssl.SSLError) -> str:
     return words or str(problem.args[-1])
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Handshakes:
     """Those of clients that failed: all are counted, and each reason is logged once in a while."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from attrs import define, field
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Turns:
     """
     One kind of work.

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from attrs import define
+from attrs import define, fields
 
 from edgecache.words.reasons import Outcome
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class EdgeError(Exception):
     """Base of all errors that this program raises on purpose."""
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{each.name}={getattr(self, each.name)!r}" for each in fields(type(self)) if each.repr)
+        return f"{type(self).__name__}({said})"
 
     def __str__(self) -> str:
         return repr(self)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class UpstreamFailed(EdgeError):
     """
     One upstream address gave no usable response, or its content broke off.
@@ -37,7 +41,7 @@ class UpstreamFailed(EdgeError):
     outcome: ClassVar[Outcome | None] = None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ConnectFailed(UpstreamFailed):
     """Refused, unreachable, or reset while connecting."""
 
@@ -47,7 +51,7 @@ class ConnectFailed(UpstreamFailed):
     outcome = Outcome.CONNECT_FAILED
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ConnectTimedOut(UpstreamFailed):
     """No connection within ``connect_seconds``, or none that the proxy made for us."""
 
@@ -57,7 +61,7 @@ class ConnectTimedOut(UpstreamFailed):
     outcome = Outcome.CONNECT_TIMED_OUT
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ResolveFailed(UpstreamFailed):
     """The host has no address that we know of."""
 
@@ -66,7 +70,7 @@ class ResolveFailed(UpstreamFailed):
     sent = False
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class TLSFailed(UpstreamFailed):
     """The TLS handshake failed, or took over ``tls_seconds``."""
 
@@ -76,7 +80,7 @@ class TLSFailed(UpstreamFailed):
     outcome = Outcome.TLS_FAILED
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class CertificateWrong(TLSFailed):
     """The certificate is expired, of a CA that is not trusted, or not the host's."""
 
@@ -84,7 +88,7 @@ class CertificateWrong(TLSFailed):
     outcome = Outcome.CERTIFICATE_WRONG
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class HeadTimedOut(UpstreamFailed):
     """Connected and asked; no response head within ``head_seconds``."""
 
@@ -92,7 +96,7 @@ class HeadTimedOut(UpstreamFailed):
     outcome = Outcome.NO_HEAD
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ContentStalled(UpstreamFailed):
     """The head came; then, while we read, no octet for ``stall_seconds``."""
 
@@ -100,7 +104,7 @@ class ContentStalled(UpstreamFailed):
     outcome = Outcome.STALLED
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ContentTooSlow(UpstreamFailed):
     """It comes, but slower than ``slow_octets_per_second``, and another address is healthy."""
 
@@ -108,7 +112,7 @@ class ContentTooSlow(UpstreamFailed):
     outcome = Outcome.TOO_SLOW
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ConnectionLost(UpstreamFailed):
     """
     Closed or reset before the response was complete.
@@ -125,7 +129,7 @@ class ConnectionLost(UpstreamFailed):
     outcome = Outcome.LOST
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class BadResponse(UpstreamFailed):
     """What came is not a response that we accept: status, framing, size of its head, octets in it."""
 
@@ -134,14 +138,14 @@ class BadResponse(UpstreamFailed):
     outcome = Outcome.BAD_RESPONSE
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class WrongRange(BadResponse):
     """Asked for the rest of a content, it sent something else (FIELD 1, rule 4)."""
 
     outcome = Outcome.WRONG_RANGE
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class WrongDigest(BadResponse):
     """
     The content is complete, and not what its digest names; or it is announced with a length that cannot be right.
@@ -153,7 +157,7 @@ class WrongDigest(BadResponse):
     outcome = Outcome.WRONG_DIGEST
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class UnusablePage(UpstreamFailed):
     """
     What came is no page of an index, or too large. That says nothing about the address: others may send the same.
@@ -163,7 +167,7 @@ class UnusablePage(UpstreamFailed):
     proxy_error = "http_protocol_error"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class OldPage(UnusablePage):
     """
     The page is older than one that was seen before, by its serial (DESIGN 10).
@@ -174,7 +178,7 @@ class OldPage(UnusablePage):
     told: int = 0
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class UpstreamBusy(UpstreamFailed):
     """Too many heads are awaited from this address already."""
 
@@ -182,12 +186,12 @@ class UpstreamBusy(UpstreamFailed):
     sent = False
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class FileFailed(UpstreamFailed):
     """A file that the pages of an index may name cannot be had, though no address that was asked for it has failed."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class LinkRefused(FileFailed):
     """A page names a file at a host that must not be asked (DESIGN 12)."""
 
@@ -196,7 +200,7 @@ class LinkRefused(FileFailed):
     sent = False
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PageUnobtainable(FileFailed):
     """What the page says of a file cannot be found out now."""
 
@@ -205,7 +209,7 @@ class PageUnobtainable(FileFailed):
     sent = False
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class FileNotThere(FileFailed):
     """The page names the file, and its host gave no usable answer."""
 
@@ -213,7 +217,7 @@ class FileNotThere(FileFailed):
     proxy_error = "destination_unavailable"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ContentMissing(EdgeError):
     """A chunk of stored content is gone or damaged; whoever streams it must fetch the rest elsewhere."""
 
@@ -221,7 +225,7 @@ class ContentMissing(EdgeError):
     index: int
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class StoreFull(EdgeError):
     """The store takes nothing new now: map or disk are full. Serving goes on without storing."""
 
@@ -229,12 +233,12 @@ class StoreFull(EdgeError):
     detail: str
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ClientGone(EdgeError):
     """The client that sent this content has left before its end."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ConfigError(EdgeError):
     """
     A setting that cannot be used.
@@ -249,7 +253,7 @@ class ConfigError(EdgeError):
         return f"{self.where}: {self.problem}"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class StartError(EdgeError):
     """The node cannot start here: one line for the operator."""
 
@@ -259,7 +263,7 @@ class StartError(EdgeError):
         return self.problem
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ControlFailed(EdgeError):
     """Control could not be written or read; nothing of what was asked has happened."""
 

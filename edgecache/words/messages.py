@@ -36,7 +36,7 @@ def without(fields: Fields, names: Iterable[bytes]) -> Fields:
     return [line for line in fields if line[0] not in dropped]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Request:
     """
     One request as a client sent it, its framing already taken off.
@@ -67,7 +67,7 @@ class Request:
     told: Any = None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Head:
     """
     Head of a response (RFC 9110 §15): of an upstream, or one that we make.
@@ -99,7 +99,7 @@ class Head:
         return None if values is None else values[0] if len(values) == 1 else b", ".join(values)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Outbound:
     """
     A request that we send upstream, built anew and never copied from client bytes.

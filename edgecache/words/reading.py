@@ -70,7 +70,7 @@ class Facts:
     here: str
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Document:
     """
     Settings as written, and where each was written.
@@ -217,7 +217,7 @@ def _site_name(site: dict[str, Any]) -> str:
     return ("default" if first == "*" else str(first)) + (path if isinstance(path, str) else "")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Builder:
     _document: Document
     _read_secret: ReadSecret

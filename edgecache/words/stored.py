@@ -35,7 +35,7 @@ class Flag(enum.IntFlag):
     """Clients may have the begin of wrong content under its entity tag: for a while none is given the rest of it."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Stored:
     """
     One stored response.
@@ -113,7 +113,7 @@ class Serial:
     since: int = 0
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Variants:
     """
     What is stored under a primary key whose responses vary (RFC 9111 §4.1).
