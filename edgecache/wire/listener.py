@@ -32,6 +32,9 @@ SWEEP_SECONDS = 1.0
 """Deadlines are kept to within so much; a timer per request would cost more than the request."""
 
 
+HANDSHAKES = 4
+"""Steps of TLS handshakes in one turn of the loop: one with a signature takes up to a millisecond."""
+
 CHECKED = 50
 """Connections looked at in one turn of the loop: most cost next to nothing, but all may be over a deadline at once."""
 
@@ -108,6 +111,7 @@ class Listener:
     :ivar make: connections that are more than a client's: listener, peer, what to call when it is closed.
     :ivar unshaken: told of a TLS handshake that failed: the client's address, and why if it did not just leave.
     :ivar octets: of large contents, in one turn; may be shared with other listeners.
+    :ivar handshakes: of TLS, as ``octets``.
     :ivar give_back: gives free memory back to the system; takes some milliseconds.
     :ivar admitted: connections let in and not yet closed, those in their TLS handshake included.
     :ivar shaking: those in their TLS handshake, the oldest first, and since when: monotonic seconds.
@@ -132,6 +136,7 @@ class Listener:
     unshaken: Callable[[bytes, ssl.SSLError | None], None] = lambda peer, problem: None
     give_back: Callable[[], None] = lambda: None
     octets: Turns = Factory(lambda self: Turns(self.soon, TURN), takes_self=True)
+    handshakes: Turns = Factory(lambda self: Turns(self.soon, HANDSHAKES), takes_self=True)
     memo: Memo[Framed] = field(factory=Memo, init=False)
     sections: Memo[Section] = field(factory=Memo, init=False)
     now: float = field(default=0.0, init=False)

@@ -157,7 +157,8 @@ class Server:
                 self._listener.unshaken(peer, transport.problem)
                 connection.never_made()
 
-        transport = SecureTransport(self._loop, sock, tls, self._buffers, connection, seconds, over)
+        turns = self._listener.handshakes
+        transport = SecureTransport(self._loop, sock, tls, self._buffers, connection, seconds, turns, over)
         self._shaking[transport] = handshake = _Handshake(transport, connection)
         waiting = self._listener.shaking
         waiting[handshake] = self._listener.now

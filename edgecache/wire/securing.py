@@ -24,6 +24,7 @@ from typing import Any, cast
 from attrs import define, field
 
 from edgecache.wire.states import LINGER_OCTETS
+from edgecache.wire.turns import Turns
 
 RECEIVED = 64 << 10
 """Octets taken from a socket at once."""
@@ -56,7 +57,7 @@ class SecureTransport(asyncio.Transport):
     # fmt: off
     __slots__ = (
         "_buffer", "_buffered", "_buffers", "_closing", "_descriptor", "_discarded", "_ended", "_high", "_loop",
-        "_lost", "_low", "_paused", "_protocol", "_reading", "_shaken", "_sock", "_timer", "_tls", "_unread",
+        "_lost", "_low", "_paused", "_protocol", "_reading", "_shaken", "_sock", "_timer", "_tls", "_turns", "_unread",
         "_writing", "problem",
     )
     # fmt: on
@@ -69,6 +70,7 @@ class SecureTransport(asyncio.Transport):
         buffers: Buffers,
         protocol: asyncio.Protocol,
         seconds: float,
+        turns: Turns,
         shaken: Callable[[SecureTransport, bool], None],
     ) -> None:
         """
@@ -76,6 +78,7 @@ class SecureTransport(asyncio.Transport):
 
         :param sock: accepted, and this transport's from now on.
         :param seconds: the handshake may take.
+        :param turns: of handshakes' steps to which OpenSSL has an answer: it may be a signature.
         :param shaken: called once with whether it succeeded: after that comes ``connection_made``, or nothing.
         """
         self._loop = loop
@@ -84,6 +87,7 @@ class SecureTransport(asyncio.Transport):
         self._buffers = buffers
         self._tls = context.wrap_bio(buffers.incoming, buffers.outgoing, server_side=True)
         self._protocol = protocol
+        self._turns = turns
         self._shaken: Callable[[SecureTransport, bool], None] | None = shaken
         self._timer: asyncio.TimerHandle | None = loop.call_later(seconds, self.abort)
         self._buffer: deque[bytes] = deque()  # for the socket
@@ -103,6 +107,9 @@ class SecureTransport(asyncio.Transport):
     # Reading.
 
     def _readable(self) -> None:
+        if self._shaken is not None and not self._turns.open:
+            # The loop tells in each turn what is here and was not read.
+            return
         try:
             data = self._sock.recv(RECEIVED)
         except BlockingIOError:
@@ -148,6 +155,8 @@ class SecureTransport(asyncio.Transport):
                 self._protocol.data_received(content)
         except ssl.SSLError as error:
             # Half a record, or half a handshake, or octets that are none; then OpenSSL has an alert for the client.
+            if self._shaken is not None and outgoing.pending:
+                self._turns.spend(1)
             self._flush()
             if type(error) not in _IDLE:
                 self._lose(error)

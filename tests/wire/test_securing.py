@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.wire.securing import Buffers, SecureTransport
 from edgecache.wire.tls import tls_context
+from edgecache.wire.turns import Turns as Handshakes
 from tests.wire.test_listening import certificate
 
 
@@ -143,6 +144,7 @@ class SecuringTests(SynchronousTestCase):
         self.context = tls_context(settings)
         self.trusting = ssl.create_default_context(cafile=settings.certificate)
         self.loop, self.buffers = Turns(), Buffers()
+        self.handshakes = Handshakes(self.loop.call_soon, 2)
         self.shaken: list[bool] = []
 
     def accept(self, protocol: Keeper) -> socket.socket:
@@ -152,9 +154,11 @@ class SecuringTests(SynchronousTestCase):
             sock.setblocking(False)
             self.addCleanup(sock.close)
         loop: Any = self.loop
-        SecureTransport(
-            loop, ours, self.context, self.buffers, protocol, 10.0, lambda transport, made: self.shaken.append(made)
-        )
+
+        def over(transport: SecureTransport, made: bool) -> None:
+            self.shaken.append(made)
+
+        SecureTransport(loop, ours, self.context, self.buffers, protocol, 10.0, self.handshakes, over)
         return theirs
 
     def connect(self, protocol: Keeper) -> Client:
@@ -169,6 +173,28 @@ class SecuringTests(SynchronousTestCase):
 
     def empty(self) -> None:
         self.assertEqual((0, 0), (self.buffers.incoming.pending, self.buffers.outgoing.pending))
+
+    def test_a_few_handshakes_are_answered_in_one_turn_and_the_others_in_the_next_ones(self) -> None:
+        clients = []
+        for _ in range(5):
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = self.trusting.wrap_bio(incoming, outgoing, server_hostname="localhost")
+            clients.append(Client(self.accept(Keeper()), tls, incoming, outgoing))
+            self.assertFalse(clients[-1].shake())
+        answered = []
+        for _ in range(3):
+            for readable in list(self.loop.readers.values()):
+                readable()
+            answered.append(len(select.select([client.sock for client in clients], [], [], 0)[0]))
+            (again,) = self.loop.soon
+            self.loop.soon.clear()
+            again[0]()
+        self.assertEqual([2, 4, 5], answered)
+        for client in clients:
+            while not client.shake():
+                self.loop.turn()
+        self.loop.turn()
+        self.assertEqual([True] * 5, self.shaken)
 
     def test_nothing_stays_in_the_buffers(self) -> None:
         keeper = Keeper()
