@@ -2,7 +2,8 @@
 What clients that mean harm do to others, beside nginx's proxy_cache with one worker under the same attack.
 
 Attackers, honest clients (8 KiB, at a fixed rate) and servers are processes of their own. Shown: others' p50 and p99
-before and during each attack, how many of them failed, and RssAnon of the worker: before, at most, and what is left.
+before and during each attack (with TLS where that is attacked), how many of them failed, and RssAnon of the worker:
+before, at most, and what is left.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tests.system.certificates import make_certificate
 MIB = 1 << 20
 SIZES = (700, 8 << 10, 8 << 20)
 TARGET = f"/packages/{SIZES[1]}.whl"
-TLS_KINDS = ("silent in its handshake", "handshake octet by octet")
+TLS_KINDS = ("silent in its handshake", "half a handshake", "handshake octet by octet")
 MANY = {"silent": 5000, "comes and goes": 50, "asks on and on": 8, "asks on and never reads": 50}
 """How many of these; of others 300."""
 OTHERS_GOAL = 2.0
@@ -69,7 +70,7 @@ HEAD = ["", "", "p50 ms", "p99", "p50 during", "p99", "failed %", "MiB", "most",
 def attacked(side: Side, kind: str, count: int, options: argparse.Namespace) -> Figure:
     """One attack: everything is measured while it goes on, and everybody who is thrown out comes back."""
     tls = kind in TLS_KINDS
-    before = others(side.url(False), TARGET, options.rate, options.seconds)
+    before = others(side.url(tls), TARGET, options.rate, options.seconds)
     start = most = processes.anonymous_octets(side.counted(tls))
     over = threading.Event()
 
@@ -83,7 +84,7 @@ def attacked(side: Side, kind: str, count: int, options: argparse.Namespace) -> 
     try:
         with Attack(side.url(tls), {kind: count}, again=True, addresses=20) as attack:
             processes.until(lambda: attack.told()[kind]["made"] >= count, f"all of {kind}")
-            during = others(side.url(False), TARGET, options.rate, options.seconds)
+            during = others(side.url(tls), TARGET, options.rate, options.seconds)
             made = int(attack.told()[kind]["made"])
     finally:
         over.set()
@@ -138,6 +139,7 @@ def main() -> int:
                 require_hit(side, False, TARGET, FILE_FIELDS, artifact(SIZES[1]))
                 for size in SIZES:
                     require_hit(side, False, f"/packages/{size}/1", FILE_FIELDS, artifact(size))
+                require_hit(side, True, TARGET, FILE_FIELDS, artifact(SIZES[1]))
             for _ in range(options.rounds):
                 for kind in options.kinds:
                     for side in (nginx, ours):

@@ -103,6 +103,7 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "asks on and on": lambda: Kind((_get(SMALL) + b"\r\n") * 2000, (_get(SMALL) + b"\r\n") * 2000),
     "comes and goes": lambda: Kind(_get(SMALL) + b"\r\n", leaves=True),
     "silent in its handshake": Kind,
+    "half a handshake": lambda: Kind(hello()),
     "handshake octet by octet": lambda: Kind(hello()[:_HELLO_OCTETS], b"\0"),
 }
 
