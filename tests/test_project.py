@@ -366,6 +366,12 @@ class TreeTests(SynchronousTestCase):
         """An ``__init__.py`` there would hide Twisted's own plugins."""
         self.assertEqual([], sorted((ROOT / "twisted").rglob("__init__.py")))
 
+    def test_what_is_itself_and_no_value_shows_nothing_of_what_is_in_it(self) -> None:
+        """A log could show a secret with it; and to make what would show it is a tenth of a start (decision 280)."""
+        for path in (ROOT / "edgecache").rglob("*.py"):
+            for made in re.findall(r"^ *@(?:define|frozen)\(eq=False.*\)$", path.read_text(), re.MULTILINE):
+                self.assertIn("repr=False", made, path)
+
     def test_a_change_is_told_in_a_fragment(self) -> None:
         fragments = [path.name for path in (ROOT / "changes").iterdir()]
         self.assertNotEqual([], fragments)
