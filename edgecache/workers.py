@@ -31,7 +31,7 @@ from edgecache.fills.serials import Serials
 from edgecache.fills.unstored import Unstored
 from edgecache.fills.warming import Warming
 from edgecache.node import Node
-from edgecache.processes.memory import give_back
+from edgecache.processes.memory import give_back, keep_freed
 from edgecache.processes.timers import LoopTimers, boot_clock
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked
@@ -152,6 +152,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
     :raises StartError: it cannot.
     """
     config, page, timers = parts.config, parts.page, LoopTimers(parts.loop)
+    keep_freed()
     node_id = config.node.id.encode()
     sites = Sites(config)
     control = ControlReader.of(parts.environments.control)
