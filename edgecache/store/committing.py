@@ -183,4 +183,5 @@ class Committer(Generic[T]):
                 refused = operation.grows and room < 0
                 results.append(StoreFull(environment.name, "nearly full") if refused else operation.apply(wrapped))
             wrapped.finish()
+        environment.committed()
         return results

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 
 from attrs import frozen
 
@@ -30,16 +31,22 @@ _NETWORK = {
 # Local (fuse-overlayfs, ntfs-3g) or remote (sshfs, glusterfs): statfs cannot tell.
 FUSE = 0x65735546
 
+# Of <fcntl.h> and <linux/stat.h>.
+_AT_FDCWD = -100
+_STATX_MNT_ID_UNIQUE = 0x4000
+
 
 @frozen
 class Disk:
     """
     :ivar magic: ``f_type`` of statfs.
     :ivar free: octets that this user may still write.
+    :ivar cache: see :func:`cache`.
     """
 
     magic: int
     free: int
+    cache: str = ""
 
     @property
     def network(self) -> str | None:
@@ -62,7 +69,26 @@ def inspect(path: str) -> Disk:
         raise StartError(f"data directory {path}: {os.strerror(number)}")
     magic = ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
     status = os.statvfs(path)
-    return Disk(magic, status.f_bavail * status.f_frsize)
+    return Disk(magic, status.f_bavail * status.f_frsize, cache(path))
+
+
+def cache(path: str) -> str:
+    """
+    :return: the same as long as the kernel surely has what was written there, synced or not: until the machine is
+        started anew, or the file system mounted anew. ``""`` where the kernel does not tell (before Linux 6.8).
+    """
+    buffer = ctypes.create_string_buffer(256)
+    statx = getattr(ctypes.CDLL(None), "statx", None)
+    if statx is None or statx(_AT_FDCWD, os.fsencode(path), 0, _STATX_MNT_ID_UNIQUE, buffer) != 0:
+        return ""
+    if not int.from_bytes(buffer.raw[:4], sys.byteorder) & _STATX_MNT_ID_UNIQUE:
+        return ""
+    mount = int.from_bytes(buffer.raw[0x90:0x98], sys.byteorder)
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return f"{file.read().strip()} {mount}"
+    except OSError:
+        return ""
 
 
 def sync_directory(path: str) -> None:

@@ -9,10 +9,10 @@ missing, damaged or of another incarnation, both go to ``DATA/aside`` (which hol
 pair only) and the store begins empty. So no record can meet chunks of another life.
 
 Note [who syncs what]: every commit syncs its pages before it writes LMDB's head, so that any head on disk is that of
-a whole state. The heads that workers write to blobs are themselves synced by the next commit: a power cut may take the
-last commit back. What is missing then is a chunk that a record speaks of, which reading finds. The node process,
-whose commits free chunks and must not be taken back once their rows in small are gone, syncs heads too. Names of new
-files are synced by whoever makes them, before anything is answered.
+a whole state. Workers sync nothing of blobs: what of it is on disk for certain, the node process says a moment later
+(:mod:`edgecache.store.anchoring`), and a power cut takes back what came after that. What is missing then is a chunk
+that a record speaks of, which reading finds. Chunks that were freed must not come back once their rows in small are
+gone: the anchor holds that before. Names of new files are synced by whoever makes them, before anything is answered.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ import errno
 import os
 import secrets
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import lmdb
 from attrs import define, evolve, field
 from twisted.logger import Logger
 
-from edgecache.store import disk, layout
+from edgecache.store import anchoring, disk, layout
+from edgecache.store.anchoring import Anchor, Lead
 from edgecache.store.aside import MARK, move_aside
 from edgecache.store.disk import Disk
 from edgecache.store.environment import DAMAGE, Environment
@@ -72,6 +74,7 @@ class Environments:
     :ivar incarnation: 16 octets, the same as long as control lives.
     :ivar created: control was made just now, so nothing of any log is known.
     :ivar popularity: of what is, or was, in small and blobs.
+    :ivar anchor: what of blobs is on disk for certain; with ``None`` all that is committed.
     """
 
     control: Environment
@@ -80,6 +83,7 @@ class Environments:
     incarnation: bytes
     created: bool = False
     popularity: Popularity = field(factory=Popularity.in_memory)
+    anchor: Anchor | None = None
     # Somebody may still be at them.
     _retired: list[Environment] = field(factory=list)
     _moved: bool = False
@@ -139,13 +143,34 @@ class Environments:
         self._retired += [self.small, self.blobs]
         self.small, self.blobs = small, blobs
         _bound(self, settings)
+        if self.anchor is not None:
+            self.anchor.close()
+            self.lower_anchor()
+
+    def lower_anchor(self) -> None:
+        """Workers that open blobs from now on leave its syncs to :meth:`hold`. For the node process."""
+        self.anchor = anchoring.lowered(self.blobs)
+
+    def hold(self) -> None:
+        """
+        What was committed to blobs so far is on disk for certain. From any thread.
+
+        :raises OSError: it is not.
+        """
+        if self.anchor is not None:
+            self.anchor.hold()
 
     def as_they_are(self) -> Environments:
         """:return: the same, which :meth:`renew` does not change; its owner closes it."""
-        return evolve(self, retired=[])
+        return evolve(self, retired=[], anchor=None)
 
     def close(self) -> None:
         """No transaction may be open and no writer thread may run."""
+        if self.anchor is not None:
+            # It is condemned then.
+            with suppress(OSError):
+                self.anchor.hold()
+            self.anchor.close()
         for one in (self.control, self.small, self.blobs, *self._retired):
             one.env.close()
         self.popularity.close()
@@ -181,6 +206,7 @@ def _open_all(data: str, settings: StoreSettings, inspect: Callable[[str], Disk]
     try:
         incarnation = _meta(control, layout.META_INCARNATION)
         popularity = Popularity.open(data, node_process=True)
+        anchoring.recover(os.path.join(data, "blobs"), found.cache)
         small, blobs = _open_pair(data, settings, incarnation, inspect)
     except BaseException:
         control.env.close()
@@ -203,7 +229,10 @@ def _open_made(data: str) -> Environments:
     try:
         for name, names in _NAMES.items():
             # See Note [who syncs what].
-            opened.append(_open_one(data, name, names, 0, readonly=name == "control", metasync=name != "blobs"))
+            anchored = os.path.exists(os.path.join(data, name, anchoring.NAME))
+            opened.append(_open_one(data, name, names, 0, readonly=name == "control", sync=not anchored))
+            if anchored:
+                opened[-1].committed = Lead(opened[-1]).committed
         control, small, blobs = opened
         incarnation = _meta(control, layout.META_INCARNATION)
         for one in (small, blobs):
@@ -306,7 +335,7 @@ def _open_one(
     *,
     readonly: bool,
     incarnation: bytes | None = None,
-    metasync: bool = True,
+    sync: bool = True,
 ) -> Environment:
     """:return: the environment; without databases if it is empty and ``incarnation`` may be given to it."""
     path = os.path.join(data, name)
@@ -325,7 +354,7 @@ def _open_one(
             mode=0o600,
             create=may_create,
             readonly=readonly,
-            metasync=metasync,
+            sync=sync,
             # A cold 64 KiB chunk is read in one go; records and small pages lie scattered.
             readahead=name == "blobs",
         )

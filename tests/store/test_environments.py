@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 
-import lmdb
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.store import layout
@@ -347,50 +346,27 @@ with e.small.env.begin(write=True) as txn:
 """
 
 
-class PowerCutTests(EnvironmentsTestCase):
+class SyncingTests(EnvironmentsTestCase):
     """Note [who syncs what]"""
 
-    def test_it_takes_back_the_last_commit_of_a_worker_and_nothing_else(self) -> None:
-        """
-        The head of the last commit is not on disk yet, nor that of the one before it, while any page of both is.
-
-        What LMDB's heads then speak of, pages that were freed and used again since must not have touched.
-        """
-        self.open().close()
-        worker = Environments.open(self.data, SETTINGS, node_process=False)
-        blobs, file = worker.blobs, os.path.join(self.data, "blobs", "data.mdb")
-        heads: list[tuple[bytes, dict[bytes, bytes]]] = []
-        for turn in range(12):
-            with blobs.env.begin(write=True) as txn:
-                chunks = blobs.databases[layout.CHUNKS]
-                for index in range(8):
-                    place = layout.place(b"content of %8d" % (index % 3), turn * 3 % 7 + index)
-                    if turn % 4 == 3:
-                        txn.delete(place, db=chunks)
-                    else:
-                        txn.put(place, b"%d" % turn * 65519, db=chunks)
-            with blobs.env.begin() as txn, txn.cursor(db=blobs.databases[layout.CHUNKS]) as cursor:
-                there = dict(cursor)
-            with open(file, "rb") as now:
-                heads.append((now.read(2 * layout.PAGE), there))
-            if turn < 2:
-                continue
-            cut = self.path(f"cut {turn}")
-            os.mkdir(cut)
-            shutil.copy(file, cut)
-            with open(os.path.join(cut, "data.mdb"), "r+b") as then:
-                then.write(heads[turn - 2][0])
-            with lmdb.open(cut, max_dbs=16) as env:
-                chunks = env.open_db(layout.CHUNKS, create=False)
-                with env.begin() as txn, txn.cursor(db=chunks) as cursor:
-                    self.assertTrue(heads[turn - 2][1] == dict(cursor), turn)
-        worker.close()
-
-    def test_the_node_process_takes_nothing_back(self) -> None:
+    def test_where_there_is_no_anchor_everybody_syncs_all(self) -> None:
         environments = self.open()
-        self.assertTrue(environments.blobs.env.flags()["metasync"])
+        self.assertEqual([True, True], self.syncing(environments))
         environments.close()
         worker = Environments.open(self.data, SETTINGS, node_process=False)
-        self.assertEqual([True, False], [one.env.flags()["metasync"] for one in (worker.small, worker.blobs)])
-        self.assertTrue(worker.blobs.env.flags()["sync"])
+        self.assertEqual([True, True], self.syncing(worker))
         worker.close()
+
+    def test_where_there_is_one_workers_leave_blobs_to_it(self) -> None:
+        environments = self.open()
+        environments.lower_anchor()
+        environments.close()
+        worker = Environments.open(self.data, SETTINGS, node_process=False)
+        self.assertEqual([True, False], self.syncing(worker))
+        worker.close()
+
+    @staticmethod
+    def syncing(environments: Environments) -> list[bool]:
+        """:return: of small and of blobs: is each commit, with its head, on disk when it returns?"""
+        both = (environments.small.env.flags(), environments.blobs.env.flags())
+        return [flags["sync"] and flags["metasync"] for flags in both]

@@ -148,7 +148,7 @@ class Look:
         try:
             content = self._content(reader, key_hash, stored)
         except ContentMissing as missing:
-            # Of blobs alone a power cut may take the last commit back.
+            # Of blobs alone a power cut may take the last commits back.
             self._count("missing")
             if not stored.flags & Flag.IN_BLOBS or missing.index >= stored.size // layout.CHUNK:
                 self._no(f"{stored.key!r}: a piece is missing in small")

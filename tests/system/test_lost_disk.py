@@ -52,7 +52,7 @@ class LostDiskTests(SynchronousTestCase):
         self.assertEqual(200, node.admin("GET", "/purge/kept").status)
         self.assertEqual(404, node.admin("GET", "/purge/refused").status)
         self.assertEqual([], lost(node.url, {SMALL}))
-        # The last commit of blobs may be taken back (decision 174): then it is asked for again.
+        # The last commits of blobs may be taken back (decision 300): then it is asked for again.
         answer = node.ask(LARGE)
         self.assertTrue(check(LARGE, answer), f"{answer}\n{node.log[-3000:]}")
         self.assertEqual(200, node.purge(urls=[node.url + "/x"], id="refused").status)

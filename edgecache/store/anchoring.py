@@ -1,0 +1,325 @@
+"""
+One state of blobs that is on disk for certain, so that workers need not wait for the disk with each of their commits.
+
+Note [the anchor]: LMDB knows two heads, and writes them in turn. What it lets a commit do without a sync is only safe
+if a power cut cannot leave a head whose pages were never written. So a worker's commits sync nothing, and the node
+process, again and again, (1) opens a reader on the state of now, which keeps every page of it from being used for
+anything else, (2) syncs the file, (3) writes that state's head into a file of its own, ``DATA/blobs/anchor``, and syncs
+it, (4) only then closes the reader of the state before. After a power cut the heads in LMDB's file may be anything:
+the next start writes the anchor's over both. What was committed later is missing then, and reading finds that
+(Note [who syncs what] in :mod:`edgecache.store.environments`). Where the kernel lives, and the file system is still
+mounted, all that was written is there: it is synced then, and no head is touched. An orderly end leaves nothing later.
+
+An anchor has two slots, written in turn, so that a write which is cut off spoils none that counts. Commits go on while
+it is moved; what they are ahead is bounded (:class:`Lead`): the reader keeps few pages from being used again, and a
+purge's sync does not wait behind much that is still to be written.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+import lmdb
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from xxhash import xxh3_64_intdigest
+
+from edgecache.store import disk
+from edgecache.store.environment import Environment
+from edgecache.store.layout import PAGE
+from edgecache.store.threads import InThread
+from edgecache.words.ports import Timer, Timers
+
+_log = Logger()
+
+NAME = "anchor"
+"""Of the file, in the directory of its environment."""
+
+AHEAD = 4
+"""Commits of all workers that the anchor need not have reached; of blobs one has at most 8 MiB."""
+
+LOOK_SECONDS = 0.05
+_AFTER_FAILURE_SECONDS = 5.0
+
+# Of LMDB's data format 1 (0.9) on machines of 64 bits: where a head lies in each of the first two pages, how long it
+# is, and where in it is the number of its transaction. `Anchor.hold` compares that with what LMDB says.
+_HEAD_AT, _HEAD_OCTETS, _NUMBER_AT = 16, 136, 128
+_NUMBER = struct.Struct("<Q")
+_TRIES = 20
+
+_SLOT = struct.Struct("<8sQ64s136s")
+_MAGIC = b"anchor\0\1"
+_CHECKSUM = struct.Struct("<Q")
+
+
+class NoAnchor(Exception):
+    """What LMDB's file holds is not understood; the text says why."""
+
+
+@frozen
+class Slot:
+    """
+    :ivar count: how many were written before it.
+    :ivar cache: of the kernel that had what was written later (:func:`edgecache.store.disk.cache`).
+    :ivar head: as it lies in LMDB's file.
+    """
+
+    count: int
+    cache: str
+    head: bytes
+
+    @property
+    def transaction(self) -> int:
+        """The number of the last transaction in this state."""
+        return _number(self.head)
+
+    def packed(self) -> bytes:
+        """:return: a page."""
+        octets = _SLOT.pack(_MAGIC, self.count, self.cache.encode(), self.head)
+        return (octets + _CHECKSUM.pack(xxh3_64_intdigest(octets))).ljust(PAGE, b"\0")
+
+
+def latest(directory: str) -> Slot | None:
+    """
+    :return: what the anchor of the environment in ``directory`` holds; ``None`` where none was ever complete.
+    :raises OSError: there is no such file, or it cannot be read.
+    """
+    with open(os.path.join(directory, NAME), "rb") as file:
+        pages = file.read(PAGE), file.read(PAGE)
+    return max(filter(None, map(_unpacked, pages)), key=lambda slot: slot.count, default=None)
+
+
+def recover(directory: str, cache: str) -> None:
+    """
+    Before the environment in ``directory`` is opened: have its heads be good ones. Harmless without an anchor.
+
+    :param cache: :func:`edgecache.store.disk.cache` of now.
+    :raises OSError: it cannot be done.
+    """
+    file = os.path.join(directory, "data.mdb")
+    try:
+        slot = latest(directory)
+        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        if slot is not None and (not cache or cache != slot.cache):
+            for page in (0, 1):
+                os.pwrite(descriptor, slot.head, page * PAGE + _HEAD_AT)
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+    # From here on, until there is another, commits sync what they write.
+    os.unlink(os.path.join(directory, NAME))
+    disk.sync_directory(directory)
+
+
+@define(eq=False)
+class Anchor:
+    """
+    The node process's side. See Note [the anchor].
+
+    :ivar transaction: the number of the last one that is on disk for certain.
+    """
+
+    _environment: Environment
+    _cache: str
+    _data: int
+    _file: int
+    transaction: int = 0
+    _count: int = 0
+    _held: lmdb.Transaction | None = None
+    _open: bool = True
+    _moving: threading.Lock = field(factory=threading.Lock)
+
+    @classmethod
+    def lower(cls, environment: Environment) -> Anchor:
+        """
+        :return: one that holds the state of now.
+        :raises OSError: there is none, and nobody may rely on one.
+        :raises NoAnchor: likewise.
+        """
+        path = os.path.join(environment.path, NAME)
+        data = os.open(os.path.join(environment.path, "data.mdb"), os.O_RDWR | os.O_CLOEXEC)
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            os.close(data)
+            raise
+        anchor = cls(environment, disk.cache(environment.path), data, file)
+        try:
+            os.pwrite(file, bytes(2 * PAGE), 0)
+            anchor._hold()
+            disk.sync_directory(environment.path)
+        except BaseException:
+            anchor.close()
+            os.unlink(path)
+            raise
+        return anchor
+
+    @property
+    def behind(self) -> bool:
+        """Is anything committed that a power cut could take back?"""
+        return bool(self._environment.env.info()["last_txnid"] != self.transaction)
+
+    def hold(self) -> None:
+        """
+        All that was committed before this call is on disk for certain when it returns. From any thread.
+
+        :raises OSError: it is not, and will not be: the environment is condemned.
+        """
+        with self._moving:
+            if not self._open:
+                return
+            try:
+                self._hold()
+            except OSError as error:
+                # Neither which of the slots is on disk nor what of the pages: the kernel says so only once.
+                self._environment.condemn(f"the disk does not keep it: {error}")
+                raise
+
+    def close(self) -> None:
+        """Hold nothing any more. The file stays: it says what is certain until the next start."""
+        with self._moving:
+            if self._open:
+                self._open = False
+                self._let_go()
+                os.close(self._data)
+                os.close(self._file)
+
+    def _hold(self) -> None:
+        reader, head = self._newest()
+        try:
+            os.fdatasync(self._data)
+            page = Slot(self._count, self._cache, head).packed()
+            os.pwrite(self._file, page, self._count % 2 * PAGE)
+            os.fdatasync(self._file)
+        except BaseException:
+            reader.abort()
+            raise
+        self._count += 1
+        self._let_go()
+        self._held, self.transaction = reader, _number(head)
+
+    def _newest(self) -> tuple[lmdb.Transaction, bytes]:
+        """
+        :return: a reader on the state of now, and that state's head.
+
+        LMDB writes over the older one of two heads only: one that a reader which is opened later still finds the newest
+        was read whole.
+        """
+        for _ in range(_TRIES):
+            heads = [os.pread(self._data, _HEAD_OCTETS, page * PAGE + _HEAD_AT) for page in (0, 1)]
+            head = max(heads, key=_number)
+            reader = self._environment.env.begin()
+            if reader.id() == _number(head):
+                return reader, head
+            reader.abort()
+        raise NoAnchor(f"the heads of {self._environment.name} are not where they were looked for")
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.abort()
+
+
+def lowered(environment: Environment) -> Anchor | None:
+    """:return: an anchor that holds the state of now; ``None`` where none can be had, which is said."""
+    try:
+        return Anchor.lower(environment)
+    except (OSError, lmdb.Error, NoAnchor) as error:
+        _log.warn("store: every commit of blobs waits for the disk, for there is no anchor: {error}", error=error)
+        return None
+
+
+@define(eq=False)
+class Lead:
+    """A worker's side: it does not get far ahead of the anchor."""
+
+    _environment: Environment
+
+    def committed(self) -> None:
+        """After each commit, in the writer's thread: waits for the disk where that is behind."""
+        try:
+            slot = latest(self._environment.path)
+        except OSError:
+            slot = None
+        last: int = self._environment.env.info()["last_txnid"]
+        if slot is None or last - slot.transaction > AHEAD:
+            # What the disk does not keep, the node process is told as well, and condemns it.
+            with suppress(lmdb.Error):
+                self._environment.env.sync(True)
+
+
+@define(eq=False)
+class Anchoring:
+    """Has the anchor follow the commits. ``hold`` is called in the thread."""
+
+    _anchor: Callable[[], Anchor | None]
+    _hold: Callable[[], None]
+    _timers: Timers
+    _in_thread: InThread
+    _timer: Timer | None = None
+    _stopped: bool = True
+    _holding: bool = False
+    _idle: list[Deferred[None]] = field(factory=list)
+
+    def start(self) -> None:
+        """Look at once, and again and again until :meth:`stop`."""
+        self._stopped = False
+        self._look()
+
+    def stop(self) -> Deferred[None]:
+        """:return: fires when it is not being moved any more."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._holding:
+            return succeed(None)
+        idle: Deferred[None] = Deferred()
+        self._idle.append(idle)
+        return idle
+
+    def _look(self) -> None:
+        self._timer = None
+        anchor = self._anchor()
+        if anchor is None or not anchor.behind:
+            self._again(LOOK_SECONDS)
+            return
+        self._holding = True
+        _ = self._in_thread(self._hold).addCallbacks(lambda _: self._held(0.0), self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        _log.failure("store: what is on disk for certain cannot be told", failure)
+        self._held(_AFTER_FAILURE_SECONDS)
+
+    def _held(self, seconds: float) -> None:
+        self._holding = False
+        self._again(seconds)
+        idle, self._idle = self._idle, []
+        for each in idle:
+            each.callback(None)
+
+    def _again(self, seconds: float) -> None:
+        if not self._stopped:
+            self._timer = self._timers.callLater(seconds, self._look)
+
+
+def _number(head: bytes) -> int:
+    number: int = _NUMBER.unpack_from(head, _NUMBER_AT)[0]
+    return number
+
+
+def _unpacked(page: bytes) -> Slot | None:
+    octets = page[: _SLOT.size]
+    if page[_SLOT.size : _SLOT.size + _CHECKSUM.size] != _CHECKSUM.pack(xxh3_64_intdigest(octets)):
+        return None
+    magic, count, cache, head = _SLOT.unpack(octets)
+    return Slot(count, cache.rstrip(b"\0").decode(), head) if magic == _MAGIC else None

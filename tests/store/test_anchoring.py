@@ -1,0 +1,250 @@
+"""What a power cut leaves of blobs: the state that the anchor holds, whatever else is on the disk."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+
+import lmdb
+from attrs import define
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from edgecache.store import anchoring, disk, layout
+from edgecache.store.anchoring import AHEAD, LOOK_SECONDS, Anchoring, Lead, latest, recover
+from edgecache.store.collecting import Collector
+from edgecache.store.disk import Disk
+from edgecache.store.environment import Environment
+from edgecache.store.environments import Environments
+from edgecache.store.pagewriter import PageWriter
+from edgecache.words.config import GIB, MIB, StoreSettings
+
+SETTINGS = StoreSettings(size=64 * MIB)
+LOCAL = Disk(0xEF53, 100 * GIB)
+
+Chunks = dict[bytes, bytes]
+
+
+class AnchorCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.root = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.root)
+        self.data = os.path.join(self.root, "data")
+        self.environments = self.open()
+        self.environments.lower_anchor()
+
+    def open(self, cache: str = "another") -> Environments:
+        """:param cache: of the kernel; by default it was started anew."""
+        found = Disk(0xEF53, 100 * GIB, cache)
+        environments = Environments.open(self.data, SETTINGS, node_process=True, inspect=lambda _: found)
+        self.addCleanup(environments.close)
+        return environments
+
+    def commit(self, turn: int) -> None:
+        """Some chunks come, take others' places, or go."""
+        blobs = self.environments.blobs
+        with blobs.env.begin(write=True) as txn:
+            for index in range(6):
+                place = layout.place(b"content of %8d" % (index % 3), turn * 3 % 7 + index)
+                if turn % 4 == 3:
+                    txn.delete(place, db=blobs.databases[layout.CHUNKS])
+                else:
+                    txn.put(place, b"%d" % turn * 65519, db=blobs.databases[layout.CHUNKS])
+
+    def chunks(self, environments: Environments) -> Chunks:
+        blobs = environments.blobs
+        with blobs.env.begin() as txn, txn.cursor(db=blobs.databases[layout.CHUNKS]) as cursor:
+            return dict(cursor)
+
+    def behind(self) -> bool:
+        anchor = self.environments.anchor
+        return anchor is not None and anchor.behind
+
+    def image(self) -> bytes:
+        with open(os.path.join(self.data, "blobs", "data.mdb"), "rb") as file:
+            return file.read()
+
+
+def cut(held: bytes, now: bytes, chance: random.Random) -> bytes:
+    """:return: of each page that was written since it was ``held``, either may be there, or both, torn."""
+    left = bytearray(now)
+    for at in range(0, len(now), layout.PAGE):
+        was, came = held[at : at + layout.PAGE].ljust(layout.PAGE, b"\0"), now[at : at + layout.PAGE]
+        left[at : at + layout.PAGE] = chance.choice((was, came, was[:512] + came[512:]))
+    return bytes(left)
+
+
+class PowerCutTests(AnchorCase):
+    def test_what_the_anchor_holds_is_there_whatever_else_is_on_the_disk(self) -> None:
+        chance = random.Random(9)
+        for turn in range(40):
+            if turn % 5 == 0:
+                self.environments.hold()
+                held, there = self.image(), self.chunks(self.environments)
+            self.commit(turn)
+            place = os.path.join(self.root, "cut")
+            shutil.copytree(os.path.join(self.data, "blobs"), place)
+            with open(os.path.join(place, "data.mdb"), "wb") as file:
+                file.write(cut(held, self.image(), chance))
+            recover(place, "another")
+            with lmdb.open(place, max_dbs=16) as env:
+                chunks = env.open_db(layout.CHUNKS, create=False)
+                with env.begin() as txn, txn.cursor(db=chunks) as cursor:
+                    self.assertTrue(there == dict(cursor), f"turn {turn}")
+            shutil.rmtree(place)
+
+    def test_the_next_start_goes_back_to_it_and_goes_on_from_there(self) -> None:
+        self.commit(0)
+        self.environments.hold()
+        there = self.chunks(self.environments)
+        self.commit(1)
+        shutil.copytree(self.data, os.path.join(self.root, "left"))
+        self.environments.close()
+        self.data = os.path.join(self.root, "left")
+        self.environments = self.open()
+        self.assertTrue(there == self.chunks(self.environments))
+        self.commit(2)
+        there = self.chunks(self.environments)
+        self.environments.close()
+        # What was not held by any anchor was synced by the node process itself.
+        self.assertTrue(there == self.chunks(self.open()))
+
+    def test_a_start_under_the_same_kernel_takes_nothing_back(self) -> None:
+        self.commit(0)
+        self.environments.hold()
+        self.commit(1)
+        there = self.chunks(self.environments)
+        shutil.copytree(self.data, os.path.join(self.root, "left"))
+        self.data = os.path.join(self.root, "left")
+        self.assertTrue(there == self.chunks(self.open(disk.cache(self.data))))
+
+    def test_a_kernel_that_does_not_say_whether_it_is_the_same_may_be_another(self) -> None:
+        self.commit(0)
+        there = self.chunks(self.environments)
+        self.environments.hold()
+        self.commit(1)
+        shutil.copytree(self.data, os.path.join(self.root, "left"))
+        self.data = os.path.join(self.root, "left")
+        self.assertTrue(there == self.chunks(self.open("")))
+
+    def test_an_orderly_end_holds_all(self) -> None:
+        self.commit(0)
+        there = self.chunks(self.environments)
+        self.environments.close()
+        self.assertTrue(there == self.chunks(self.open()))
+
+    def test_a_slot_that_was_cut_off_counts_for_nothing(self) -> None:
+        self.environments.hold()
+        directory = os.path.join(self.data, "blobs")
+        last = latest(directory)
+        assert last is not None
+        with open(os.path.join(directory, anchoring.NAME), "r+b") as file:
+            file.seek(last.count % 2 * layout.PAGE + 100)
+            file.write(b"torn")
+        before = latest(directory)
+        assert before is not None
+        self.assertEqual(last.count - 1, before.count)
+
+
+class HoldingTests(AnchorCase):
+    def test_rows_of_freed_chunks_stay_until_that_is_held(self) -> None:
+        content_id = b"c" * 16
+        small, blobs = self.environments.small, self.environments.blobs
+        with small.env.begin(write=True) as txn:
+            row = layout.ORPHAN_ROW.pack(layout.NOBODY, layout.CHUNK)
+            txn.put(content_id, row, db=small.databases[layout.ORPHANS])
+        with blobs.env.begin(write=True) as txn:
+            txn.put(layout.place(content_id, 0), b"x" * layout.CHUNK_VALUE, db=blobs.databases[layout.CHUNKS])
+        page = PageWriter.create(os.path.join(self.root, "page"), 1)
+        self.addCleanup(page.close)
+        collector = Collector(self.environments, page, SETTINGS, set, Clock(), maybeDeferred)
+        anchor = self.environments.anchor
+        assert anchor is not None
+        # A file that takes nothing: as good as a disk that fails.
+        file = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(file, anchor._file)
+        os.close(file)
+        self.assertRaises(OSError, collector.turn, 0.0)
+        with small.env.begin() as txn:
+            self.assertEqual(1, txn.stat(small.databases[layout.ORPHANS])["entries"])
+        self.assertTrue(blobs.condemned)
+        self.flushLoggedErrors()
+
+    def test_what_is_begun_anew_has_one_too(self) -> None:
+        self.environments.blobs.condemn("test")
+        self.environments.renew(SETTINGS, lambda _: LOCAL)
+        self.commit(0)
+        self.assertTrue(self.behind())
+        self.environments.hold()
+        self.assertFalse(self.behind())
+        slot = latest(os.path.join(self.data, "blobs"))
+        assert slot is not None
+        self.assertEqual(self.environments.blobs.env.info()["last_txnid"], slot.transaction)
+
+    def test_it_follows_the_commits_and_rests_while_there_are_none(self) -> None:
+        clock, held = Clock(), []
+
+        def hold() -> None:
+            self.environments.hold()
+            held.append(clock.seconds())
+
+        following = Anchoring(lambda: self.environments.anchor, hold, clock, maybeDeferred)
+        following.start()
+        self.assertEqual([], held)
+        self.commit(0)
+        clock.advance(LOOK_SECONDS)
+        clock.advance(10.0)
+        self.assertEqual([LOOK_SECONDS], held)
+        _ = following.stop()
+        self.assertEqual([], clock.getDelayedCalls())
+
+    def test_after_a_failure_it_is_tried_again(self) -> None:
+        clock, tried = Clock(), []
+
+        def fail() -> None:
+            tried.append(clock.seconds())
+            raise OSError("no")
+
+        following = Anchoring(lambda: self.environments.anchor, fail, clock, maybeDeferred)
+        self.commit(0)
+        following.start()
+        clock.advance(1.0)
+        self.assertEqual([0.0], tried)
+        clock.advance(4.0)
+        self.assertEqual([0.0, 5.0], tried)
+        self.assertEqual(2, len(self.flushLoggedErrors(OSError)))
+        _ = following.stop()
+
+
+@define(eq=False)
+class Slow:
+    """An LMDB whose commits are so many; it counts how often somebody waits for the disk."""
+
+    last: int
+    waited: int = 0
+
+    def info(self) -> dict[str, int]:
+        return {"last_txnid": self.last}
+
+    def sync(self, force: bool) -> None:
+        self.waited += force
+
+
+class LeadTests(AnchorCase):
+    def test_a_worker_waits_for_the_disk_where_it_is_too_far_ahead(self) -> None:
+        slot = latest(os.path.join(self.data, "blobs"))
+        assert slot is not None
+        for ahead, waits in ((1, 0), (AHEAD, 0), (AHEAD + 1, 1)):
+            env = Slow(slot.transaction + ahead)
+            blobs = Environment("blobs", self.environments.blobs.path, env, {})  # type: ignore[arg-type]  # what it uses
+            Lead(blobs).committed()
+            self.assertEqual(waits, env.waited, ahead)
+
+    def test_without_an_anchor_it_always_does(self) -> None:
+        os.unlink(os.path.join(self.data, "blobs", anchoring.NAME))
+        env = Slow(1)
+        Lead(Environment("blobs", self.environments.blobs.path, env, {})).committed()  # type: ignore[arg-type]
+        self.assertEqual(1, env.waited)
