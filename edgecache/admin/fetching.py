@@ -137,7 +137,8 @@ class Fetcher:
             content = _plain(bytes(body.kept), response.headers.getRawHeaders("content-encoding"))
         except (*_LOST, EOFError, zlib.error) as error:
             return Fetched(target, 0, body.octets, problem=reason(error))
-        status = ", ".join(response.headers.getRawHeaders("cache-status") or ())
+        # The node's own is the last one (RFC 9211 §2).
+        status = (response.headers.getRawHeaders("cache-status") or ("",))[-1]
         problem = "" if 200 <= response.code < 300 else f"status {response.code}"
         return Fetched(target, response.code, body.octets, "; hit" in status, problem, content)
 

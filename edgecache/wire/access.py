@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,7 @@ from edgecache.words.messages import Request, field_values
 
 _log = Logger()
 
-_CACHE_STATUS = re.compile(rb"\r\ncache-status: ([^\r]*)\r\n", re.IGNORECASE)
+_CACHE_STATUS = b"\r\ncache-status: "
 
 
 @define(eq=False, repr=False)
@@ -77,7 +76,6 @@ class AccessLog:
 def _json(
     request: Request | None, head: bytes, octets: int, complete: bool, started: float, now: float, peer: bytes
 ) -> bytes:
-    found = _CACHE_STATUS.search(head)
     line: dict[str, Any] = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(started)) + f".{int(started % 1 * 1000):03d}Z",
         "client": peer.decode("ascii"),
@@ -93,8 +91,10 @@ def _json(
         line["user_agent"] = _first(request, b"user-agent")
         if user := _user(request):
             line["user"] = user
-    if found is not None:
-        line["cache_status"] = found[1].decode("latin-1")
+    # This node's is the last one (RFC 9211 §2).
+    _, found, after = head.rpartition(_CACHE_STATUS)
+    if found:
+        line["cache_status"] = after.partition(b"\r\n")[0].decode("latin-1")
     return orjson.dumps(line) + b"\n"
 
 

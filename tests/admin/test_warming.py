@@ -38,6 +38,8 @@ class Public(Protocol):
             content = b"<html>"
         elif target == b"/missing":
             head = b"404 Not Found"
+        elif target == b"/cdn":
+            head = b"200 OK\r\nCache-Status: cdn; hit\r\nCache-Status: eu-1; fwd=uri-miss; stored"
         elif target == b"/cut":
             cut = 3
         elif target == b"/silent":
@@ -69,6 +71,11 @@ class FetchingTests(TestCase):
         self.assertEqual({"/missing", "/cut"}, {one["what"] for one in warmed.failed})
         self.assertIn("status 404", [one["why"] for one in warmed.failed])
         self.assertIn("/%C3%BC?a=b%20c", [target for target, _ in self.factory.asked])
+
+    async def test_what_a_cache_behind_the_node_had_was_not_there(self) -> None:
+        warming = self.warming()
+        await warming.targets([("/cdn", "")])
+        self.assertEqual((1, 0), (warming.warmed.done, warming.warmed.hits))
 
     async def test_one_that_says_nothing_is_given_up(self) -> None:
         self.patch(fetching, "STALL_SECONDS", 0.05)

@@ -75,6 +75,13 @@ class AccessLogTests(SynchronousTestCase):
         }
         self.assertEqual([expected], [json.loads(line) for line in self.lines()])
 
+    def test_of_several_caches_on_the_way_this_node_is_the_last(self) -> None:
+        """RFC 9211 §2"""
+        head = HEAD.replace(b"cache-status: ", b"cache-status: cdn; hit; ttl=1\r\ncache-status: ")
+        self.log(False).done(request(), head, 3, True, STARTED, b"192.0.2.7")
+        self.turn()
+        self.assertEqual(["n; hit; ttl=9"], [json.loads(line)["cache_status"] for line in self.lines()])
+
     def test_combined(self) -> None:
         self.log(True).done(request(), HEAD, 3, True, STARTED, b"192.0.2.7")
         self.turn()
