@@ -117,15 +117,20 @@ class Sought:
         """
         Its page decides whether a stored file is still good after a purge (DESIGN 9).
 
-        :param floor: the present epoch.
+        :param floor: the epoch when it was asked for.
         :return: the same, known good up to the page's epoch; ``None``: the page does not name it any more.
         :raises UpstreamFailed: no page that is new enough.
         """
-        matching = self._artifacts.epochs.matching
+
+        def too_old(page: FoundPage | None) -> bool:
+            # What is purged after that epoch is for those who ask later.
+            since = floor if page is None else page.stored.floor
+            return since < floor and self._artifacts.epochs.matching(stored.selectors, since) is not None
+
         page, file = await self._on_page(0, until)
-        if page is not None and matching(stored.selectors, page.stored.floor) is not None:
+        if too_old(page):
             page, file = await self._on_page(floor, until)
-            if page is not None and matching(stored.selectors, page.stored.floor) is not None:
+            if too_old(page):
                 raise self._unobtainable("its page was not validated since the purge")
         if page is None or file is None:
             return None

@@ -648,6 +648,29 @@ class PurgeTests(ArtifactCase):
 
         return self.index(test())
 
+    def test_purges_that_come_while_its_page_is_asked_are_for_those_who_ask_later(self):
+        """A project that is purged more often than its page can be fetched."""
+
+        async def test() -> None:
+            target = self.named(SMALL)
+            await self.ask(target)
+            await self.hit(target)
+            await self.purge_project()
+            page = self.origin.scripts["/simple/six/"]
+
+            async def overtaken(exchange: Exchange) -> None:
+                await self.purge_project()
+                await page(exchange)
+
+            self.origin.scripts["/simple/six/"] = overtaken
+            for _ in range(3):
+                answer = await self.ask(target)
+                self.assertEqual((200, SMALL, None), (answer.status, answer.content, answer.fields.get("proxy-status")))
+                self.assertIn("fwd=stale", answer.cache_status)
+            self.assertEqual(1, self.asked_for())
+
+        return self.index(test())
+
     def test_what_was_deleted_is_fetched_anew(self):
         async def test() -> None:
             target = self.named(SMALL)
