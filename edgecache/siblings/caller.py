@@ -49,6 +49,9 @@ AT_ONCE = 8
 # Closed by us a little before the other side closes it.
 _KEPT_SECONDS = IDLE_SECONDS - 30
 
+_CUT = "protocol is shutdown"
+"""What OpenSSL says of a connection that was cut here."""
+
 _SENT = (ResponseNeverReceived, ResponseFailed, RequestTransmissionFailed, RequestGenerationFailed)
 _HEADERS = Headers({"Content-Type": ["application/json"], "Accept": ["application/json"]})
 
@@ -110,8 +113,8 @@ class Sibling:
 
     def cut(self) -> None:
         """
-        Close all connections at once: where nothing comes over one, nothing can be said of the others. Those that are
-        being made may be what the next call needs.
+        Close those that nobody uses: where nothing comes over one, nothing can be said of the others. Calls that are
+        under way have their own time, and connections that are being made may be what the next call needs.
         """
         self._dialing.cut()
 
@@ -276,11 +279,12 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 def _closed(error: BaseException) -> bool:
-    """Was the connection closed, with nothing wrong in its TLS?"""
+    """Was the connection closed, by either side, with nothing wrong in its TLS?"""
     causes = _causes(error)
-    return any(isinstance(cause, ConnectionClosed) for cause in causes) and not any(
-        isinstance(cause, SSL.Error) for cause in causes
-    )
+    wrong = [cause for cause in causes if isinstance(cause, SSL.Error)]
+    if wrong:
+        return all(said(cause) == _CUT for cause in wrong)
+    return any(isinstance(cause, ConnectionClosed) for cause in causes)
 
 
 def _translated(sibling: Sibling, error: BaseException) -> CallFailed:

@@ -24,6 +24,9 @@ from edgecache.siblings.connections import HANDSHAKE_SECONDS
 from edgecache.siblings.tls import CallerTLS
 from edgecache.words.ports import Timer, Timers
 
+_IDLE = "QUIESCENT"
+"""State of twisted.web's protocol between two requests."""
+
 MOST_UNDER_WAY = 16
 """Connections to one sibling that are being made; one more, and the oldest has to go."""
 
@@ -60,17 +63,18 @@ class Dialing:
         return waiting
 
     def cut(self) -> None:
-        """Close all connections that are made at once: calls over them fail."""
-        for factory in list(self._factories):
-            for secured in list(factory.protocols):
-                if secured.wrappedProtocol not in self._under_way:
-                    secured.abortConnection()
+        """Close all connections over which nothing is asked."""
+        for secured in self._secured:
+            protocol = secured.wrappedProtocol
+            if protocol in self._ready or getattr(protocol, "state", None) == _IDLE:
+                secured.abortConnection()
 
     def close(self) -> None:
-        """Also those that are being made: whoever waits fails."""
-        self.cut()
+        """Close all connections: calls over them, and whoever waits, fail."""
         for dial in list(self._under_way):
             dial.give_up(ConnectionAborted())
+        for secured in self._secured:
+            secured.abortConnection()
 
     # _Dial
 
@@ -92,6 +96,10 @@ class Dialing:
                 waiting = next(iter(self._waiting))
                 del self._waiting[waiting]
                 waiting.errback(reason)
+
+    @property
+    def _secured(self) -> list[Any]:
+        return [secured for factory in self._factories for secured in factory.protocols]
 
     @property
     def _young(self) -> int:

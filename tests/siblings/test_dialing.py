@@ -18,8 +18,21 @@ from edgecache.siblings.transport import Call, CallFailed, CallTimedOut, Message
 from tests.siblings.fleet import CALL_SECONDS, Certificates, Node
 
 
-async def echo(asker: str, message: Message) -> Message:
-    return message
+@define(eq=False)
+class Answering:
+    """Says what it is told. :ivar hold: not before this."""
+
+    hold: Deferred[None] | None = None
+    reached: Deferred[None] = field(factory=Deferred)
+    asked: list[Message] = field(factory=list)
+
+    async def answer(self, asker: str, message: Message) -> Message:
+        self.asked.append(message)
+        if not self.reached.called:
+            self.reached.callback(None)
+        if self.hold is not None:
+            await self.hold
+        return message
 
 
 class Inner(ProxyClient):  # type: ignore[misc]  # Twisted has no types here
@@ -79,7 +92,8 @@ class HandshakeTests(TestCase):
 
     def setUp(self) -> None:
         certificates = Certificates(Path(self.mktemp()))
-        self.home = Node(certificates.issue("home"), {Call.PULL: echo}).start()
+        self.answering = Answering()
+        self.home = Node(certificates.issue("home"), {Call.PULL: self.answering.answer}).start()
         self.asker = Node(certificates.issue("asker"), {}).start()
         factory = ProxyFactory("127.0.0.1", self.home.port)
         factory.protocol, factory.noisy, factory.doors = Outer, False, []  # type: ignore[attr-defined]
@@ -137,6 +151,34 @@ class HandshakeTests(TestCase):
             await self.arrived(2)
             self.doors[1].let_go()
             self.assertEqual({"n": 1}, await calling)
+
+        return Deferred.fromCoroutine(body())
+
+    def test_other_calls_that_are_under_way_have_their_own_time(self) -> Deferred[None]:
+        async def body() -> None:
+            await self.asker.know(self.home)
+            first = self.call(n=0)
+            await self.answering.reached
+            self.asker.clock.advance(CALL_SECONDS / 2)
+            self.answering.reached = Deferred()
+            second = self.call(n=1)
+            await self.answering.reached
+            self.asker.clock.advance(CALL_SECONDS / 2)
+            await self.assertFailure(first, CallTimedOut)
+            self.answering.hold.callback(None)
+            self.assertEqual({"n": 1}, await second)
+            self.assertEqual([{"n": 0}, {"n": 1}], self.answering.asked, "nobody was asked again")
+
+        self.answering.hold = Deferred()
+        return Deferred.fromCoroutine(body())
+
+    def test_a_call_over_one_that_was_cut_just_now_is_made_over_another(self) -> Deferred[None]:
+        async def body() -> None:
+            await self.asker.know(self.home)
+            await self.call(n=0)
+            (sibling,) = self.asker.caller._siblings.values()
+            sibling.cut()
+            self.assertEqual({"n": 1}, await self.call(n=1))
 
         return Deferred.fromCoroutine(body())
 
