@@ -78,6 +78,7 @@ class Common:
     :ivar workers: what the admin API shows of them.
     :ivar reloaded: and of the last reload.
     :ivar tell: notifies every worker.
+    :ivar given_up: told, again and again, of an environment that LMDB has given up in a worker.
     """
 
     config: Config
@@ -110,6 +111,7 @@ class Common:
     _looking: Looking = field(init=False)
     _owed: Owed = field(init=False)
     _operating: Operating | None = None
+    given_up: Callable[[str], None] = lambda name: None
     _stopped: bool = False
 
     @classmethod
@@ -288,6 +290,7 @@ class Common:
         channel.on("outcomes", self._watch.outcomes)
         channel.on("popular", self._looking.objects.popular)
         channel.on("unstored", self._looking.unstored)
+        channel.on("given-up", lambda name: self.given_up(name))
         channel.on("list", lambda site: self._followers.hurry(site))
         if self._fleet is not None:
             channel.on("behind", self._fleet.mesh.catch_up)

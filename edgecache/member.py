@@ -21,6 +21,7 @@ from edgecache.preparing import Prepared, check
 from edgecache.processes.staying import EACH_SECONDS, Staying
 from edgecache.reloading import Reloads
 from edgecache.store.crashing import watch_for_crashes
+from edgecache.store.disk import takes_writes
 from edgecache.store.threads import OneThread
 from edgecache.words.config import Config
 from edgecache.words.errors import EdgeError, StartError
@@ -104,6 +105,10 @@ class MemberService(Service, ABC):
         :raises EdgeError: that cannot be; all is as it was.
         """
 
+    @abstractmethod
+    def given_up(self) -> str | None:
+        """:return: what LMDB has given up in this one (:attr:`edgecache.store.environment.Environment.given_up`)."""
+
     def _read(self) -> Config:
         """In a thread: files may be slow, and pip may be asked."""
         config = self.reread()
@@ -139,10 +144,20 @@ class MemberService(Service, ABC):
     def _watch_data(self) -> None:
         """See :mod:`edgecache.processes.staying`: whoever runs this starts it anew, with a directory that is there."""
         gone = self._staying.gone() if self.running and self._staying is not None else None
-        if gone is None:
-            self.loop.call_later(EACH_SECONDS, self._watch_data)
-        else:
+        if gone is not None:
             self._give_up(StartError(f"{gone} was removed or replaced while in use; the node ends"), "cannot go on")
+        elif self.running and self.given_up() is not None:
+            _ = self._thread(takes_writes, self.config.node.data).addCallback(self._tried)
+        else:
+            self.loop.call_later(EACH_SECONDS, self._watch_data)
+
+    def _tried(self, writable: bool) -> None:
+        """The next life can use what LMDB has given up in this one; but while the disk fails, this one serves on."""
+        if writable and self.running:
+            why = f"LMDB has given up {self.given_up()}, which the disk did not take; the node ends, to begin anew"
+            self._give_up(StartError(why), "cannot go on")
+        else:
+            self.loop.call_later(EACH_SECONDS, self._watch_data)
 
     def _crashed(self, failure: Failure) -> None:
         """A bug: half a node is worse than none."""

@@ -113,6 +113,11 @@ class NodeService(MemberService):
             tell=self._tell,
         )
         self.common.collector.damaged = self._damaged
+        self.common.given_up = self._given_up
+
+    def given_up(self) -> str | None:
+        """See :class:`MemberService`."""
+        return self.common.environments.given_up
 
     async def run(self) -> None:
         """See :class:`MemberService`."""
@@ -209,6 +214,22 @@ class NodeService(MemberService):
             self._tried_at = self._timers.seconds()
             _log.error("store: {error}; if it is still damaged, it is tried again", error=error)
         finally:
+            self._renewing = False
+
+    def _given_up(self, name: str) -> None:
+        """In a worker, of which there may be more: others can use it."""
+        if not self._renewing and self._timers.seconds() >= self._tried_at + RENEW_SECONDS:
+            self._renewing = True
+            _log.error("store: LMDB has given up {name} in a worker; workers are replaced", name=name)
+            self.reloads.between(self._exchange)
+
+    async def _exchange(self) -> None:
+        try:
+            await self._replace(range(max(1, self.config.node.workers)), [])
+        except EdgeError as error:
+            _log.error("store: {error}; workers are replaced later", error=error)
+        finally:
+            self._tried_at = self._timers.seconds()
             self._renewing = False
 
     @property

@@ -118,6 +118,11 @@ class Voter:
         self._ports += listen(parts, self._reactor, admin)
         self._unready = None
 
+    @property
+    def given_up(self) -> str | None:
+        """See :class:`~edgecache.member.MemberService`."""
+        return self._environment.name if self._environment.given_up else None
+
     async def follow(self, config: Config) -> None:
         """
         Other members, certificates or operators' settings.
@@ -158,6 +163,10 @@ class VoterService(MemberService):
             admin=" ".join(map(shown, prepared.admin)) or "nothing",
         )
         self.voter = Voter.open(config, self.reactor, LoopTimers(self.loop), lambda: self.reloads.last)
+
+    def given_up(self) -> str | None:
+        """See :class:`~edgecache.member.MemberService`."""
+        return self.voter.given_up
 
     async def run(self) -> None:
         """See :class:`~edgecache.member.MemberService`."""

@@ -52,6 +52,7 @@ class _Main:
     _sockets: list[socket.socket]
     _stream: ChannelStream | None = None
     _page: Page | None = None
+    _environments: Environments | None = None
     _worker: Worker | None = None
     _ending: bool = False
 
@@ -95,6 +96,7 @@ class _Main:
         owner_socket = self._sockets.pop() if owner_paths else None
         public = len(self._sockets) - content
         assert self._stream is not None
+        self._environments = Environments.open(data, settings.store, node_process=False)
         parts = WorkerParts(
             config=settings,
             index=index,
@@ -102,7 +104,7 @@ class _Main:
             spawn=spawn,
             data=data,
             page=self._page,
-            environments=Environments.open(data, settings.store, node_process=False),
+            environments=self._environments,
             channel=self._stream.channel,
             sockets=self._sockets[:public],
             content=self._sockets[public:],
@@ -115,8 +117,11 @@ class _Main:
         return {}
 
     def _beat(self, page: Page) -> None:
-        """Tell the watchdog that this loop turns."""
+        """Tell the watchdog that this loop turns, and the node process if another worker would be better off."""
         page.beat(time.monotonic())
+        given_up = None if self._environments is None else self._environments.given_up
+        if given_up is not None and self._stream is not None:
+            self._stream.channel.notify("given-up", name=given_up)
         self._loop.call_later(TICK_SECONDS / 2, self._beat, page)
 
     async def _drained(self, seconds: float, quiet_seconds: float, last: bool) -> Payload:

@@ -38,6 +38,9 @@ class _Renewing(MemberService):
     async def take_over(self, config: Config) -> None:
         pass
 
+    def given_up(self) -> None:
+        pass
+
     def _give_up(self, error: Exception, what: str = "cannot start") -> None:
         self.ended = True
 

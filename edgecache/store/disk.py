@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import tempfile
 
 from attrs import frozen
 
@@ -34,6 +35,8 @@ FUSE = 0x65735546
 # Of <fcntl.h> and <linux/stat.h>.
 _AT_FDCWD = -100
 _STATX_MNT_ID_UNIQUE = 0x4000
+
+_TRIED_OCTETS = 64 << 10
 
 
 @frozen
@@ -102,6 +105,18 @@ def sync_directory(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def takes_writes(path: str) -> bool:
+    """:return: is what is written below this directory on disk in the end, just now? Blocks."""
+    try:
+        with tempfile.TemporaryFile(dir=path) as file:
+            file.write(bytes(_TRIED_OCTETS))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        return False
+    return True
 
 
 def occupied(path: str) -> int:

@@ -65,6 +65,21 @@ class Environment:
             return None
         return status.st_dev, status.st_ino
 
+    @property
+    def given_up(self) -> bool:
+        """
+        A write of its head has failed: until this process ends, LMDB opens no transaction here any more, to read or to
+        write. What is on disk is whole.
+        """
+        try:
+            self.env.begin().abort()
+        except lmdb.PanicError:
+            return True
+        except lmdb.Error:
+            # Something else, which whoever reads or writes sees, too.
+            return False
+        return False
+
     def adopt_size(self) -> bool:
         """
         Another process has made the map larger: follow it.

@@ -119,6 +119,11 @@ class Environments:
         return sum(one.env.reader_check() for one in (self.control, self.small, self.blobs))
 
     @property
+    def given_up(self) -> str | None:
+        """:return: the name of one that nothing but another process can use (:attr:`Environment.given_up`)."""
+        return next((one.name for one in (self.control, self.small, self.blobs) if one.given_up), None)
+
+    @property
     def damaged(self) -> bool:
         """Was small or blobs condemned, by whichever process? Or moved aside, and could not be begun anew since?"""
         return self._moved or any(os.path.exists(one.path + MARK) for one in (self.small, self.blobs))
