@@ -172,9 +172,10 @@ class Pump:
         content = max(0, written - len(head))
         self._head = head[written:]
         self._position += content
-        self._turns.spend(content)
+        # Whatever the socket takes: all that was asked for is verified first.
+        self._turns.spend(asked)
         self._sink.put_directly(written, content)
-        # All that is asked for is verified first: ask for about as much as the socket takes.
+        # So ask for about as much as the socket takes.
         if content == asked:
             self._burst = min(2 * self._burst, BURST)
             return True

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define, field
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.wire.sending import BURST, PIECE, TURN
+from edgecache.wire.sending import BURST, PIECE, TURN, Pump
 from edgecache.wire.turns import Turns
 from tests.wire.rig import OK, Client, Given, Rig
 
@@ -163,3 +163,49 @@ class LargeTests(SynchronousTestCase):
         while self.loop.calls:
             self.loop.turn()
         self.assertEqual(0, self.sources[1].reads)
+
+
+@define(eq=False)
+class SlowSink:
+    """A socket that takes a few octets at a time, past its transport, which takes none."""
+
+    def put(self, pieces: list[bytes], content_octets: int) -> bool:
+        return False
+
+    def direct(self) -> int:
+        return 7
+
+    def put_directly(self, octets: int, content_octets: int) -> None:
+        """Nobody counts."""
+
+    def pumped(self, complete: bool) -> None:
+        """It never ends."""
+
+
+@define(eq=False)
+class Verified(Given):
+    """What it is asked for is verified, whatever is taken of it."""
+
+    asked: int = 0
+
+    def write_to(self, descriptor: int, before: bytes, position: int, limit: int) -> int:
+        self.asked += limit
+        return len(before) + 10
+
+
+class SlowReaderTests(SynchronousTestCase):
+    def test_what_is_looked_at_for_slow_readers_counts_and_not_the_little_that_they_take(self) -> None:
+        loop, size = Loop(), 4 * BURST
+        turns = Turns(loop.soon, TURN)
+        sources = [Verified(size, bytes(size), complete=True) for _ in range(40)]
+        pumps = [Pump(SlowSink(), turns, source, 0, size, chunked=False) for source in sources]
+        for pump in pumps:
+            pump.start(b"head")
+        looked_at = sum(source.asked for source in sources)
+        self.assertLessEqual(looked_at, TURN + BURST)
+        while loop.calls:
+            loop.turn()
+            now = sum(source.asked for source in sources)
+            self.assertLessEqual(now - looked_at, TURN + BURST)
+            looked_at = now
+        self.assertTrue(all(source.asked for source in sources))
