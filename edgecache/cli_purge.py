@@ -40,6 +40,7 @@ class PurgeOptions(usage.Options):
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types here
         for name in ("urls", "prefixes", "tags"):
             self[name] = []
+        self["serials"] = {}
 
     def opt_url(self, url: str) -> None:
         """A path, or an absolute URL. May be repeated."""
@@ -53,25 +54,34 @@ class PurgeOptions(usage.Options):
         """Everything with this tag, as project/NAME. May be repeated."""
         self["tags"].append(tag)
 
+    def opt_serial(self, text: str) -> None:
+        """PROJECT=N: the project, of which no page with a lower serial is good any more. May be repeated."""
+        project, _, serial = text.partition("=")
+        if not (project and serial.isascii() and serial.isdigit()):
+            raise usage.UsageError(f"--serial is PROJECT=N, not {text!r}")
+        self["serials"][project] = int(serial)
+
     def postOptions(self) -> None:
         """:raises usage.UsageError: nothing is named, or what is waited for does not exist."""
-        if not (self["state"] or self["all"] or self["urls"] or self["prefixes"] or self["tags"]):
-            raise usage.UsageError("say what to purge: --url, --prefix, --tag or --all")
+        if not (self["state"] or self.document().keys() - {"mode", "id"}):
+            raise usage.UsageError("say what to purge: --url, --prefix, --tag, --serial or --all")
         if self["wait"] not in WAITS:
             raise usage.UsageError(f"--wait {self['wait']}: must be {', '.join(WAITS)}")
+
+    def document(self) -> dict[str, Any]:
+        """:return: what is sent: as of ``POST /purge``."""
+        found: dict[str, Any] = {name: self[name] for name in ("urls", "prefixes", "tags", "serials") if self[name]}
+        found |= {name: self[name] for name in ("mode", "id") if self[name] is not None}
+        return {**found, "all": True} if self["all"] else found
 
     async def run(self, reactor: Any, where: AdminAddress) -> int:
         """:return: exit status."""
         if self["state"]:
             return await purge_state(reactor, where, self["state"], say)
-        document: dict[str, Any] = {name: self[name] for name in ("urls", "prefixes", "tags") if self[name]}
-        document |= {name: self[name] for name in ("mode", "id") if self[name] is not None}
-        if self["all"]:
-            document["all"] = True
         return await purge(
             reactor,
             where,
-            document,
+            self.document(),
             say,
             wait=self["wait"],
             timeout=self["timeout"],

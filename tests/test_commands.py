@@ -104,6 +104,15 @@ class CommandsPageTests(SynchronousTestCase):
             error = self.assertRaises(usage.UsageError, cast(Any, cli.Options)().parseOptions, words)
             self.assertEqual(expected, str(error))
 
+    def test_a_purge_says_which_serials_made_it_necessary(self) -> None:
+        purge = cast(Any, cli.Options)()
+        purge.parseOptions(["purge", "--serial", "Foo.Bar=7", "--serial", "six=12"])
+        self.assertEqual({"serials": {"Foo.Bar": 7, "six": 12}}, purge.subOptions.document())
+        for text in ("six", "six=", "=7", "six=new"):
+            words = ["purge", "--serial", text]
+            error = self.assertRaises(usage.UsageError, cast(Any, cli.Options)().parseOptions, words)
+            self.assertIn("--serial is PROJECT=N", str(error))
+
     def test_every_example_is_understood(self) -> None:
         lines = [line for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
         examples = [shlex.split(line.removeprefix("$ ")) for line in lines if line.startswith("$ edgecache")]
