@@ -33,6 +33,7 @@ from edgecache.words.counters import Counter
 from edgecache.words.errors import (
     ConnectionLost,
     ContentTooSlow,
+    NotTaken,
     UpstreamFailed,
     WrongDigest,
     WrongRange,
@@ -282,8 +283,8 @@ class Continuing(Delivery):
         response = self._response
         assert response is not None
         known = self._known
-        # What the owner of the key did not find, each of its askers need not look for.
-        given_up = isinstance(failure, ConnectionLost) and failure.given_up
+        # What the owner of the key did not find, its askers need not look for; and to what was not taken no rest fits.
+        given_up = isinstance(failure, NotTaken) or (isinstance(failure, ConnectionLost) and failure.given_up)
         if known is None or given_up or self._rests.given >= self._settings.resumes:
             self._fail_with(failure, response, blamed=blamed and not given_up)
             return

@@ -20,7 +20,7 @@ from edgecache.rules.presenting import complete
 from edgecache.store.writing import ContentWriter
 from edgecache.upstream.responses import Response
 from edgecache.words.counters import Counter
-from edgecache.words.errors import UpstreamFailed, WrongDigest
+from edgecache.words.errors import NotTaken, UpstreamFailed, WrongDigest
 from edgecache.words.stored import Flag, Variants
 
 if TYPE_CHECKING:
@@ -147,6 +147,8 @@ class Storing:
         """:return: what came is kept for the next try (rule 8 of FIELD 1); nobody reads it meanwhile."""
         registered, plan = self._fill.registered, self._plan
         if registered is None or not isinstance(failure, UpstreamFailed) or self._writer.failed is not None:
+            return False
+        if isinstance(failure, NotTaken):
             return False
         # What is the leader's alone in its head must not become the next one's; a fallback's lives seconds anyway.
         if plan.own is not plan.stored or plan.stored.flags & Flag.FALLBACK:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Literal, cast
 
 from edgecache.rules.digests import Digest
+from edgecache.upstream.addresses import Address
 from edgecache.upstream.responses import Roomy, Sink
-from edgecache.words.errors import UpstreamFailed
+from edgecache.words.errors import NotTaken, UpstreamFailed
 
 
 class Delivery:
@@ -19,6 +20,7 @@ class Delivery:
     class: most exchanges end without ever touching them.
     """
 
+    address: Address
     digest: Digest | None = None
     begun = 0
     _sink: Sink | None = None
@@ -77,7 +79,11 @@ class Delivery:
     def hand_over(self, data: bytes) -> None:
         """The next octets of content."""
         if self._sink is not None and not self._paused and not self._held:
-            self._sink.data(data)
+            try:
+                self._sink.data(data)
+            except Exception:
+                self._untaken()
+                raise
             return
         if self._held is None:
             self._held = deque()
@@ -92,7 +98,21 @@ class Delivery:
 
     def taken(self, octets: int) -> None:
         """So many octets are in what :meth:`memory` has just given."""
-        cast(Roomy, self._sink).filled(octets)
+        try:
+            cast(Roomy, self._sink).filled(octets)
+        except Exception:
+            self._untaken()
+            raise
+
+    def cancel(self) -> None:
+        """To be overridden: see :meth:`edgecache.upstream.responses.Response.cancel`."""
+
+    def _untaken(self) -> None:
+        """The sink has failed within a piece: what it has of it nobody knows, and no other octets may follow."""
+        sink = self._sink
+        self.cancel()
+        if sink is not None:
+            sink.fail(NotTaken(self.address.name, 0.0))
 
     def finish(self, ending: UpstreamFailed | Literal[True]) -> None:
         """No content comes any more, and this is how it ended."""
@@ -114,6 +134,9 @@ class Delivery:
             try:
                 while self._sink is not None and not self._paused and self._held:
                     self._sink.data(self._held.popleft())
+            except Exception:
+                self._untaken()
+                raise
             finally:
                 self._flushing = False
         sink, ending = self._sink, self._ending

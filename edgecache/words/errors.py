@@ -130,6 +130,13 @@ class ConnectionLost(UpstreamFailed):
 
 
 @define(eq=False, repr=False)
+class NotTaken(UpstreamFailed):
+    """This node failed within a piece of content that came, for want of memory: what it took of that nobody knows."""
+
+    proxy_error = "proxy_internal_error"
+
+
+@define(eq=False, repr=False)
 class BadResponse(UpstreamFailed):
     """What came is not a response that we accept: status, framing, size of its head, octets in it."""
 

@@ -26,6 +26,7 @@ from edgecache.words.counters import Counter
 from edgecache.words.errors import (
     ConnectionLost,
     ContentStalled,
+    NotTaken,
     ResolveFailed,
     UpstreamFailed,
     WrongDigest,
@@ -88,6 +89,18 @@ class Leaving(Taker):
         super().data(data)
         if len(self.content) >= self.at:
             self.response.cancel()
+
+
+@define(eq=False)
+class Starved(Holder):
+    """A sink that finds no memory for what comes from now on."""
+
+    starved: bool = False
+
+    def data(self, data: bytes) -> None:
+        if self.starved:
+            raise MemoryError
+        super().data(data)
 
 
 @define(eq=False)
@@ -255,6 +268,49 @@ class UnbrokenTests(ContinuingCase):
         self.rig.fetch(Good(b"sorry", status=b"503 Busy"))
         self.assert_complete(b"sorry")
         self.assertEqual([], self.rig.told)
+
+
+class StarvedTests(ContinuingCase):
+    """A sink that has failed within a piece may have some of it: a rest would be put to other octets than its own."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.taker = self.rig.taker = Starved()
+        self.continuing = self.rig.fetch(Stalling(MEGABYTE, after=TENTH), Good(MEGABYTE))
+
+    def assert_over(self) -> None:
+        self.assert_broken(NotTaken)
+        self.assertEqual([("1", "good")], self.rig.told)
+        self.assertEqual([], self.rig.tried)
+        self.rig.advance(60)
+        self.assertEqual([], self.rig.tried)
+
+    def test_no_rest_is_asked_for_and_nobody_is_blamed(self) -> None:
+        self.taker.starved = True
+        response: Any = self.continuing._response
+        self.assertRaises(MemoryError, response.received, MEGABYTE[TENTH : 2 * TENTH])
+        self.assert_over()
+
+    def test_nor_after_octets_that_were_read_into_its_own_memory(self) -> None:
+        self.taker.starved = True
+        response: Any = self.continuing._response
+        response.room()
+        self.assertRaises(MemoryError, response.filled, 1000)
+        self.assert_over()
+
+    def test_nor_after_those_that_were_held_for_it(self) -> None:
+        self.continuing.pause()
+        response: Any = self.continuing._response
+        response.received(MEGABYTE[TENTH : 2 * TENTH])
+        self.taker.starved = True
+        self.assertRaises(MemoryError, self.continuing.resume)
+        self.assert_over()
+
+    def test_nor_if_it_was_not_the_sink_that_failed(self) -> None:
+        response: Any = self.continuing._response
+        self.continuing._sources = None  # type: ignore[assignment]  # a defect
+        self.assertRaises(AttributeError, response.received, MEGABYTE[TENTH : 2 * TENTH])
+        self.assert_over()
 
 
 class Rule1Tests(ContinuingCase):
