@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from attrs import define, evolve, field
+from attrs import define, field
 from twisted.internet.defer import Deferred
 
 from edgecache.fills.continuing import Continuing
@@ -15,34 +14,30 @@ from edgecache.fills.hashing import Hashing
 from edgecache.fills.homes import LookUp, SiblingsAsked
 from edgecache.fills.outlet import ELSEWHERE, Outlet
 from edgecache.fills.quest import Quest
+from edgecache.fills.searching import Searches, names
 from edgecache.fills.ways import Seeking, Way
 from edgecache.processes.background import background
 from edgecache.rules.allowance import Allowance, Ticket
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward
 from edgecache.rules.digests import repr_digest
-from edgecache.rules.hedging import Latencies
 from edgecache.rules.resuming import Broken, Rest, on_answer, rest_of
-from edgecache.rules.routing import candidates
 from edgecache.rules.siblinghood import COPY_SECONDS
 from edgecache.rules.sites import Site
 from edgecache.store.layout import CHUNK
-from edgecache.upstream.addresses import Address, AddressBook, Origin, origins_of
+from edgecache.upstream.addresses import Address, AddressBook
 from edgecache.upstream.client import Client
 from edgecache.upstream.responses import Response
 from edgecache.upstream.standing import Standing
-from edgecache.words.config import Policy, UpstreamSettings
+from edgecache.words.config import UpstreamSettings
 from edgecache.words.counters import Counter
 from edgecache.words.errors import ResolveFailed, UpstreamFailed
-from edgecache.words.messages import SAFE, Head, Outbound, without
+from edgecache.words.messages import Head, Outbound
 from edgecache.words.ports import Counts, Timers
 from edgecache.words.reasons import Outcome
 
 _ABOUT_A_RANGE = (206, 416)
 """Statuses that answer nobody who did not ask for a range."""
-
-_LINKED = 64
-"""Hosts that pages link to whose latencies are remembered; the oldest are forgotten."""
 
 
 @define(eq=False, repr=False)
@@ -50,17 +45,19 @@ class Attempts:
     """
     Requests of one worker to the origins of its sites.
 
-    Budgets and latencies are this worker's; health is the node's (:class:`~edgecache.upstream.standing.Standing`).
+    Budgets are this worker's; health is the node's (:class:`~edgecache.upstream.standing.Standing`).
     """
 
     _book: AddressBook
     _outlet: Outlet
     _allowance: Allowance
-    _latencies: dict[int | str, Latencies] = field(factory=dict)
-    _ways: dict[int, Way] = field(factory=dict)
-    _turn: int = 0
     _siblings: SiblingsAsked | None = None
     _hashing: Hashing = field(factory=Hashing)
+    _searches: Searches = field(init=False)
+
+    @_searches.default
+    def _of_these(self) -> Searches:
+        return Searches(self._book, self._outlet)
 
     @classmethod
     def of(
@@ -120,7 +117,7 @@ class Attempts:
         :raises ResolveFailed: there is nobody to ask.
         """
         within = self._outlet.settings.first_byte_seconds
-        return self._search(self._way_of(site, outbound), outbound, interim, avoid, ticket, within)
+        return self._searches.search(self._searches.way_of(site, outbound), outbound, interim, avoid, ticket, within)
 
     async def ask(
         self,
@@ -226,32 +223,14 @@ class Attempts:
         seeking: Seeking | None,
         resort: Callable[[], Deferred[Response | None]] | None = None,
     ) -> Response:
-        way = self._way_of(site, outbound) if seeking is None else await seeking.way(until)
+        way = self._searches.way_of(site, outbound) if seeking is None else await seeking.way(until)
         if not isinstance(way, Way):
             return way
         within = max(0.0, until - self._outlet.timers.seconds())
-        response = await self._search(way, outbound, interim, avoid, ticket, within, resort).start()
+        response = await self._searches.search(way, outbound, interim, avoid, ticket, within, resort).start()
         if seeking is None or response.address.origin.sibling:
             return response
         return seeking.taken(outbound, response)
-
-    def _search(
-        self,
-        way: Way,
-        outbound: Outbound,
-        interim: Callable[[Head], None] | None,
-        avoid: frozenset[Address],
-        ticket: Ticket,
-        within: float,
-        resort: Callable[[], Deferred[Response | None]] | None = None,
-    ) -> Quest:
-        """:raises ResolveFailed: there is nobody to ask."""
-        addresses = self._candidates(way)
-        if avoid:
-            addresses.sort(key=avoid.__contains__)
-        if not addresses:
-            raise ResolveFailed(_names(way), 0.0, "no address of it is known")
-        return self._quest(way, outbound, interim, addresses, ticket, within, resort)
 
     def usable(
         self,
@@ -322,12 +301,12 @@ class Attempts:
     def another(self, site: Site, avoid: frozenset[Address], last: Address) -> bool:
         """:return: is there anybody to ask besides ``avoid``, of which ``last`` was the last one?"""
         return bool(last.origin.sibling) or any(
-            address not in avoid for origin in self._origins_of(site) for address in self._book.of(origin)
+            address not in avoid for origin in self._searches.origins(site) for address in self._book.of(origin)
         )
 
     def failing(self, site: Site) -> bool:
         """Is every address of the site known to fail at present?"""
-        addresses = [address for origin in self._origins_of(site) for address in self._book.of(origin)]
+        addresses = [address for origin in self._searches.origins(site) for address in self._book.of(origin)]
         return bool(addresses) and all(map(self._outlet.standing.failing, addresses))
 
     def _rest(
@@ -346,11 +325,11 @@ class Attempts:
         admitted: Deferred[Response] = Deferred(give_up)
 
         def ask(way: Way) -> None:
-            left = [address for address in self._candidates(way) if address not in tried]
+            left = [address for address in self._searches.candidates(way) if address not in tried]
             if not left:
-                admitted.errback(ResolveFailed(_names(way), 0.0, "every address was asked for the rest"))
+                admitted.errback(ResolveFailed(names(way), 0.0, "every address was asked for the rest"))
                 return
-            quest = self._quest(way, outbound, None, left, ticket, within)
+            quest = self._searches.quest(way, outbound, None, left, ticket, within)
 
             def proceed() -> None:
                 nonlocal running
@@ -360,7 +339,7 @@ class Attempts:
             ticket.move(proceed)
 
         if seeking is None:
-            ask(self._way_of(site, outbound))
+            ask(self._searches.way_of(site, outbound))
             return admitted
         known = Deferred.fromCoroutine(seeking.way(self._outlet.timers.seconds() + within))
         running = known
@@ -375,67 +354,13 @@ class Attempts:
         background(known.addCallbacks(found, admitted.errback), "find out who has the rest of a file")
         return admitted
 
-    def _quest(
-        self,
-        way: Way,
-        outbound: Outbound,
-        interim: Callable[[Head], None] | None,
-        addresses: list[Address],
-        ticket: Ticket,
-        within: float,
-        resort: Callable[[], Deferred[Response | None]] | None = None,
-    ) -> Quest:
-        latencies = self._latencies.get(way.family)
-        if latencies is None:
-            linked = [family for family in self._latencies if isinstance(family, str)]
-            if len(linked) >= _LINKED:
-                del self._latencies[linked[0]]
-            latencies = self._latencies[way.family] = Latencies(self._outlet.settings.hedge_window_seconds)
-        better: frozenset[Address] = frozenset()
-        if way.policy is Policy.FALLBACK:
-            better = frozenset(self._book.of(way.origins[0]))
-        if way.target is not None:
-            outbound = evolve(outbound, target=way.target)
-        if way.foreign:
-            outbound = evolve(outbound, authority=None, fields=without(outbound.fields, (b"authorization",)))
-        addressed = deque(addresses)
-        return Quest(self._outlet, outbound, interim, addressed, ticket, latencies, better, within, way.judge, resort)
-
-    def _candidates(self, way: Way) -> list[Address]:
-        self._turn += 1
-        standing = self._outlet.standing
-        known = [self._book.of(origin) for origin in way.origins]
-        if len(known) == 1 and len(known[0]) == 1:
-            return [*known[0]]  # whatever its health, there is no choice
-        return candidates(known, way.policy, self._turn, standing.share, standing.ejected)
-
     def _others(self, site: Site, seeking: Seeking | None, address: Address) -> bool:
         """Is another address of the site, or of where it is, as good as new?"""
         share = self._outlet.standing.share
         way = None if seeking is None else seeking.found
-        origins = self._origins_of(site) if way is None else way.origins
+        origins = self._searches.origins(site) if way is None else way.origins
         return any(other != address and share(other) >= 1.0 for origin in origins for other in self._book.of(origin))
-
-    def _way_of(self, site: Site, outbound: Outbound) -> Way:
-        way = self._own_way(site)
-        if way.policy is Policy.FALLBACK and outbound.method not in SAFE:
-            # What is changed at one that only stands in is lost, and it need not know the client's credentials.
-            way = evolve(way, origins=way.origins[:1])
-        return way
-
-    def _origins_of(self, site: Site) -> tuple[Origin, ...]:
-        return self._own_way(site).origins
-
-    def _own_way(self, site: Site) -> Way:
-        way = self._ways.get(site.id)
-        if way is None:
-            way = self._ways[site.id] = Way(origins_of(site.settings), site.settings.policy, site.id)
-        return way
 
     def _ejected(self, slot: int) -> None:
         for quest in list(self._outlet.quests):
             quest.ejected(slot)
-
-
-def _names(way: Way) -> str:
-    return ", ".join(origin.name for origin in way.origins)
