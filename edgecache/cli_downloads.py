@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgecache.admin.client import AdminAddress
+from edgecache.admin.address import AdminAddress
 from edgecache.admin.downloadsclient import downloads
+from edgecache.cli_lines import say
 from edgecache.cli_nodes import NodesOptions
-from edgecache.cli_purge import say
 from edgecache.index.tabulating import CLIENT_KEYS, FILE_KEYS
 
 

@@ -7,7 +7,7 @@ import os
 from attrs import evolve
 from twisted.python import usage
 
-from edgecache.admin.client import AdminAddress, AdminFailed
+from edgecache.admin.address import AdminAddress, AdminFailed
 
 
 class NodesOptions(usage.Options):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
 
 from twisted.python import usage
 
+from edgecache.admin.address import AdminAddress, AdminFailed
 from edgecache.admin.auditing import audit
-from edgecache.admin.client import AdminAddress, AdminFailed
 from edgecache.admin.purgeclient import WAITS, purge, purge_state
+from edgecache.cli_lines import say, tell
 from edgecache.cli_numbers import seconds, whole
 from edgecache.words.credentials import credentials
 
@@ -127,13 +127,3 @@ class AuditOptions(usage.Options):
             as_json=bool(self["json"]),
             authorization=authorization,
         )
-
-
-def say(line: str) -> None:
-    """For the result."""
-    sys.stdout.write(line + "\n")
-
-
-def tell(line: str) -> None:
-    """For whoever watches."""
-    sys.stderr.write(line + "\n")

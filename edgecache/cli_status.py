@@ -7,10 +7,11 @@ from urllib.parse import urlencode
 
 from twisted.python import usage
 
-from edgecache.admin.client import AdminAddress, as_lines, call
+from edgecache.admin.address import AdminAddress
+from edgecache.admin.client import as_lines, call
 from edgecache.admin.statusclient import status
+from edgecache.cli_lines import say
 from edgecache.cli_nodes import NodesOptions
-from edgecache.cli_purge import say
 
 
 class StatusOptions(NodesOptions):

@@ -7,10 +7,10 @@ from typing import Any
 
 from twisted.python import usage
 
-from edgecache.admin.client import AdminAddress
+from edgecache.admin.address import AdminAddress
 from edgecache.admin.progress import Progress
 from edgecache.admin.verifyclient import cancel, verify
-from edgecache.cli_purge import say
+from edgecache.cli_lines import say
 from edgecache.cli_warm import fetcher_of
 from edgecache.words.reading import octets
 

@@ -8,15 +8,16 @@ from typing import Any
 
 from twisted.python import usage
 
+from edgecache.admin.address import AdminAddress, AdminFailed
 from edgecache.admin.auditing import public_urls
-from edgecache.admin.client import AdminAddress, AdminFailed, call
+from edgecache.admin.client import call
 from edgecache.admin.fetching import Fetcher
 from edgecache.admin.progress import Progress
 from edgecache.admin.requirements import read_requirements
 from edgecache.admin.warming import Warming, hottest, index_site, report, targets_of
+from edgecache.cli_lines import say
 from edgecache.cli_nodes import address_of
 from edgecache.cli_numbers import whole
-from edgecache.cli_purge import say
 from edgecache.words.credentials import credentials
 
 

@@ -19,8 +19,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
+from edgecache.admin.address import ADMIN_FILE
 from edgecache.admin.parts import AdminParts, ReloadState, UpstreamState, WorkerState
-from edgecache.admin.tokens import ADMIN_FILE, Tokens
+from edgecache.admin.tokens import Tokens
 from edgecache.following import Followers
 from edgecache.looking import Looking
 from edgecache.operating import Operating

@@ -22,9 +22,10 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
+from edgecache.admin.address import ADMIN_FILE
 from edgecache.admin.parts import AdminParts, ReloadState
 from edgecache.admin.site import listen
-from edgecache.admin.tokens import ADMIN_FILE, Tokens
+from edgecache.admin.tokens import Tokens
 from edgecache.common import RUN
 from edgecache.fleet import Fleet, entry_octets
 from edgecache.member import MemberService

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +27,28 @@ def flags_of(options: Any) -> set[str]:
     for _, _, inner, _ in getattr(options, "subCommands", ()):
         found |= flags_of(inner())
     return found - INHERITED
+
+
+def imported(*modules: str) -> set[str]:
+    """:return: all that is there when these are."""
+    program = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    return set(subprocess.check_output([sys.executable, "-c", program], text=True).split())
+
+
+class ImportTests(SynchronousTestCase):
+    """An upload waits for its purge, and that for what the command imports."""
+
+    def test_what_is_to_be_done_is_read_without_a_reactor_and_without_any_command(self) -> None:
+        found = imported("edgecache.cli")
+        self.assertEqual(
+            set(), found & {"treq", "twisted.web", "twisted.internet.tcp", "uvloop", "edgecache.cli_purge"}
+        )
+
+    def test_a_purge_has_nothing_of_other_commands_and_of_the_node(self) -> None:
+        found = imported("edgecache.cli", "edgecache.cli_purge")
+        self.assertIn("treq", found)
+        others = {"edgecache.cli_warm", "edgecache.demo", "edgecache.store", "edgecache.index", "lmdb", "packaging"}
+        self.assertEqual(set(), found & others)
 
 
 class WhereTests(SynchronousTestCase):

@@ -19,7 +19,8 @@ from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, Respon
 from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
 
-from edgecache.admin.client import AdminAddress, AdminFailed, Out, as_lines, call
+from edgecache.admin.address import AdminAddress, AdminFailed
+from edgecache.admin.client import Out, as_lines, call
 from edgecache.admin.secured import Secured, reason
 from edgecache.words.endpoints import Endpoint, endpoint
 

@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 
 from attrs import define, field
 
-from edgecache.admin.client import AdminAddress, AdminFailed, Out, as_lines, call
+from edgecache.admin.address import AdminAddress, AdminFailed
+from edgecache.admin.client import Out, as_lines, call
 from edgecache.index.tabulating import Row, merged
 
 ROWS = 100_000

@@ -26,7 +26,7 @@ from twisted.web.error import SchemeNotSupported
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
-from edgecache.admin.client import AdminFailed
+from edgecache.admin.address import AdminFailed
 from edgecache.admin.secured import Secured, reason
 
 CONNECT_SECONDS = 5.0

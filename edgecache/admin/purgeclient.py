@@ -16,7 +16,8 @@ from urllib.parse import quote
 from attrs import define, field
 from twisted.internet.task import deferLater
 
-from edgecache.admin.client import AdminAddress, AdminFailed, Out, as_lines, call
+from edgecache.admin.address import AdminAddress, AdminFailed
+from edgecache.admin.client import Out, as_lines, call
 from edgecache.words.purging import STATES, PurgeState
 
 _RANK = {state.value: rank for rank, state in enumerate(STATES)}

@@ -25,7 +25,7 @@ from packaging.utils import (
 )
 from packaging.version import InvalidVersion, Version
 
-from edgecache.admin.client import AdminFailed
+from edgecache.admin.address import AdminFailed
 
 _HASH = re.compile(r"--hash[= ](\w+):([0-9a-fA-F]+)")
 _OPTION = re.compile(r"^--?([A-Za-z][\w-]*)(?:[= ]\s*(.*))?$")

@@ -7,7 +7,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from edgecache.admin.client import AdminAddress, AdminFailed, Out, as_lines, call, shown_size
+from edgecache.admin.address import AdminAddress, AdminFailed
+from edgecache.admin.client import Out, as_lines, call, shown_size
 
 READY, NOT_READY, WARNED = 0, 1, 3
 """Exit statuses."""

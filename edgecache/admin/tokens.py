@@ -28,8 +28,6 @@ _log = Logger()
 ADMIN = "admin"
 """Name of the token with all scopes that lies in ``DATA/admin.token``."""
 
-ADMIN_FILE = "admin.token"
-
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a token may be called."""
 

@@ -7,7 +7,8 @@ from typing import Any
 from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 
-from edgecache.admin.client import AdminAddress, AdminFailed, Out, as_lines, call, shown_size
+from edgecache.admin.address import AdminAddress, AdminFailed
+from edgecache.admin.client import Out, as_lines, call, shown_size
 from edgecache.admin.fetching import Fetcher
 from edgecache.admin.progress import Progress
 from edgecache.admin.warming import FILE_FIELDS, PAGE_FIELDS

@@ -15,7 +15,8 @@ import orjson
 from attrs import asdict, define, field
 from twisted.internet.defer import Deferred, gatherResults
 
-from edgecache.admin.client import AdminAddress, AdminFailed, Out, as_lines, call, shown_size
+from edgecache.admin.address import AdminAddress, AdminFailed
+from edgecache.admin.client import Out, as_lines, call, shown_size
 from edgecache.admin.fetching import Fetched, Fetcher
 from edgecache.admin.progress import Progress
 from edgecache.admin.requirements import Read, Wanted, choose

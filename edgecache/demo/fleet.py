@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import orjson
 from attrs import define, field, frozen
 
-from edgecache.admin.tokens import ADMIN_FILE
+from edgecache.admin.address import ADMIN_FILE
 from edgecache.demo.wheels import filename, wheel
 from edgecache.siblings.certificates import make_ca, make_node
 from edgecache.words.errors import EdgeError

@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
+from edgecache.admin.address import AdminAddress, AdminFailed
 from edgecache.admin.auditing import SLACK_SECONDS, Key, audit, keys_of, nodes_of, public_urls, verdict_of
-from edgecache.admin.client import AdminAddress, AdminFailed
 from edgecache.admin.parts import SiblingView
 from edgecache.admin.site import admin_site
 from edgecache.words.config import Access, ClientSettings, Secret

@@ -10,7 +10,8 @@ from twisted.internet import reactor  # noqa: TID251  # the one that conftest in
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
-from edgecache.admin.client import AdminAddress, AdminFailed, call, find_token
+from edgecache.admin.address import AdminAddress, AdminFailed, find_token
+from edgecache.admin.client import call
 from edgecache.admin.purgeclient import purge, purge_state
 from edgecache.admin.site import admin_site
 from edgecache.admin.statusclient import status

@@ -18,7 +18,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from edgecache import cli
-from edgecache.admin.client import AdminAddress
+from edgecache.admin.address import AdminAddress
 from edgecache.admin.downloadsclient import downloads
 from edgecache.admin.site import admin_site
 from edgecache.index.downloads import HEADER, SUFFIX, Kind, common

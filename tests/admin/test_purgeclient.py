@@ -9,7 +9,7 @@ from twisted.internet import reactor  # noqa: TID251  # the one that conftest in
 from twisted.internet.task import LoopingCall
 from twisted.trial.unittest import TestCase
 
-from edgecache.admin.client import AdminAddress, AdminFailed
+from edgecache.admin.address import AdminAddress, AdminFailed
 from edgecache.admin.purgeclient import purge, purge_state
 from edgecache.admin.site import admin_site
 from edgecache.rules.sites import Sites

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.tags import Tag
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.admin.client import AdminFailed
+from edgecache.admin.address import AdminFailed
 from edgecache.admin.progress import Progress
 from edgecache.admin.requirements import Read, Wanted, choose, read_requirements
 from edgecache.admin.warming import targets_of

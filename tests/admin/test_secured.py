@@ -9,7 +9,8 @@ from pathlib import Path
 from twisted.internet import reactor  # noqa: TID251  # the one that conftest installed
 from twisted.trial.unittest import TestCase
 
-from edgecache.admin.client import AdminAddress, AdminFailed, call
+from edgecache.admin.address import AdminAddress, AdminFailed
+from edgecache.admin.client import call
 from edgecache.admin.fetching import Fetcher
 from tests.system.secure_origin import SecureOrigin
 from tests.upstream.authority import Authority

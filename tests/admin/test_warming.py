@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
 from edgecache.admin import fetching
-from edgecache.admin.client import AdminAddress, AdminFailed
+from edgecache.admin.address import AdminAddress, AdminFailed
 from edgecache.admin.fetching import Fetcher
 from edgecache.admin.objects import Objects
 from edgecache.admin.progress import Progress
