@@ -23,7 +23,7 @@ from edgecache.upstream.tls import client_context
 from edgecache.wire.tls import tls_context
 from edgecache.words.config import Config
 from edgecache.words.endpoints import endpoint
-from edgecache.words.errors import StartError
+from edgecache.words.errors import ConfigError, StartError
 
 _log = Logger()
 
@@ -59,7 +59,7 @@ class Prepared:
 
 def check(config: Config) -> None:
     """
-    What ``--check`` looks at besides the settings themselves: the files that they name.
+    What ``--check`` looks at besides the settings themselves: the files that they name, and where logs are to be.
 
     :raises ConfigError: one cannot be used.
     """
@@ -73,6 +73,9 @@ def check(config: Config) -> None:
     upstream = config.upstream
     if any(setting is not None for setting in (upstream.ca, upstream.client_certificate, upstream.ciphers)):
         client_context(upstream)
+    for where, path in (("[log] access", config.log.access), ("[index] download_log", config.index.download_log)):
+        if path not in ("", "-") and not os.path.isdir(os.path.dirname(path)):
+            raise ConfigError(where, f"{path}: there is no such directory")
     keys = [one.key for one in (config.tls, config.siblings) if one is not None]
     shown = config.upstream.client_key or config.upstream.client_certificate
     for key in (*keys, *([shown] if shown is not None else [])):

@@ -107,7 +107,7 @@ class CommandTests(SynchronousTestCase):
 
     def test_an_access_log_that_a_worker_cannot_write(self) -> None:
         """What only a worker can find out ends the node as well."""
-        settings = self.settings('[log]\naccess = "no/such/directory.log"\n[store]\nsize = "256MiB"')
+        settings = self.settings('[log]\naccess = "."\n[store]\nsize = "256MiB"')
         said = self.refused(
             *("--config", settings, "--origin", NOBODY, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
         )
@@ -130,6 +130,10 @@ class CommandTests(SynchronousTestCase):
         settings = self.settings('[tls]\ncertificate = "c.pem"\nkey = "k.pem"')
         said = self.refused("--check", "--config", settings, "--origin", NOBODY)
         self.assertTrue(said.startswith("e.toml:2: [tls] certificate: "), said)
+        for table, name in (("log", "access"), ("index", "download_log")):
+            settings = self.settings(f'[{table}]\n{name} = "no/such/file.log"')
+            said = self.refused("--check", "--config", settings, "--origin", NOBODY)
+            self.assertTrue(said.startswith(f"e.toml:2: [{table}] {name}: "), said)
 
 
 class NetworkFileSystemTests(SynchronousTestCase):
