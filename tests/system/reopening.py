@@ -41,7 +41,6 @@ from edgecache.store.serials import StoredSerials
 from edgecache.store.verifying import Verifier
 from edgecache.words.config import GIB, MIB, StoreSettings
 from edgecache.words.errors import ContentMissing
-from edgecache.words.purging import LogName
 from edgecache.words.stored import Flag, Stored
 from tests.system.contents import Artifact
 
@@ -57,7 +56,8 @@ class Look:
     At one data directory.
 
     :ivar due: ``ready``: the node had begun to answer; ``purges``: sequence of each id; ``versions``: the oldest of
-        each target that may be fresh; ``serials``: of projects; ``downloads``: at least, at most.
+        each target that may be fresh; ``serials``: of projects; ``downloads``: at least, at most; of a node that is
+        not called :data:`NODE` also ``node``, and ``copied``: of purges that others have taken, whose log and number.
     """
 
     data: str
@@ -72,6 +72,10 @@ class Look:
         second = self._open()
         if second[0] < first[0] or second[1] < first[1]:
             self._no(f"the log or the epochs went back from {first} to {second} at the second start")
+
+    @property
+    def _node(self) -> str:
+        return str(self.due.get("node", NODE))
 
     def _no(self, what: str) -> None:
         self.wrong.append(what)
@@ -90,7 +94,7 @@ class Look:
                 if self.due["ready"] and os.path.exists(os.path.join(self.data, "aside", name)):
                     self._no(f"{name} was moved aside")
             control = Control.open(
-                environments.control, writer, maybeDeferred, node_id=NODE, incarnation=environments.incarnation
+                environments.control, writer, maybeDeferred, node_id=self._node, incarnation=environments.incarnation
             )
             self._purges(control)
             self._records(environments, page, control)
@@ -119,10 +123,15 @@ class Look:
                 self._no(f"purge {purge_id}, acknowledged as {sequence}, is in no log")
             elif entry.sequence != sequence or entry.last_epoch > control.read.purges().epoch:
                 self._no(f"purge {purge_id}, acknowledged as {sequence}, is {entry}")
-        head = control.head().sequence
-        found = control.read.recent(LogName(NODE, control.name.incarnation), head + 1)
-        if [entry.sequence for entry in found] != list(range(head, 0, -1)):
-            self._no(f"the log has gaps: {[entry.sequence for entry in found]} up to {head}")
+        for purge_id, (node, sequence) in self.due.get("copied", {}).items():
+            entry = control.by_id(purge_id)
+            self._count("copied")
+            if entry is None or (entry.log.id, entry.sequence) != (node, sequence):
+                self._no(f"purge {purge_id}, which is number {sequence} of {node} and was applied here, is {entry}")
+        for head in control.read.heads():
+            found = control.read.recent(head.log, head.sequence + 1)
+            if [entry.sequence for entry in found] != list(range(head.sequence, 0, -1)):
+                self._no(f"the log has gaps: {[entry.sequence for entry in found]} up to {head}")
         added: list[Any] = []
         _ = control.append(b"after", f"after {time.time_ns()}", [(b"/x", 1, 2)]).addBoth(added.append)
         if not added or getattr(getattr(added[0], "entry", None), "sequence", 0) <= last:
