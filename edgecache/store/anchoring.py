@@ -120,7 +120,7 @@ def recover(directory: str, cache: str) -> None:
     disk.sync_directory(directory)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Anchor:
     """
     The node process's side. See Note [the anchor].
@@ -238,7 +238,7 @@ def lowered(environment: Environment) -> Anchor | None:
         return None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Lead:
     """A worker's side: it does not get far ahead of the anchor."""
 
@@ -257,7 +257,7 @@ class Lead:
                 self._environment.env.sync(True)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Anchoring:
     """Has the anchor follow the commits. ``hold`` is called in the thread."""
 
