@@ -26,7 +26,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
 from edgecache.store.controlreading import ControlReader
-from edgecache.store.controlrows import DIGEST_OCTETS, ODD, TOKENS, Rows, trimmed_log
+from edgecache.store.controlrows import DIGEST_OCTETS, ODD, TOKENS, Purges, Rows, trimmed_log
 from edgecache.store.environment import DAMAGE, Environment
 from edgecache.store.threads import InThread
 from edgecache.words.errors import ControlFailed
@@ -282,12 +282,15 @@ class Control:
         """In the thread: one transaction for all. See Note [commit, publish, answer]."""
         if not self._environment.is_there():
             raise ControlFailed("its file was removed")
+        weight = sum(change.weight for change in changes)
         try:
-            with self._environment.env.begin(write=True) as txn:
-                rows = Rows(txn, self._environment.databases)
-                self._trim(rows, sum(change.weight for change in changes))
-                results = [change.write(rows) for change in changes]
-                purges = rows.purges()
+            while True:
+                try:
+                    results, purges = self._write(changes, weight)
+                    break
+                except lmdb.MapFullError:
+                    if not self._make_room(2 * weight + _TRIM_AT_LEAST):
+                        raise
         except DAMAGE as error:
             self._environment.condemn(str(error))
             raise ControlFailed(f"damaged: {error}") from error
@@ -297,6 +300,34 @@ class Control:
             raise ControlFailed(f"a row is not what was written: {error}") from error
         self._page.publish_epoch(purges.epoch)
         return results
+
+    def _write(self, changes: Sequence[_Change], weight: int) -> tuple[list[Any], Purges]:
+        with self._environment.env.begin(write=True) as txn:
+            rows = Rows(txn, self._environment.databases)
+            self._trim(rows, weight)
+            return [change.write(rows) for change in changes], rows.purges()
+
+    def _make_room(self, most: int) -> bool:
+        """
+        Forget so many epochs, or as many as one transaction can: those of a large purge lie in many pages, and the pages
+        that a transaction gives back are another one's.
+
+        :return: was anything forgotten?
+        """
+        while True:
+            try:
+                with self._environment.env.begin(write=True) as txn:
+                    rows = Rows(txn, self._environment.databases)
+                    purges = rows.purges()
+                    few = min(most, purges.epoch - purges.trimmed)
+                    if few:
+                        self._forget(rows, purges, few)
+            except lmdb.MapFullError:
+                if most == 1:
+                    raise
+                most //= 2
+            else:
+                return few > 0
 
     def _add(
         self,
@@ -337,8 +368,10 @@ class Control:
         if under.pages() * self._environment.env.stat()["psize"] > _FULL_SHARE * info["map_size"]:
             excess = max(excess, 2 * weight + _TRIM_AT_LEAST)
         excess = min(excess, known, 2 * weight + _TRIM_AT_LEAST)
-        if excess <= 0:
-            return
+        if excess > 0:
+            self._forget(under, purges, excess)
+
+    def _forget(self, under: Rows, purges: Purges, excess: int) -> None:
         trimmed = purges.trimmed + excess
         # Before the rows go: a reader that misses a row must find the mark raised.
         self._page.publish_trimmed(trimmed)

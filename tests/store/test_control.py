@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -505,6 +506,18 @@ class TrimmingTests(ControlCase):
         self.fill(control, 20)
         self.assertEqual(520, self.page.epoch)
         self.assertTrue(self.page.trimmed >= 500)
+
+    def test_purges_for_which_room_has_to_be_made_in_other_transactions_count_as_well(self) -> None:
+        """Each is in hundreds of pages, of which there are not many more."""
+        control = self.make()
+        self.environments.control.env.set_mapsize(1 << 20)
+        spread = random.Random(1)
+        for number in range(60):
+            rows = [row(spread.randrange(1 << 64)) for _ in range(150)]
+            self.append(control, str(number), *rows)
+            self.assertEqual(PurgeMode.REVALIDATE, control.read.since([rows[75][1]], self.page.epoch - 150))
+        self.assertEqual((9000, True), (self.page.epoch, self.page.trimmed > 1000))
+        self.assertIsNotNone(control.by_id("59"))
 
     def test_a_full_map_makes_room_by_forgetting(self) -> None:
         control = self.make()

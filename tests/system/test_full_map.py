@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.clients import Answer
 from tests.system.harness import Node
+from tests.system.meddling import meddled
 from tests.system.origins import Origin
 from tests.system.processes import until
 from tests.system.traffic import check, reply_to
@@ -34,7 +35,6 @@ class FullMapTests(SynchronousTestCase):
         file.write_text("[store]\nsmall_share = 0.1\n")
         self.node = Node(Path(directory.name), origin.url, size="64MiB", arguments=("--config", str(file)))
         self.addCleanup(self.node.end)
-        self.node.start()
 
     def ask(self, target: str) -> Answer:
         """:return: its answer, which is whole and right."""
@@ -48,7 +48,7 @@ class FullMapTests(SynchronousTestCase):
         return document
 
     def test_of_what_is_small_and_of_blobs(self) -> None:
-        node = self.node
+        node = self.node.start()
         family = node.family()
         until(lambda: self.ask(KNOWN).hit, KNOWN)
         # Each a little more than its map holds.
@@ -69,4 +69,21 @@ class FullMapTests(SynchronousTestCase):
             self.assertFalse(self.ask(new).hit)
         self.assertEqual(0, self.store()["collected"]["failures"])
         self.assertEqual(family, node.family())
+        self.assertNotIn("Traceback", node.log)
+
+    def test_of_control_the_oldest_purges_are_forgotten_and_every_new_one_counts(self) -> None:
+        """Of a megabyte here, a thousandth of what it is: each purge is in most of its pages."""
+        node = self.node
+        node.prefix = meddled(node.root / "first", "import edgecache.store.environments as e; e.CONTROL_MAP = 1 << 20")
+        node.start()
+        for number in range(50):
+            if not number % 10:
+                until(lambda: self.ask(KNOWN).hit, KNOWN)
+            urls = [f"{node.url}/{number}/{each}" for each in range(150)]
+            self.assertEqual(200, node.purge(urls=[*urls, node.url + KNOWN], id=f"purge-{number}").status)
+            self.assertFalse(self.ask(KNOWN).hit)
+        self.assertEqual(404, node.admin("GET", "/purge/purge-0").status, "nothing had to be forgotten")
+        node.kill()
+        node.start()
+        self.assertEqual(200, node.admin("GET", "/purge/purge-49").status)
         self.assertNotIn("Traceback", node.log)
