@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from edgecache.rules.indexpaths import project_of_page, project_tag
+from edgecache.rules.indexpaths import normalised_name, project_of_page, project_tag
 from edgecache.rules.selectors import Selector, all_selector, tag_selector
 from edgecache.words.purging import SerialDemand
 from edgecache.words.reasons import PurgeMode
@@ -48,7 +48,7 @@ def _project(selector: Selector) -> bytes | None:
         case "all":
             return b""
         case "tag":
-            name = selector.value.removeprefix(_TAG)
+            name = normalised_name(selector.value.removeprefix(_TAG))
             return name if selector.value.startswith(_TAG) and name else None
         case _:
             path = selector.value.partition(b"?")[0]

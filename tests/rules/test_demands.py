@@ -44,6 +44,12 @@ class DemandTests(SynchronousTestCase):
             [SerialDemand(ALL, tag(b"six"), 9, True)], demands(PurgeMode.DELETE, "tag", b"project/six", six=9)
         )
 
+    def test_and_so_it_does_however_the_project_is_spelt(self) -> None:
+        asked = parse_purge({"tags": ["project/Foo.Bar"], "serials": {"Foo_Bar": 9}, "mode": "delete"}, sites())
+        assert isinstance(asked, PurgeAsked)
+        found = demands_of([each.canonical for each in asked.selectors], asked.mode, asked.serials)
+        self.assertEqual([(9, True)], [(one.serial, one.forget) for one in found])
+
     def test_whatever_names_all_pages_of_a_project_forgets_its_serial(self) -> None:
         for kind, value in (
             ("url", b"/simple/six/"),
