@@ -172,17 +172,11 @@ class Anchor:
         """
         All that was committed before this call is on disk for certain when it returns. From any thread.
 
-        :raises OSError: it is not, and will not be: the environment is condemned.
+        :raises OSError: it is not. If the disk itself did not keep it, the environment is condemned.
         """
         with self._moving:
-            if not self._open:
-                return
-            try:
+            if self._open:
                 self._hold()
-            except OSError as error:
-                # Neither which of the slots is on disk nor what of the pages: the kernel says so only once.
-                self._environment.condemn(f"the disk does not keep it: {error}")
-                raise
 
     def close(self) -> None:
         """Hold nothing any more. The file stays: it says what is certain until the next start."""
@@ -196,16 +190,24 @@ class Anchor:
     def _hold(self) -> None:
         reader, head = self._newest()
         try:
-            os.fdatasync(self._data)
+            self._sync(self._data)
             page = Slot(self._count, self._cache, head).packed()
             os.pwrite(self._file, page, self._count % 2 * PAGE)
-            os.fdatasync(self._file)
+            self._sync(self._file)
         except BaseException:
             reader.abort()
             raise
         self._count += 1
         self._let_go()
         self._held, self.transaction = reader, _number(head)
+
+    def _sync(self, descriptor: int) -> None:
+        try:
+            os.fdatasync(descriptor)
+        except OSError as error:
+            # The kernel says so once. What of the pages is lost, or which of the slots is there, nobody can tell.
+            self._environment.condemn(f"the disk does not keep it: {error}")
+            raise
 
     def _newest(self) -> tuple[lmdb.Transaction, bytes]:
         """

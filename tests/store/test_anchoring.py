@@ -163,15 +163,32 @@ class HoldingTests(AnchorCase):
         collector = Collector(self.environments, page, SETTINGS, set, Clock(), maybeDeferred)
         anchor = self.environments.anchor
         assert anchor is not None
-        # A file that takes nothing: as good as a disk that fails.
-        file = os.open("/dev/full", os.O_WRONLY)
-        os.dup2(file, anchor._file)
-        os.close(file)
+        was = os.dup(anchor._file)
+        self.addCleanup(os.close, was)
+        full = os.open("/dev/full", os.O_WRONLY)
+        self.addCleanup(os.close, full)
+        os.dup2(full, anchor._file)
         self.assertRaises(OSError, collector.turn, 0.0)
+        self.assertEqual(1, self.orphans())
+        os.dup2(was, anchor._file)
+        while collector.turn(0.0):
+            pass
+        self.assertEqual(0, self.orphans())
+
+    def test_what_the_disk_did_not_keep_is_not_used_any_more(self) -> None:
+        anchor = self.environments.anchor
+        assert anchor is not None
+        # Of a pipe no sync succeeds.
+        for descriptor in (pipe := os.pipe()):
+            self.addCleanup(os.close, descriptor)
+        self.assertRaises(OSError, anchor._sync, pipe[0])
+        self.assertTrue(self.environments.blobs.condemned)
+
+    def orphans(self) -> int:
+        small = self.environments.small
         with small.env.begin() as txn:
-            self.assertEqual(1, txn.stat(small.databases[layout.ORPHANS])["entries"])
-        self.assertTrue(blobs.condemned)
-        self.flushLoggedErrors()
+            entries: int = txn.stat(small.databases[layout.ORPHANS])["entries"]
+            return entries
 
     def test_what_is_begun_anew_has_one_too(self) -> None:
         self.environments.blobs.condemn("test")
