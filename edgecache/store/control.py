@@ -282,15 +282,8 @@ class Control:
         """In the thread: one transaction for all. See Note [commit, publish, answer]."""
         if not self._environment.is_there():
             raise ControlFailed("its file was removed")
-        weight = sum(change.weight for change in changes)
         try:
-            while True:
-                try:
-                    results, purges = self._write(changes, weight)
-                    break
-                except lmdb.MapFullError:
-                    if not self._make_room(2 * weight + _TRIM_AT_LEAST):
-                        raise
+            results, purges = self._written(changes)
         except DAMAGE as error:
             self._environment.condemn(str(error))
             raise ControlFailed(f"damaged: {error}") from error
@@ -301,16 +294,23 @@ class Control:
         self._page.publish_epoch(purges.epoch)
         return results
 
-    def _write(self, changes: Sequence[_Change], weight: int) -> tuple[list[Any], Purges]:
-        with self._environment.env.begin(write=True) as txn:
-            rows = Rows(txn, self._environment.databases)
-            self._trim(rows, weight)
-            return [change.write(rows) for change in changes], rows.purges()
+    def _written(self, changes: Sequence[_Change]) -> tuple[list[Any], Purges]:
+        weight = sum(change.weight for change in changes)
+        while True:
+            try:
+                with self._environment.env.begin(write=True) as txn:
+                    rows = Rows(txn, self._environment.databases)
+                    self._trim(rows, weight)
+                    written = [change.write(rows) for change in changes], rows.purges()
+                return written
+            except lmdb.MapFullError:
+                if not self._make_room(2 * weight + _TRIM_AT_LEAST):
+                    raise
 
     def _make_room(self, most: int) -> bool:
         """
-        Forget so many epochs, or as many as one transaction can: those of a large purge lie in many pages, and the pages
-        that a transaction gives back are another one's.
+        Forget so many epochs, or as many as one transaction can: those of a large purge lie in many pages, and what a
+        transaction gives back is another one's.
 
         :return: was anything forgotten?
         """
