@@ -43,8 +43,8 @@ from benchmarks.load import PAGE_FIELDS, run
 from benchmarks.servers import EdgeNode, NginxCache, OriginServer, Side
 from benchmarks.tables import table
 from edgecache.store.committing import GROUP_OCTETS, GROUP_OPERATIONS
-from edgecache.store.environments import READERS
 from edgecache.store.layout import CHECKSUM_FIELD, QUEUE_ROW, U64_KEY
+from edgecache.store.opening import READERS
 from tests.system import processes
 from tests.system.certificates import make_certificate
 

@@ -17,7 +17,6 @@ gone: the anchor holds that before. Names of new files are synced by whoever mak
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 from collections.abc import Callable, Iterable
@@ -31,9 +30,9 @@ from edgecache.store import anchoring, disk, layout
 from edgecache.store.anchoring import Anchor, Lead
 from edgecache.store.aside import MARK, move_aside
 from edgecache.store.disk import Disk
-from edgecache.store.environment import DAMAGE, Environment
+from edgecache.store.environment import Environment
+from edgecache.store.opening import Unusable, create, meta, open_one
 from edgecache.store.popularity import Popularity
-from edgecache.store.queues import take_over
 from edgecache.store.sizes import fitted, map_sizes
 from edgecache.words.config import MIB, StoreSettings
 from edgecache.words.errors import StartError
@@ -42,28 +41,6 @@ _log = Logger()
 
 CONTROL_MAP = 1024 * MIB
 """Four million epochs and their log fit; the file is only as large as what was written."""
-# Each process uses a few read slots per environment; a slot is a cache line of the lock file.
-READERS = 1024
-
-# The file is there and readable, and it is not, or no longer, what we wrote.
-_UNUSABLE = (
-    *DAMAGE,
-    lmdb.PanicError,
-    lmdb.VersionMismatchError,
-    lmdb.IncompatibleError,
-    lmdb.NotFoundError,
-    lmdb.BadTxnError,
-    lmdb.BadDbiError,
-)
-
-
-# What it says, without a class of its own, when it is to write a page where no page can be. A disk that fails says the
-# same; then there is no store with either file.
-_UNWRITABLE = (os.strerror(errno.EIO), os.strerror(errno.EINVAL))
-
-
-class _Unusable(Exception):
-    """An environment must be moved aside; the message says why."""
 
 
 @define(eq=False, repr=False)
@@ -109,7 +86,7 @@ class Environments:
             opened = _open_all(data, settings, inspect) if node_process else _open_made(data)
             _bound(opened, settings)
             return opened
-        except _Unusable as unusable:
+        except Unusable as unusable:
             raise StartError(f"store in {data} cannot be used: {unusable}") from unusable
         except (lmdb.Error, OSError) as error:
             raise StartError(f"store in {data} cannot be opened: {error}") from error
@@ -142,7 +119,7 @@ class Environments:
                 data, settings, self.incarnation, "one of them was found damaged while in use", inspect
             )
             _keep_names(data, ("small", "blobs"))
-        except (lmdb.Error, OSError, _Unusable) as error:
+        except (lmdb.Error, OSError, Unusable) as error:
             raise StartError(f"small and blobs cannot be begun anew: {error}") from error
         self._moved = False
         self._retired += [self.small, self.blobs]
@@ -192,8 +169,8 @@ def open_control(data: str) -> tuple[Environment, bytes]:
         control, _ = _open_control(data)
         control.env.reader_check()
         _keep_names(data, ("control",))
-        return control, _meta(control, layout.META_INCARNATION)
-    except _Unusable as unusable:
+        return control, meta(control, layout.META_INCARNATION)
+    except Unusable as unusable:
         raise StartError(f"control in {data} cannot be used: {unusable}") from unusable
     except (lmdb.Error, OSError) as error:
         raise StartError(f"control in {data} cannot be opened: {error}") from error
@@ -209,7 +186,7 @@ def _open_all(data: str, settings: StoreSettings, inspect: Callable[[str], Disk]
     settings = fitted(data, settings, found)
     control, created = _open_control(data)
     try:
-        incarnation = _meta(control, layout.META_INCARNATION)
+        incarnation = meta(control, layout.META_INCARNATION)
         popularity = Popularity.open(data, node_process=True)
         anchoring.recover(os.path.join(data, "blobs"), found.cache)
         small, blobs = _open_pair(data, settings, incarnation, inspect)
@@ -235,14 +212,14 @@ def _open_made(data: str) -> Environments:
         for name, names in _NAMES.items():
             # See Note [who syncs what].
             anchored = os.path.exists(os.path.join(data, name, anchoring.NAME))
-            opened.append(_open_one(data, name, names, 0, readonly=name == "control", sync=not anchored))
+            opened.append(open_one(data, name, names, 0, readonly=name == "control", sync=not anchored))
             if anchored:
                 opened[-1].committed = Lead(opened[-1]).committed
         control, small, blobs = opened
-        incarnation = _meta(control, layout.META_INCARNATION)
+        incarnation = meta(control, layout.META_INCARNATION)
         for one in (small, blobs):
-            if _meta(one, layout.META_INCARNATION) != incarnation:
-                raise _Unusable(f"{one.name} belongs to another incarnation")
+            if meta(one, layout.META_INCARNATION) != incarnation:
+                raise Unusable(f"{one.name} belongs to another incarnation")
         popularity = Popularity.open(data, node_process=False)
     except BaseException:
         for one in opened:
@@ -262,7 +239,7 @@ def _open_control(data: str) -> tuple[Environment, bool]:
     """:return: control, and whether it is new."""
     try:
         return _made(data, "control", CONTROL_MAP, secrets.token_bytes(layout.INCARNATION_OCTETS), None)
-    except _Unusable as unusable:
+    except Unusable as unusable:
         move_aside(data, ("control",), str(unusable))
     return _made(data, "control", CONTROL_MAP, secrets.token_bytes(layout.INCARNATION_OCTETS), None)
 
@@ -280,8 +257,8 @@ def _open_pair(
             opened.append(environment)
             news.append(new)
         if news[0] != news[1]:
-            raise _Unusable("one of small and blobs is missing")
-    except _Unusable as unusable:
+            raise Unusable("one of small and blobs is missing")
+    except Unusable as unusable:
         for environment in opened:
             environment.env.close()
         return _anew(data, settings, incarnation, str(unusable), inspect)
@@ -314,110 +291,22 @@ def _made(data: str, name: str, size: int, incarnation: bytes, expected: bytes |
 
     :param incarnation: written into a new one.
     :param expected: what one that exists must carry; ``None`` takes any.
-    :raises _Unusable: it is damaged, half-made, or of another incarnation or layout.
+    :raises Unusable: it is damaged, half-made, or of another incarnation or layout.
     """
     if os.path.exists(os.path.join(data, name + MARK)):
-        raise _Unusable("it was found damaged while in use")
-    environment = _open_one(data, name, _NAMES[name], size, readonly=False, incarnation=incarnation)
+        raise Unusable("it was found damaged while in use")
+    environment = open_one(data, name, _NAMES[name], size, readonly=False, incarnation=incarnation)
     new = not environment.databases
     try:
         if new:
-            _create(environment, _NAMES[name], incarnation)
-        found = _meta(environment, layout.META_INCARNATION)
+            create(environment, _NAMES[name], incarnation)
+        found = meta(environment, layout.META_INCARNATION)
         if expected is not None and found != expected:
-            raise _Unusable("it belongs to another incarnation of control")
+            raise Unusable("it belongs to another incarnation of control")
     except BaseException:
         environment.env.close()
         raise
     return environment, new
-
-
-def _open_one(
-    data: str,
-    name: str,
-    names: Iterable[bytes],
-    size: int,
-    *,
-    readonly: bool,
-    incarnation: bytes | None = None,
-    sync: bool = True,
-) -> Environment:
-    """:return: the environment; without databases if it is empty and ``incarnation`` may be given to it."""
-    path = os.path.join(data, name)
-    may_create = incarnation is not None
-    if may_create:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        file = os.path.join(path, "data.mdb")
-        if os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):
-            raise StartError(f"{file} is not readable and writable for this user")
-    try:
-        env = lmdb.open(
-            path,
-            map_size=size,
-            max_dbs=16,
-            max_readers=READERS,
-            mode=0o600,
-            create=may_create,
-            readonly=readonly,
-            sync=sync,
-            # A cold 64 KiB chunk is read in one go; records and small pages lie scattered.
-            readahead=name == "blobs",
-        )
-    except _UNUSABLE as error:
-        raise _Unusable(str(error)) from error
-    environment = Environment(name, path, env, {})
-    try:
-        _cover(environment)
-        if may_create and env.stat()["entries"] == 0:
-            return environment
-        for each in names:
-            environment.databases[each] = env.open_db(each, create=may_create and each in layout.ADDED)
-        if _meta(environment, layout.META_LAYOUT) != bytes((layout.LAYOUT,)):
-            raise _Unusable("it has another layout")
-        if may_create:
-            # A commit, so that this map size is in the file: workers open with what they find there.
-            with env.begin(write=True) as txn:
-                txn.put(layout.META_LAYOUT, bytes((layout.LAYOUT,)), db=environment.databases[layout.META])
-                if name == "small":
-                    take_over(txn, environment.databases)
-    except _UNUSABLE as error:
-        env.close()
-        raise _Unusable(str(error)) from error
-    except lmdb.Error as error:
-        env.close()
-        if str(error).endswith(_UNWRITABLE):
-            raise _Unusable(str(error)) from error
-        raise
-    except BaseException:
-        env.close()
-        raise
-    return environment
-
-
-def _cover(environment: Environment) -> None:
-    """
-    A file that was cut short is lengthened by a hole up to what its head speaks of.
-
-    Reading beyond its end would be SIGBUS; zeros are found out by LMDB's checks or our checksums.
-    A file that is whole may also lack its last pages: some were taken and given back unwritten.
-    """
-    file = os.path.join(environment.path, "data.mdb")
-    needed = (environment.env.info()["last_pgno"] + 1) * layout.PAGE
-    size = os.stat(file).st_size
-    if 0 < size < needed:
-        os.truncate(file, needed)
-
-
-def _create(environment: Environment, names: Iterable[bytes], incarnation: bytes) -> None:
-    """All databases and the meta rows in one transaction: an environment is empty or complete."""
-    env = environment.env
-    handles: dict[bytes, lmdb._Database] = {}
-    with env.begin(write=True) as txn:
-        for name in names:
-            handles[name] = env.open_db(name, txn=txn)
-        txn.put(layout.META_LAYOUT, bytes((layout.LAYOUT,)), db=handles[layout.META])
-        txn.put(layout.META_INCARNATION, incarnation, db=handles[layout.META])
-    environment.databases.update(handles)
 
 
 def _keep_names(data: str, names: Iterable[str]) -> None:
@@ -425,11 +314,3 @@ def _keep_names(data: str, names: Iterable[str]) -> None:
     for name in names:
         disk.sync_directory(os.path.join(data, name))
     disk.sync_directory(data)
-
-
-def _meta(environment: Environment, key: bytes) -> bytes:
-    with environment.env.begin() as txn:
-        value: bytes | None = txn.get(key, db=environment.databases[layout.META])
-    if value is None:
-        raise _Unusable(f"it has no {key.decode()} row")
-    return bytes(value)

@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from edgecache.store import layout
-from edgecache.store.environments import READERS
 from edgecache.store.layout import CHUNK, PIECE
+from edgecache.store.opening import READERS
 from edgecache.store.scrubbing import LEAST_RATE, MOST_SLICE, AlreadyRunning, Pass, Scrubbing
 from edgecache.store.survey import Survey
 from edgecache.store.verifying import Verifier
