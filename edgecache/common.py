@@ -232,7 +232,8 @@ class Common:
         self._link_pool.start()
         if self._fleet is None:
             # A lone node's purges are all its own: whatever it published holds, also once it has siblings.
-            await self.control.admit()
+            if not self.control.read.admitted():
+                await self.control.admit()
             self.page.publish_fresh_until(FREE)
         tokens = Tokens(self.control, os.path.join(self.config.node.data, ADMIN_FILE))
         await tokens.load()

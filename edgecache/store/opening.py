@@ -7,11 +7,14 @@ import os
 from collections.abc import Iterable
 
 import lmdb
+from twisted.logger import Logger
 
 from edgecache.store import layout
 from edgecache.store.environment import DAMAGE, Environment
 from edgecache.store.queues import take_over
 from edgecache.words.errors import StartError
+
+_log = Logger()
 
 # Each process uses a few read slots per environment; a slot is a cache line of the lock file.
 READERS = 1024
@@ -88,11 +91,7 @@ def open_one(
         if meta(environment, layout.META_LAYOUT) != bytes((layout.LAYOUT,)):
             raise Unusable("it has another layout")
         if may_create:
-            # A commit, so that this map size is in the file: workers open with what they find there.
-            with env.begin(write=True) as txn:
-                txn.put(layout.META_LAYOUT, bytes((layout.LAYOUT,)), db=environment.databases[layout.META])
-                if name == "small":
-                    take_over(txn, environment.databases)
+            _commit_size(environment)
     except _UNUSABLE as error:
         env.close()
         raise Unusable(str(error)) from error
@@ -105,6 +104,21 @@ def open_one(
         env.close()
         raise
     return environment
+
+
+def _commit_size(environment: Environment) -> None:
+    """
+    A commit, so that this map size is in the file: workers open with what they find there.
+
+    On a full disk that is what it was before: a node that was killed serves what it has.
+    """
+    try:
+        with environment.env.begin(write=True) as txn:
+            txn.put(layout.META_LAYOUT, bytes((layout.LAYOUT,)), db=environment.databases[layout.META])
+            if environment.name == "small":
+                take_over(txn, environment.databases)
+    except lmdb.DiskError as error:
+        _log.warn("store: {name} keeps its former size: {error}", name=environment.name, error=error)
 
 
 def _cover(environment: Environment) -> None:

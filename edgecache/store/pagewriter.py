@@ -81,7 +81,9 @@ class PageWriter:
         workers = max(1, workers)
         slots = HEADER + addresses + PER_PLACE * workers * BLOCK
         unfinished = f"{path}.new"
-        Path(unfinished).unlink(missing_ok=True)
+        # Nobody uses the one of the last life, whose room a full disk has for this one.
+        for old in (path, unfinished):
+            Path(old).unlink(missing_ok=True)
         descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             # Blocks are allocated now: a full disk must show here, not as SIGBUS on a hit.
