@@ -30,6 +30,7 @@ _CURRENT = re.compile(r"Current thread 0x")
 _FRAME = re.compile(r'  File "(.*)", line \d+ in (.*)')
 _MODULE = re.compile(r".*/edgecache/store/(\w+)\.py")
 
+_OPENING = ("environments", "opening")
 _OPENING_CONTROL = ("_open_control", "open_control")
 _OTHERS = {
     **dict.fromkeys(("control", "controlreading", "controlrows"), "control"),
@@ -48,7 +49,7 @@ def died_in(lines: Iterable[str]) -> str | None:
     module = _MODULE.fullmatch(frames[0][0]) if frames else None
     if module is None:
         return None
-    if module[1] == "environments" and any(function in _OPENING_CONTROL for _, function in frames):
+    if module[1] in _OPENING and any(function in _OPENING_CONTROL for _, function in frames):
         return "control"
     return _OTHERS.get(module[1], "small")
 

@@ -38,10 +38,11 @@ class DiedInTests(SynchronousTestCase):
             self.assertEqual(expected, died_in(told(f"edgecache/store/{module}.py", "edgecache/node.py")), module)
 
     def test_who_opens_several_died_in_the_one_that_is_being_opened(self) -> None:
-        lines = told(*["edgecache/store/environments.py"] * 3)
-        self.assertEqual("small", died_in(lines))
-        lines[-3] = lines[-3].replace(" in it", " in _open_control")
-        self.assertEqual("control", died_in(lines))
+        for innermost in ("environments", "opening"):
+            lines = told(f"edgecache/store/{innermost}.py", *["edgecache/store/environments.py"] * 2)
+            self.assertEqual("small", died_in(lines))
+            lines[-3] = lines[-3].replace(" in it", " in _open_control")
+            self.assertEqual("control", died_in(lines), innermost)
 
     def test_a_death_elsewhere_condemns_nothing(self) -> None:
         self.assertIsNone(died_in(told("edgecache/wire/connection.py", "edgecache/store/reading.py")))
