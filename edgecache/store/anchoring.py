@@ -214,14 +214,14 @@ class Anchor:
         :return: a reader on the state of now, and that state's head.
 
         LMDB writes over the older one of two heads only: one that a reader which is opened later still finds the newest
-        was read whole.
+        was read whole. The other may be newer: a writer may stand still between its head and its word.
         """
         for _ in range(_TRIES):
             heads = [os.pread(self._data, _HEAD_OCTETS, page * PAGE + _HEAD_AT) for page in (0, 1)]
-            head = max(heads, key=_number)
             reader = self._environment.env.begin()
-            if reader.id() == _number(head):
-                return reader, head
+            for head in heads:
+                if reader.id() == _number(head):
+                    return reader, head
             reader.abort()
         raise NoAnchor(f"the heads of {self._environment.name} are not where they were looked for")
 
