@@ -137,7 +137,9 @@ class FailureCase(RigCase):
     async def restart(self, url: str, address: tuple[str, int] | None) -> None:
         """The worker starts again, with another origin, at ``address``; ``None``: nothing is known of it."""
         await Deferred.fromCoroutine(self._workers.pop().stop()).asFuture(self._loop)
-        self.config = evolve(self.config, sites=(evolve(self.config.sites[0], origins=(url,)),))
+        # What is shown with it ends by itself: on a busy machine too, no deadline is to come before.
+        patient = evolve(self.config.upstream, connect_seconds=5.0, tls_seconds=5.0, first_byte_seconds=10.0)
+        self.config = evolve(self.config, upstream=patient, sites=(evolve(self.config.sites[0], origins=(url,)),))
         self.known = {} if address is None else {parse_origin(url).name: [[*address, 0]]}
         self._ports.clear()
         await self._start_worker(0, [], self._loop)
