@@ -243,7 +243,7 @@ class ReloadTests(ReloadCase):
         self.file.write_text(FILE.format(origin=self.origin("a").url, idle=50))
         node = self.start(1)
         pids = set(node.worker_pids())
-        self.file.write_text(FILE.format(origin=self.origin("b").url, idle=50) + '[log]\naccess = "no/such/log"\n')
+        self.file.write_text(FILE.format(origin=self.origin("b").url, idle=50) + '[log]\naccess = "/"\n')
         self.assertIn("access log", self.reload(node)["detail"])
         self.assertEqual(pids, set(node.worker_pids()))
         self.assertEqual(b"a", node.ask("/new").content)
