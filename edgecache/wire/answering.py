@@ -182,14 +182,13 @@ class Answering(asyncio.Protocol):
         self.sent(head, written, content.source(), start, stop)
 
     def straight_socket(self, octets: int) -> int:
-        if not self._straight or octets > BURST:
-            return -1
-        if octets > PIECE:
+        descriptor = self.direct() if self._straight and octets <= BURST else -1
+        if descriptor >= 0 and octets > PIECE:
             turns = self._listener.octets
             if not turns.open:
                 return -1
             turns.spend(octets)
-        return self.direct()
+        return descriptor
 
     def sent(self, head: bytes, octets: int, rest: Source | None, start: int, stop: int) -> None:
         if rest is None:

@@ -155,6 +155,14 @@ class LargeTests(SynchronousTestCase):
         self.rig.link.b.protocol.data_received(GET % 1)
         self.assertEqual([-1, 7], offered)
 
+    def test_what_cannot_be_written_past_the_transport_takes_nothing_of_the_turn(self) -> None:
+        """With TLS, nothing can: it would be counted twice, and each would wait for a turn of its own."""
+        offered: list[int] = []
+        self.rig.route = lambda request, downstream: offered.append(downstream.straight_socket(BURST))
+        self.rig.connect()
+        self.rig.link.b.protocol.data_received(GET % 1)
+        self.assertEqual(([-1], True), (offered, self.rig.listener.octets.open))
+
     def test_a_client_that_leaves_while_it_waits_is_forgotten(self) -> None:
         self.asking()
         self.asking()
