@@ -8,15 +8,22 @@ anything else, (2) syncs the file, (3) writes that state's head into a file of i
 it, (4) only then closes the reader of the state before. After a power cut the heads in LMDB's file may be anything:
 the next start writes the anchor's over both. What was committed later is missing then, and reading finds that
 (Note [who syncs what] in :mod:`edgecache.store.environments`). Where the kernel lives, and the file system is still
-mounted, all that was written is there: it is synced then, and no head is touched. An orderly end leaves nothing later.
+mounted, all that was written is there: it is synced then, and no head is touched. An orderly end syncs all and leaves
+no anchor: one that is found later, when somebody else has written to the file, would be worse than none.
 
 An anchor has two slots, written in turn, so that a write which is cut off spoils none that counts. Commits go on while
 it is moved; what they are ahead is bounded (:class:`Lead`): the reader keeps few pages from being used again, and a
 purge's sync does not wait behind much that is still to be written.
+
+Note [the holder's death]: where a writer dies within its transaction, LMDB removes the readers of dead processes. With
+the node process goes the anchor's: whoever is next may use the anchored pages for something else, while that anchor is
+still what the next start may go back to. Workers end with the node process, but a moment later. So each write
+transaction of theirs looks first whether that reader is still there.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import threading
@@ -31,6 +38,7 @@ from twisted.python.failure import Failure
 from xxhash import xxh3_64_intdigest
 
 from edgecache.store import disk
+from edgecache.store.aside import condemn
 from edgecache.store.environment import Environment
 from edgecache.store.layout import PAGE
 from edgecache.store.threads import InThread
@@ -48,13 +56,13 @@ LOOK_SECONDS = 0.05
 _AFTER_FAILURE_SECONDS = 5.0
 
 # Of LMDB's data format 1 (0.9) on machines of 64 bits: where a head lies in each of the first two pages, how long it
-# is, and where in it is the number of its transaction. `Anchor.hold` compares that with what LMDB says.
+# is, and where in it is the number of its transaction, which `Anchor.hold` compares with what LMDB says.
 _HEAD_AT, _HEAD_OCTETS, _NUMBER_AT = 16, 136, 128
 _NUMBER = struct.Struct("<Q")
 _TRIES = 20
 
-_SLOT = struct.Struct("<8sQ64s136s")
-_MAGIC = b"anchor\0\1"
+_SLOT = struct.Struct("<8sQQ64s136s")
+_MAGIC = b"anchor\0\2"
 _CHECKSUM = struct.Struct("<Q")
 
 
@@ -66,11 +74,13 @@ class NoAnchor(Exception):
 class Slot:
     """
     :ivar count: how many were written before it.
+    :ivar holder: the process that has the reader.
     :ivar cache: of the kernel that had what was written later (:func:`edgecache.store.disk.cache`).
     :ivar head: as it lies in LMDB's file.
     """
 
     count: int
+    holder: int
     cache: str
     head: bytes
 
@@ -81,7 +91,7 @@ class Slot:
 
     def packed(self) -> bytes:
         """:return: a page."""
-        octets = _SLOT.pack(_MAGIC, self.count, self.cache.encode(), self.head)
+        octets = _SLOT.pack(_MAGIC, self.count, self.holder, self.cache.encode(), self.head)
         return (octets + _CHECKSUM.pack(xxh3_64_intdigest(octets))).ljust(PAGE, b"\0")
 
 
@@ -100,8 +110,18 @@ def recover(directory: str, cache: str) -> None:
     Before the environment in ``directory`` is opened: have its heads be good ones. Harmless without an anchor.
 
     :param cache: :func:`edgecache.store.disk.cache` of now.
-    :raises OSError: it cannot be done.
+    :raises OSError: it cannot be done. Where the disk itself failed, the environment is condemned instead.
     """
+    try:
+        _recover(directory, cache)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        # The kernel says so once: the next start would take what it finds for good.
+        condemn(directory, f"the disk has not kept it: {error}")
+
+
+def _recover(directory: str, cache: str) -> None:
     file = os.path.join(directory, "data.mdb")
     try:
         slot = latest(directory)
@@ -112,7 +132,11 @@ def recover(directory: str, cache: str) -> None:
         if slot is not None and (not cache or cache != slot.cache):
             for page in (0, 1):
                 os.pwrite(descriptor, slot.head, page * PAGE + _HEAD_AT)
-        os.fdatasync(descriptor)
+        try:
+            os.fdatasync(descriptor)
+        except OSError as error:
+            # Of whichever kind: what the last life wrote is lost.
+            raise OSError(errno.EIO, str(error)) from error
     finally:
         os.close(descriptor)
     # From here on, until there is another, commits sync what they write.
@@ -145,6 +169,8 @@ class Anchor:
         :raises OSError: there is none, and nobody may rely on one.
         :raises NoAnchor: likewise.
         """
+        if environment.env.stat()["psize"] != PAGE:
+            raise NoAnchor(f"{environment.name} has pages of another size")
         path = os.path.join(environment.path, NAME)
         data = os.open(os.path.join(environment.path, "data.mdb"), os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -165,8 +191,16 @@ class Anchor:
 
     @property
     def behind(self) -> bool:
-        """Is anything committed that a power cut could take back?"""
-        return bool(self._environment.env.info()["last_txnid"] != self.transaction)
+        """Is anything committed that a power cut could take back, and can that be helped?"""
+        if self._environment.condemned:
+            return False
+        try:
+            # What readers are given, not the newest head: see `_newest`.
+            with self._environment.env.begin() as now:
+                return bool(now.id() != self.transaction)
+        except lmdb.Error:
+            # `hold` says why.
+            return True
 
     def hold(self) -> None:
         """
@@ -178,6 +212,22 @@ class Anchor:
             if self._open:
                 self._hold()
 
+    def weigh(self) -> None:
+        """
+        An orderly end, when nobody writes any more: all is on disk, and no anchor is left.
+
+        Where it is not, the anchor stays, and says what is certain.
+        """
+        if not self._open:
+            return
+        try:
+            self.hold()
+            os.unlink(os.path.join(self._environment.path, NAME))
+            disk.sync_directory(self._environment.path)
+        except (OSError, lmdb.Error, NoAnchor) as error:
+            _log.warn("store: the last commits of blobs may not be on disk: {error}", error=error)
+        self.close()
+
     def close(self) -> None:
         """Hold nothing any more. The file stays: it says what is certain until the next start."""
         with self._moving:
@@ -188,11 +238,15 @@ class Anchor:
                 os.close(self._file)
 
     def _hold(self) -> None:
+        if self._environment.condemned:
+            # What a sync says the second time means nothing: the state that is held is the last certain one.
+            raise OSError(errno.EIO, f"{self._environment.name} is damaged")
         reader, head = self._newest()
         try:
             self._sync(self._data)
-            page = Slot(self._count, self._cache, head).packed()
-            os.pwrite(self._file, page, self._count % 2 * PAGE)
+            page = Slot(self._count, os.getpid(), self._cache, head).packed()
+            if os.pwrite(self._file, page, self._count % 2 * PAGE) != PAGE:
+                raise OSError(errno.ENOSPC, "the anchor was written in part")
             self._sync(self._file)
         except BaseException:
             reader.abort()
@@ -213,14 +267,16 @@ class Anchor:
         """
         :return: a reader on the state of now, and that state's head.
 
-        LMDB writes over the older one of two heads only: one that a reader which is opened later still finds the newest
-        was read whole. The other may be newer: a writer may stand still between its head and its word.
+        LMDB writes over a head only when readers are given the state after it. A newer head may be there before: a
+        writer may stand still between its head and its word.
         """
+        begin = self._environment.env.begin
         for _ in range(_TRIES):
-            heads = [os.pread(self._data, _HEAD_OCTETS, page * PAGE + _HEAD_AT) for page in (0, 1)]
-            reader = self._environment.env.begin()
-            for head in heads:
-                if reader.id() == _number(head):
+            reader = begin()
+            number = reader.id()
+            head = os.pread(self._data, _HEAD_OCTETS, number % 2 * PAGE + _HEAD_AT)
+            with begin() as later:
+                if _number(head) == number == later.id():
                     return reader, head
             reader.abort()
         raise NoAnchor(f"the heads of {self._environment.name} are not where they were looked for")
@@ -242,9 +298,19 @@ def lowered(environment: Environment) -> Anchor | None:
 
 @define(eq=False, repr=False)
 class Lead:
-    """A worker's side: it does not get far ahead of the anchor."""
+    """A worker's side: it relies on the anchor's reader, and does not get far ahead of it."""
 
     _environment: Environment
+
+    def held(self) -> bool:
+        """In each write transaction, before it changes anything. See Note [the holder's death]."""
+        try:
+            slot = latest(self._environment.path)
+        except OSError:
+            return False
+        readers = self._environment.env.readers().splitlines()
+        # Process, thread and transaction, below a title.
+        return slot is not None and str(slot.holder) in {line.split()[0] for line in readers[1:] if line.strip()}
 
     def committed(self) -> None:
         """After each commit, in the writer's thread: waits for the disk where that is behind."""
@@ -323,5 +389,5 @@ def _unpacked(page: bytes) -> Slot | None:
     octets = page[: _SLOT.size]
     if page[_SLOT.size : _SLOT.size + _CHECKSUM.size] != _CHECKSUM.pack(xxh3_64_intdigest(octets)):
         return None
-    magic, count, cache, head = _SLOT.unpack(octets)
-    return Slot(count, cache.rstrip(b"\0").decode(), head) if magic == _MAGIC else None
+    magic, count, holder, cache, head = _SLOT.unpack(octets)
+    return Slot(count, holder, cache.rstrip(b"\0").decode(), head) if magic == _MAGIC else None

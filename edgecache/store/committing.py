@@ -174,6 +174,8 @@ class Committer(Generic[T]):
         if environment.condemned:
             return [StoreFull(environment.name, "damaged")] * len(group)
         with environment.writing, environment.env.begin(write=True) as txn:
+            if not environment.may_commit():
+                return [StoreFull(environment.name, "nobody holds its anchor")] * len(group)
             wrapped = self._wrap(txn, environment.databases)
             # Whoever makes room says when there is too little (the page); he may be late, or stand still.
             room = environment.most - environment.used(txn)

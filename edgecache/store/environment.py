@@ -28,6 +28,7 @@ class Environment:
     :ivar env: LMDB's own object.
     :ivar databases: handles by name (:mod:`edgecache.store.layout`).
     :ivar condemned: it was found damaged while in use.
+    :ivar may_commit: asked in each write transaction of this process's writer, before it changes anything.
     :ivar committed: called after each commit of this process's writer, in its thread.
     :ivar writing: held by this process's writer while it has a write transaction open, so
         that nobody moves the map under it.
@@ -40,6 +41,7 @@ class Environment:
     env: lmdb.Environment
     databases: dict[bytes, lmdb._Database]
     condemned: bool = False
+    may_commit: Callable[[], bool] = lambda: True
     committed: Callable[[], None] = lambda: None
     writing: threading.Lock = field(factory=threading.Lock)
     most: float = math.inf

@@ -20,7 +20,6 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 
 import lmdb
 from attrs import define, evolve, field
@@ -149,10 +148,7 @@ class Environments:
     def close(self) -> None:
         """No transaction may be open and no writer thread may run."""
         if self.anchor is not None:
-            # It is condemned then.
-            with suppress(OSError):
-                self.anchor.hold()
-            self.anchor.close()
+            self.anchor.weigh()
         for one in (self.control, self.small, self.blobs, *self._retired):
             one.env.close()
         self.popularity.close()
@@ -214,7 +210,8 @@ def _open_made(data: str) -> Environments:
             anchored = os.path.exists(os.path.join(data, name, anchoring.NAME))
             opened.append(open_one(data, name, names, 0, readonly=name == "control", sync=not anchored))
             if anchored:
-                opened[-1].committed = Lead(opened[-1]).committed
+                lead = Lead(opened[-1])
+                opened[-1].may_commit, opened[-1].committed = lead.held, lead.committed
         control, small, blobs = opened
         incarnation = meta(control, layout.META_INCARNATION)
         for one in (small, blobs):

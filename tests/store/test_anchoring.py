@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import lmdb
 from attrs import define
@@ -14,7 +19,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.store import anchoring, disk, layout
-from edgecache.store.anchoring import AHEAD, LOOK_SECONDS, Anchoring, Lead, latest, recover
+from edgecache.store.anchoring import AHEAD, LOOK_SECONDS, Anchor, Anchoring, Lead, Slot, latest, recover
 from edgecache.store.collecting import Collector
 from edgecache.store.disk import Disk
 from edgecache.store.environment import Environment
@@ -59,13 +64,32 @@ class AnchorCase(SynchronousTestCase):
         with blobs.env.begin() as txn, txn.cursor(db=blobs.databases[layout.CHUNKS]) as cursor:
             return dict(cursor)
 
-    def behind(self) -> bool:
+    @property
+    def anchor(self) -> Anchor:
         anchor = self.environments.anchor
-        return anchor is not None and anchor.behind
+        assert anchor is not None
+        return anchor
+
+    def slot(self) -> Slot:
+        slot = latest(os.path.join(self.data, "blobs"))
+        assert slot is not None
+        return slot
+
+    @contextmanager
+    def patch_of(self, where: object, name: str, instead: object) -> Iterator[None]:
+        patch = self.patch(where, name, instead)
+        try:
+            yield
+        finally:
+            patch.restore()
 
     def image(self) -> bytes:
         with open(os.path.join(self.data, "blobs", "data.mdb"), "rb") as file:
             return file.read()
+
+
+def failing(descriptor: int) -> None:
+    raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
 
 def cut(held: bytes, now: bytes, chance: random.Random) -> bytes:
@@ -136,6 +160,24 @@ class PowerCutTests(AnchorCase):
         self.environments.close()
         self.assertTrue(there == self.chunks(self.open()))
 
+    def test_an_orderly_end_leaves_no_anchor_that_another_version_would_not_move(self) -> None:
+        self.environments.close()
+        self.assertFalse(os.path.exists(os.path.join(self.data, "blobs", anchoring.NAME)))
+
+    def test_an_end_that_cannot_hold_all_is_one_nevertheless_and_leaves_the_anchor(self) -> None:
+        self.commit(0)
+        self.patch(anchoring, "_TRIES", 0)
+        self.environments.close()
+        self.assertTrue(os.path.exists(os.path.join(self.data, "blobs", anchoring.NAME)))
+
+    def test_what_the_last_life_wrote_and_the_disk_did_not_keep_is_moved_aside(self) -> None:
+        shutil.copytree(self.data, os.path.join(self.root, "left"))
+        self.data = os.path.join(self.root, "left")
+        with self.patch_of(os, "fdatasync", failing):
+            recover(os.path.join(self.data, "blobs"), "another")
+        self.open()
+        self.assertTrue(os.path.exists(os.path.join(self.data, "aside", "blobs")))
+
     def test_a_slot_that_was_cut_off_counts_for_nothing(self) -> None:
         self.environments.hold()
         directory = os.path.join(self.data, "blobs")
@@ -161,8 +203,7 @@ class HoldingTests(AnchorCase):
         page = PageWriter.create(os.path.join(self.root, "page"), 1)
         self.addCleanup(page.close)
         collector = Collector(self.environments, page, SETTINGS, set, Clock(), maybeDeferred)
-        anchor = self.environments.anchor
-        assert anchor is not None
+        anchor = self.anchor
         was = os.dup(anchor._file)
         self.addCleanup(os.close, was)
         full = os.open("/dev/full", os.O_WRONLY)
@@ -176,13 +217,62 @@ class HoldingTests(AnchorCase):
         self.assertEqual(0, self.orphans())
 
     def test_what_the_disk_did_not_keep_is_not_used_any_more(self) -> None:
-        anchor = self.environments.anchor
-        assert anchor is not None
         # Of a pipe no sync succeeds.
         for descriptor in (pipe := os.pipe()):
             self.addCleanup(os.close, descriptor)
-        self.assertRaises(OSError, anchor._sync, pipe[0])
+        self.assertRaises(OSError, self.anchor._sync, pipe[0])
         self.assertTrue(self.environments.blobs.condemned)
+
+    def test_a_later_sync_that_succeeds_says_nothing_of_what_was_lost_before(self) -> None:
+        before = self.slot()
+        self.environments.blobs.condemn("test")
+        self.commit(0)
+        self.assertRaises(OSError, self.environments.hold)
+        self.assertEqual(before, self.slot())
+        self.assertFalse(self.anchor.behind)
+
+    def test_a_head_that_is_written_while_it_is_read_is_not_taken(self) -> None:
+        read, turns = os.pread, list(range(6))
+
+        def torn(descriptor: int, octets: int, at: int) -> bytes:
+            begun = read(descriptor, 100, at)
+            for turn in turns[:2]:
+                turns.remove(turn)
+                self.commit(turn)
+            return begun + read(descriptor, octets - 100, at + 100)
+
+        with self.patch_of(os, "pread", torn):
+            self.environments.hold()
+        slot = self.slot()
+        at = slot.transaction % 2 * layout.PAGE + anchoring._HEAD_AT
+        self.assertEqual(self.image()[at:][: len(slot.head)], slot.head)
+
+    def test_a_writer_that_stands_still_before_its_state_is_to_be_read_holds_nothing_up(self) -> None:
+        number = self.anchor.transaction + 1
+        head = self.slot().head[: anchoring._NUMBER_AT] + number.to_bytes(8, "little")
+        os.pwrite(self.anchor._data, head, number % 2 * layout.PAGE + anchoring._HEAD_AT)
+        self.assertEqual(number, self.environments.blobs.env.info()["last_txnid"])
+        self.environments.hold()
+        # And it is not tried without end.
+        self.assertFalse(self.anchor.behind)
+
+    def test_a_slot_that_was_written_in_part_is_none(self) -> None:
+        write, before = os.pwrite, self.slot()
+        self.commit(0)
+        with self.patch_of(os, "pwrite", lambda file, octets, at: write(file, octets[:100], at)):
+            self.assertRaises(OSError, self.environments.hold)
+        self.assertEqual(before, self.slot())
+        self.assertEqual(before.transaction, self.anchor.transaction)
+        self.assertTrue(self.anchor.behind)
+
+    def test_where_pages_are_of_another_size_there_is_none(self) -> None:
+        self.anchor.close()
+        self.patch(anchoring, "PAGE", 2 * layout.PAGE)
+        # Either page may have the newer head.
+        for turn in range(2):
+            self.environments.lower_anchor()
+            self.assertIsNone(self.environments.anchor)
+            self.commit(turn)
 
     def orphans(self) -> int:
         small = self.environments.small
@@ -194,9 +284,9 @@ class HoldingTests(AnchorCase):
         self.environments.blobs.condemn("test")
         self.environments.renew(SETTINGS, lambda _: LOCAL)
         self.commit(0)
-        self.assertTrue(self.behind())
+        self.assertTrue(self.anchor.behind)
         self.environments.hold()
-        self.assertFalse(self.behind())
+        self.assertFalse(self.anchor.behind)
         slot = latest(os.path.join(self.data, "blobs"))
         assert slot is not None
         self.assertEqual(self.environments.blobs.env.info()["last_txnid"], slot.transaction)
@@ -234,6 +324,81 @@ class HoldingTests(AnchorCase):
         self.assertEqual([0.0, 5.0], tried)
         self.assertEqual(2, len(self.flushLoggedErrors(OSError)))
         _ = following.stop()
+
+
+_NODE = """
+import sys
+from edgecache.store.environments import Environments
+from edgecache.words.config import MIB, StoreSettings
+environments = Environments.open(sys.argv[1], StoreSettings(size=64 * MIB), node_process=True)
+environments.lower_anchor()
+print("open", flush=True)
+sys.stdin.readline()
+txn = environments.blobs.env.begin(write=True)
+print("within", flush=True)
+sys.stdin.readline()
+"""
+
+_WORKER = """
+import sys
+from queue import SimpleQueue
+from edgecache.store import layout
+from edgecache.store.committing import Committer
+from edgecache.store.environments import Environments
+from edgecache.words.config import StoreSettings
+environments = Environments.open(sys.argv[1], StoreSettings(), node_process=False)
+told = SimpleQueue()
+put = lambda txn: txn.put(layout.place(b"content", 0), b"x", db=environments.blobs.databases[layout.CHUNKS])
+class Group:
+    def __init__(self, txn, databases): self.put = txn.put
+    def finish(self): pass
+committer = Committer(environments.blobs, Group, lambda call, *arguments: call(*arguments))
+print("open", flush=True)
+while sys.stdin.readline():
+    committer.submit(1, put, told.put)
+    print(told.get(), flush=True)
+"""
+
+
+class Other:
+    """A process with the store open."""
+
+    def __init__(self, program: str, data: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program, data], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.read()
+
+    def read(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def go_on(self) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.read()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+class HoldersDeathTests(SynchronousTestCase):
+    """Note [the holder's death]"""
+
+    def test_a_worker_commits_nothing_once_lmdb_has_let_go_of_what_the_anchor_holds(self) -> None:
+        root = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, root)
+        data = os.path.join(root, "data")
+        node = Other(_NODE, data)
+        self.addCleanup(node.kill)
+        worker = Other(_WORKER, data)
+        self.addCleanup(worker.kill)
+        self.assertEqual("True", worker.go_on())
+        self.assertEqual("within", node.go_on())
+        node.kill()
+        self.assertIn("nobody holds its anchor", worker.go_on())
 
 
 @define(eq=False)
