@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from edgecache.preparing import Prepared, check
+from edgecache.preparing import Prepared
 from edgecache.processes.staying import EACH_SECONDS, Staying
 from edgecache.reloading import Reloads
 from edgecache.store.crashing import watch_for_crashes
@@ -35,7 +35,8 @@ class MemberService(Service, ABC):
     What twistd runs: starts what it is, or says in one line why not.
 
     :ivar prepared: what was taken before.
-    :ivar reread: the settings as flags and file have them now.
+    :ivar reread: the settings as flags and file have them now, checked. In a thread: files may be slow, and pip may be
+        asked.
     :ivar config: those of this node.
     :ivar foreground: an error at the start goes to standard error; in the background twistd tells it.
     """
@@ -60,7 +61,7 @@ class MemberService(Service, ABC):
 
     @reloads.default
     def _none_yet(self) -> Reloads:
-        return Reloads(self._read, lambda: self.config, self.take_over, self._thread, time.time)
+        return Reloads(self.reread, lambda: self.config, self.take_over, self._thread, time.time)
 
     def startService(self) -> None:
         """
@@ -108,12 +109,6 @@ class MemberService(Service, ABC):
     @abstractmethod
     def given_up(self) -> str | None:
         """:return: what LMDB has given up in this one (:attr:`edgecache.store.environment.Environment.given_up`)."""
-
-    def _read(self) -> Config:
-        """In a thread: files may be slow, and pip may be asked."""
-        config = self.reread()
-        check(config)
-        return config
 
     def _begin(self) -> None:
         _ = Deferred.fromCoroutine(self._run()).addErrback(self._crashed)

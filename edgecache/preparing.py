@@ -74,7 +74,10 @@ def check(config: Config) -> None:
     if any(setting is not None for setting in (upstream.ca, upstream.client_certificate, upstream.ciphers)):
         client_context(upstream)
     for where, path in (("[log] access", config.log.access), ("[index] download_log", config.index.download_log)):
-        if path not in ("", "-") and not os.path.isdir(os.path.dirname(path)):
+        directory = os.path.dirname(os.path.normpath(path))
+        # The data directory is made at the first start.
+        made = directory == os.path.normpath(config.node.data)
+        if path not in ("", "-") and not made and not os.path.isdir(directory):
             raise ConfigError(where, f"{path}: there is no such directory")
     keys = [one.key for one in (config.tls, config.siblings) if one is not None]
     shown = config.upstream.client_key or config.upstream.client_certificate

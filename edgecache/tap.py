@@ -66,7 +66,7 @@ class Options(usage.Options):
     ]
 
     config: Config
-    document: Document | None = None
+    _document: Document | None = None
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types here
@@ -92,17 +92,15 @@ class Options(usage.Options):
         :raises SystemExit: after one line, when a setting cannot be used.
         """
         try:
-            self.config = self.read()
             if self["check"]:
-                from edgecache.preparing import check
-
-                check(self.config)
+                self.read_and_check()
                 sys.stdout.write("edgecache: the settings can be used\n")
                 sys.exit(0)
+            self.config = self.read()
             self["nursery"] = self._nursery()
             self["reactor"], self["loop"] = install_reactor()
         except (ConfigError, StartError) as error:
-            _refuse(error, self)
+            _refuse(error)
         parent = self.parent
         self["foreground"] = parent is None or bool(parent["nodaemon"])
         if parent is not None and parent["nodaemon"]:
@@ -132,6 +130,26 @@ class Options(usage.Options):
             _log.warn("workers' parent cannot be forked now, and is executed later: {error}", error=error)
             return None
 
+    def read_and_check(self) -> Config:
+        """
+        :return: as :meth:`read`.
+        :raises ConfigError: as that; or a file that a setting names cannot be used.
+        :raises StartError: as that.
+        """
+        # Imported late: see makeService.
+        from edgecache.preparing import check
+
+        config = self.read()
+        try:
+            check(config)
+        except ConfigError as error:
+            raise self.placed(error) from error
+        return config
+
+    def placed(self, error: ConfigError) -> ConfigError:
+        """:return: the same with file and line of its setting, as it was read last, where it has one."""
+        return error if self._document is None else self._document.placed(error)
+
     def read(self) -> Config:
         """
         :return: what file and flags say now.
@@ -141,7 +159,7 @@ class Options(usage.Options):
         name, facts = self["config"], self._facts
         # The name as it was given is what people know, as long as it is right.
         document = load(name if name is None or facts.here == os.getcwd() else os.path.join(facts.here, name))
-        self.document = document
+        self._document = document
         self._override(document)
         config = checked(build(document, facts, read_secret), document)
         if is_voter(config):
@@ -150,10 +168,15 @@ class Options(usage.Options):
             return config
         if config.sites:
             return config
-        origin, simple_path = split_index(default_origin(config, meanwhile=lambda: _import(WORKER_MODULE)))
+        origin, simple_path = split_index(default_origin(config, meanwhile=self._meanwhile))
         site = {"profile": self["profile"] or Profile.INDEX.value, "origins": [origin], "simple_path": simple_path}
         document.override("pip's configuration", ("site",), [site])
         return checked(build(document, facts, read_secret), document)
+
+    def _meanwhile(self) -> None:
+        """A start imports while it waits for pip. A node that runs needs nothing of that, and is not to be frozen."""
+        if "nursery" not in self:
+            _import(WORKER_MODULE)
 
     def _override(self, document: Document) -> None:
         for flag, path, value in (
@@ -232,9 +255,7 @@ def _hand_over(parent: Any, paths: list[str]) -> None:
         raise StartError(f"cannot give {error.filename} to user {parent['uid']}: {error.strerror}") from error
 
 
-def _refuse(error: Exception, options: Options) -> NoReturn:
-    if isinstance(error, ConfigError) and options.document is not None:
-        error = options.document.placed(error)
+def _refuse(error: Exception) -> NoReturn:
     sys.stderr.write(f"edgecache: {error}\n")
     sys.exit(1)
 
@@ -258,9 +279,11 @@ def makeService(options: Options) -> IService:
     try:
         prepared = prepare(options.config, on_wait=waiting)
         _hand_over(options.parent, prepared.paths)
-    except (ConfigError, StartError) as error:
-        _refuse(error, options)
-    runs = prepared, options["reactor"], options["loop"], options.read, options["foreground"]
+    except ConfigError as error:
+        _refuse(options.placed(error))
+    except StartError as error:
+        _refuse(error)
+    runs = prepared, options["reactor"], options["loop"], options.read_and_check, options["foreground"]
     if is_voter(options.config):
         from edgecache.voting import VoterService
 

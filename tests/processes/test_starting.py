@@ -135,6 +135,35 @@ class CommandTests(SynchronousTestCase):
             said = self.refused("--check", "--config", settings, "--origin", NOBODY)
             self.assertTrue(said.startswith(f"e.toml:2: [{table}] {name}: "), said)
 
+    def test_a_log_may_be_in_the_data_directory_that_the_first_start_makes(self) -> None:
+        settings = self.settings('[node]\ndata = "new"\n[log]\naccess = "new/access.log"')
+        done = self.run_it("--check", "--config", settings, "--origin", NOBODY)
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+
+
+class ReadAgainTests(SynchronousTestCase):
+    """SIGHUP, in a node that runs."""
+
+    def test_what_only_workers_need_is_not_imported_while_pip_is_asked(self) -> None:
+        """Nor is all that the node process has at that moment kept from the collector, which imports at a start are."""
+        pip = Path(self.mktemp()).absolute()
+        pip.write_text("[global]\nindex-url = https://index.example/simple/\n")
+        program = (
+            "import gc, sys; from edgecache.tap import Options; options = Options(); options['nursery'] = None; "
+            "config = options.read(); "
+            "print(config.sites[0].origins, gc.get_freeze_count(), 'edgecache.workers' in sys.modules)"
+        )
+        given = {name: value for name, value in environment().items() if not name.startswith("PIP_")}
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=pip.parent,
+            env={**given, "PIP_CONFIG_FILE": str(pip)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        self.assertEqual("('https://index.example',) 0 False", done.stdout.strip())
+
 
 class NetworkFileSystemTests(SynchronousTestCase):
     def test_it_is_refused_before_anything_is_locked(self) -> None:

@@ -192,7 +192,7 @@ class ReloadTests(ReloadCase):
         self.assertNotEqual(before, self._shown(node))
         # A file that cannot be used is no reason to lose the one that can.
         key.write_text("no key")
-        self.assertIn("[tls]", self.reload(node)["detail"])
+        self.assertRegex(self.reload(node)["detail"], r"\.toml:\d+: \[tls\] certificate, key: ")
         self._shown(node)
 
     def _shown(self, node: Node) -> bytes | None:
