@@ -14,7 +14,6 @@ from attrs import define, field
 from edgecache.rules.allowance import Ticket
 from edgecache.rules.outbound import outbound
 from edgecache.upstream.responses import Response
-from edgecache.words.errors import ResolveFailed
 from edgecache.words.messages import Outbound
 
 if TYPE_CHECKING:
@@ -53,17 +52,16 @@ class Plainly:
     _requested_at: float = field(init=False)
 
     def begin(self) -> None:
-        """Ask."""
+        """Ask. Whatever is wrong, somebody hears of it: who has come already waits, and who comes next would join."""
         fill, attempts = self._fill, self._fill.fills.attempts
-        self._outbound = outbound(fill.leader, fill.forward)
-        self._requested_at = fill.fills.clock()
         self._ticket = attempts.ticket()
         try:
+            self._outbound = outbound(fill.leader, fill.forward)
+            self._requested_at = fill.fills.clock()
             quest = attempts.search(fill.leader.site, self._outbound, fill.interim, fill.avoid, self._ticket)
-        except ResolveFailed as failure:
-            self._failed(failure)
-            return
-        quest.begin(self._answered, self._failed)
+            quest.begin(self._answered, self._failed)
+        except Exception as error:  # noqa: BLE001 - nobody to ask, or a defect of ours: both are told as always
+            self._failed(error)
 
     def _answered(self, response: Response) -> None:
         fill = self._fill

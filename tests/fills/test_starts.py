@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, globalLogPublisher
 
 from edgecache.fills.fills import STARTS
+from edgecache.rules.allowance import Allowance, Ticket
 from edgecache.wire.turns import Turns
 from edgecache.words.counters import Counter
 from tests.fills.rig import Exchange, RigCase
 
 CROWD = 60
+
+
+class Defective:
+    """:class:`~edgecache.fills.attempts.Attempts` with a bug."""
+
+    lone = True
+
+    def ticket(self) -> Ticket:
+        return Allowance(1.0, 1, 1.0).ticket()
+
+    def search(self, *_: object) -> None:
+        raise ZeroDivisionError
 
 
 class StartsTests(RigCase):
@@ -61,6 +75,22 @@ class StartsTests(RigCase):
             await self.until(lambda: self.counter(Counter.CONNECTIONS_OPEN) == 0)
             soon.pop()()
             self.assertEqual((0, []), (self.counter(Counter.FILLS), self.origin.seen))
+
+        return self.run_async(test())
+
+    def test_a_defect_before_anybody_was_asked_is_told_and_nobody_joins_it_later(self) -> Deferred[None]:
+        async def test() -> None:
+            async def script(exchange: Exchange) -> None:
+                await exchange.answer(b"x", "Cache-Control: max-age=60")
+
+            self.origin.scripts["/x"] = script
+            fills: Any = self._workers[0].pages._fills
+            attempts, fills.attempts = fills.attempts, Defective()
+            self.assertEqual(500, (await self.ask("/x")).status)
+            fills.attempts = attempts
+            self.assertEqual(200, (await self.ask("/x")).status)
+            self.assertEqual(0, self.counter(Counter.FILLS_RUNNING))
+            self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
         return self.run_async(test())
 
