@@ -54,7 +54,7 @@ class Quest:
     :ivar within: seconds for all of it; ``None``: ``first_byte_seconds``. With content there is no limit.
     :ivar judge: what is wrong with an answer, for whatever reason there is to know it; ``None``: nothing.
     :ivar resort: somebody else, asked once: before who is ejected is, and where the last one in service takes as long
-        as one that hangs. Fires with ``None`` if that has nothing.
+        as one that hangs. Fires with ``None`` if that has nothing, and has its own deadline, maybe after ``within``.
     """
 
     _outlet: Outlet
@@ -126,6 +126,11 @@ class Quest:
     def _choice(self) -> bool:
         """Is there another address in service that was not asked yet?"""
         return any(not self._outlet.standing.ejected(address) for address in self._left)
+
+    @property
+    def _late(self) -> bool:
+        """Is the client's time over?"""
+        return self._outlet.timers.seconds() >= self._until - _SLACK
 
     def _choice_beside(self, attempt: Attempt) -> bool:
         """Is the next one an equal of this one, so that both may be asked at the same time?"""
@@ -208,7 +213,7 @@ class Quest:
         attempt.timer = None
         if self._left:
             # Else nobody would hear of it where another one answers, and who is ejected would be probed late.
-            self._outlet.standing.failed(attempt.address, Outcome.NO_HEAD, self._outbound.probe_target)
+            self._charge(attempt)
         if not self._resorts(self._go_on):
             self._go_on()
 
@@ -230,10 +235,12 @@ class Quest:
         self._resorting = None
         if self._over:
             return
-        if response is None:
-            then()
-        else:
+        if response is not None:
             self._win(response)
+        elif self._late:
+            self._give_up()
+        else:
+            then()
 
     def _go_on(self) -> None:
         """The last one in service is no longer waited for alone."""
@@ -299,7 +306,7 @@ class Quest:
         # That an idle connection was closed just now says nothing about the address (RFC 9112 §9.3.1), nor does a head
         # that did not come because there was less time than an address has.
         hurried = isinstance(error, HeadTimedOut) and not self._had_its_time(attempt)
-        if error.outcome is not None and not idled and not hurried:
+        if error.outcome is not None and not idled and not hurried and not attempt.charged:
             outlet.standing.failed(attempt.address, error.outcome, outbound.probe_target)
         if outrun or self._over:
             return
@@ -323,15 +330,15 @@ class Quest:
     def _expired(self) -> None:
         """The client's time is over."""
         self._timer = None
-        outlet = self._outlet
         for attempt in list(self._attempts):
             if attempt.phase is Phase.OUTRUN:
                 continue
             self._failure = HeadTimedOut(attempt.address.name, self._since(attempt))
             if attempt.phase is Phase.ASKED and self._had_its_time(attempt):
-                outlet.counts.add(Counter.UPSTREAM_FAILURES)
-                outlet.standing.failed(attempt.address, Outcome.NO_HEAD, self._outbound.probe_target)
-        self._give_up()
+                self._outlet.counts.add(Counter.UPSTREAM_FAILURES)
+                self._charge(attempt)
+        if self._resorting is None:
+            self._give_up()  # else there is time for that, and it ends by itself
 
     # Going on
 
@@ -339,7 +346,7 @@ class Quest:
         """An attempt came to nothing: wait for those that run, or go on to the next address."""
         if self._hopeful:
             return
-        if not self._left or self._outlet.timers.seconds() >= self._until - _SLACK:
+        if not self._left or self._late:
             self._give_up()
             return
         if self._choice or not self._resorts(self._go_on):
@@ -348,6 +355,12 @@ class Quest:
     def _ask_again(self) -> None:
         self._waiting = None
         self._ask(self._next())
+
+    def _charge(self, attempt: Attempt) -> None:
+        """It was waited for as long as any address may take: its health is told so, once."""
+        if not attempt.charged:
+            attempt.charged = True
+            self._outlet.standing.failed(attempt.address, Outcome.NO_HEAD, self._outbound.probe_target)
 
     def _limit(self) -> None:
         """End it when the client's time is over, which runs without a timer while one connection's deadline is all."""
@@ -364,8 +377,8 @@ class Quest:
         if spare is not None:
             self._win(spare)
         else:
-            assert self._failure is not None
-            self._lose(self._failure)
+            # Without one all are out of service, and who was asked instead of them took all the time.
+            self._lose(self._failure or HeadTimedOut(self._left[0].name, 0.0))
 
     def _win(self, response: Response) -> None:
         tell = self._on_answer

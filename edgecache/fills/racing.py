@@ -41,6 +41,7 @@ class Attempt:
     """
     One address, asked once: an :class:`~edgecache.upstream.parties.Asker`.
 
+    :ivar charged: that it has brought no head in time was told already.
     :ivar over: it was answered, has failed, or is of no interest any more.
     """
 
@@ -50,6 +51,7 @@ class Attempt:
     asked_at: float = 0.0
     exchange: Exchange | None = None
     timer: Timer | None = None
+    charged: bool = False
     over: bool = False
 
     def connected(self) -> None:

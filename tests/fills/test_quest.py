@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, evolve, field
@@ -101,12 +102,13 @@ class Rig:
         *,
         better: int = 0,
         within: float | None = None,
+        resort: Callable[[], Deferred[Response | None]] | None = None,
     ) -> Asked:
         """A quest in which the first ``better`` addresses are no equals of the others; the network settles."""
         left = deque(self.addresses)
         above = frozenset(self.addresses[:better])
         ticket = ticket or self.allowance.ticket()
-        quest = Quest(self.outlet, outbound, None, left, ticket, self.latencies, above, within)
+        quest = Quest(self.outlet, outbound, None, left, ticket, self.latencies, above, within, resort=resort)
         asked = Asked(quest, self.now)
 
         def good(response: Response) -> None:
@@ -272,6 +274,15 @@ class SilentTests(QuestTests):
         self.assertEqual([(0, Outcome.NO_HEAD)], rig.told, "and whoever is out is probed")
         self.quiet(rig)
 
+    def test_one_that_was_given_up_already_is_not_reported_twice(self) -> None:
+        rig = self.rig(Silent(), Silent())
+        rig.words[1] = EJECTED_WORD
+        asked = rig.ask()
+        rig.seconds(13)
+        self.failed(asked, HeadTimedOut, 12.0)
+        self.assertEqual(1, rig.told.count((0, Outcome.NO_HEAD)))
+        self.quiet(rig)
+
     def test_one_that_is_ejected_is_left_at_once(self) -> None:
         rig = self.rig(Silent(), Good())
         asked = rig.ask()
@@ -293,6 +304,26 @@ class SilentTests(QuestTests):
             rig.stage.settle()
             self.assertIn(asked.quest, rig.outlet.quests)
             self.assertEqual(1, len(rig.characters[0].playing))
+
+
+class ResortTests(QuestTests):
+    """All addresses are out of service, and somebody else is asked before them."""
+
+    def test_who_takes_longer_than_there_is_time_is_waited_for_and_nobody_else_is_asked(self) -> None:
+        for found in (True, False):
+            rig = self.rig(Good())
+            rig.words[0] = EJECTED_WORD
+            response = rig.ask().response
+            asking: Deferred[Response | None] = Deferred()
+            asked = rig.ask(within=1.0, resort=lambda asking=asking: asking)
+            rig.seconds(2)
+            self.assertIn(asked.quest, rig.outlet.quests)
+            asking.callback(response if found else None)
+            if found:
+                self.assertIs(response, asked.response)
+            else:
+                self.failed(asked, HeadTimedOut, 2.0)
+            self.assertEqual((1, []), (rig.requests(0), rig.told))
 
 
 class ConnectingTests(QuestTests):
