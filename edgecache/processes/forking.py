@@ -190,14 +190,14 @@ class Forks:
         try:
             with theirs:
                 socket.send_fds(self._nursery.requests, [b"%d" % self._last], [theirs.fileno(), *descriptors])
-        except BlockingIOError:
-            # It stands still, and enough waits for it.
-            del self._children[self._last]
-            ours.close()
-            raise
         except (BrokenPipeError, ConnectionResetError):
             # It has died, of which `lost` will tell this child, too.
             pass
+        except OSError:
+            # It stands still, and enough waits for it; or the kernel takes no more.
+            del self._children[self._last]
+            ours.close()
+            raise
         self._read(ours, say, child.fell_silent)
 
     def watch(self) -> None:

@@ -254,6 +254,16 @@ class SupervisorTests(SupervisorCase):
         await supervisor.start()
         self.assertEqual([True, True], [place.ready for place in supervisor.workers])
 
+    async def test_a_worker_that_could_not_be_asked_for_is_not_waited_for(self) -> None:
+        supervisor = self.supervisor(1)
+        await supervisor.start()
+        forks = supervisor._forks
+        before = dict(forks._children)
+        child = Child(lambda pid: None, lambda status: None, lambda why: None)
+        none = (1 << 31) - 1
+        self.assertRaises(OSError, forks.fork, child, lambda line: None, [none])
+        self.assertEqual(before, forks._children)
+
     async def test_a_worker_s_last_words_are_logged_before_its_death(self) -> None:
         told: list[str] = []
         globalLogPublisher.addObserver(observer := lambda event: told.append(str(formatEvent(event))))
