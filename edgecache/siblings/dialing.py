@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakSet
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IHandshakeListener, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
@@ -51,9 +51,12 @@ class Dialing:
     _ready: deque[_Dial] = field(factory=deque)
     _waiting: dict[Deferred[Any], Any] = field(factory=dict)
     _factories: WeakSet[TLSMemoryBIOFactory] = field(factory=WeakSet)
+    _closed: bool = False
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
         """:return: fires with a protocol whose handshake is done. Cancelling it ends no handshake."""
+        if self._closed:
+            return fail(ConnectionAborted())
         waiting: Deferred[Any] = Deferred(self._waiting.pop)
         self._waiting[waiting] = protocolFactory
         if self._ready:
@@ -70,7 +73,8 @@ class Dialing:
                 secured.abortConnection()
 
     def close(self) -> None:
-        """Close all connections: calls over them, and whoever waits, fail."""
+        """Close all connections: calls over them, and whoever waits, fail; and so does who comes later."""
+        self._closed = True
         for dial in list(self._under_way):
             dial.give_up(ConnectionAborted())
         for secured in self._secured:

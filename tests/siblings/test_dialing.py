@@ -182,6 +182,19 @@ class HandshakeTests(TestCase):
 
         return Deferred.fromCoroutine(body())
 
+    def test_what_is_closed_makes_no_call_again(self) -> Deferred[None]:
+        async def body() -> None:
+            await self.asker.know(self.home)
+            calling = self.call(n=0)
+            await self.answering.reached
+            await self.asker.caller.close()
+            self.answering.hold.callback(None)
+            await self.assertFailure(calling, CallFailed)
+            self.assertEqual([{"n": 0}], self.answering.asked)
+
+        self.answering.hold = Deferred()
+        return Deferred.fromCoroutine(body())
+
     def test_one_that_takes_as_long_as_no_handshake_does_is_given_up(self) -> Deferred[None]:
         async def body() -> None:
             await self.asker.know(Place(self.listening.getHost().port, self.home.identity))
