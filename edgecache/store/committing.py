@@ -17,16 +17,16 @@ from edgecache.words.errors import StoreFull
 
 # Note [groups]
 #
-# A commit costs a sync of the disk; what is asked for while one runs goes into the next, together.
-# Nobody waits for a group to become large: alone, an operation is committed at once. When a group
-# fails, its halves are tried, down to single operations, so that only what cannot be stored is refused.
+# A commit costs a sync of the disk, but for workers' of blobs (decision 300); what is asked for while one runs goes
+# into the next, together. Nobody waits for a group to become large: alone, an operation is committed at once. When a
+# group fails, its halves are tried, down to single operations, so that only what cannot be stored is refused.
 
 _log = Logger()
 
 GROUP_OCTETS = 4 << 20
 """FIELD 7: a transaction's pages are held in memory until its commit."""
 LARGE_GROUP_OCTETS = 8 << 20
-"""Of blobs, where nothing but content waits for the disk: a sync costs about as much as writing two MiB does."""
+"""Of blobs, where nothing but content waits: a sync costs about as much as writing two MiB does."""
 GROUP_OPERATIONS = 1024
 
 
@@ -40,7 +40,7 @@ class Transaction(Protocol):
 T = TypeVar("T", bound=Transaction)
 
 Outcome = bool | StoreFull
-"""What an operation answered, now that it is on disk; or why it is not."""
+"""What an operation answered, now that it is committed; or why it is not."""
 
 
 @define(eq=False, repr=False)
@@ -57,7 +57,7 @@ CallFromThread = Callable[..., object]
 @define(eq=False, repr=False)
 class Committer(Generic[T]):
     """
-    Operations are applied in the order of :meth:`submit`, on disk when they are told so.
+    Operations are applied in the order of :meth:`submit`, committed when they are told so.
 
     The thread starts with the first operation and ends with :meth:`close`.
     """
