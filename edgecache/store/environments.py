@@ -11,8 +11,9 @@ pair only) and the store begins empty. So no record can meet chunks of another l
 Note [who syncs what]: every commit syncs its pages before it writes LMDB's head, so that any head on disk is that of
 a whole state; but workers sync nothing of blobs: what of it is on disk for certain, the node process says a moment
 later (:mod:`edgecache.store.anchoring`), and a power cut takes back what came after that. What is missing then is a
-chunk that a record speaks of, which reading finds. Chunks that were freed must not come back once their rows in small are
-gone: the anchor holds that before. Names of new files are synced by whoever makes them, before anything is answered.
+chunk that a record speaks of, which reading finds. Chunks that were freed must not come back once their rows in small
+are gone: the anchor holds that before. Names of new files are synced by whoever makes them, before anything is
+answered.
 """
 
 from __future__ import annotations
