@@ -17,16 +17,20 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from edgecache.common import RUN
 from edgecache.preparing import Prepared
 from edgecache.processes.staying import EACH_SECONDS, Staying
 from edgecache.reloading import Reloads
 from edgecache.store.crashing import watch_for_crashes
-from edgecache.store.disk import takes_writes
+from edgecache.store.disk import first_in, takes_writes
 from edgecache.store.threads import OneThread
 from edgecache.words.config import Config
 from edgecache.words.errors import EdgeError, StartError
 
 _log = Logger()
+
+BEGINS_SECONDS = 60.0
+"""From one end by itself to the next, where LMDB has given up an environment: as workers are replaced for that."""
 
 
 @define(eq=False, repr=False)
@@ -142,13 +146,20 @@ class MemberService(Service, ABC):
         if gone is not None:
             self._give_up(StartError(f"{gone} was removed or replaced while in use; the node ends"), "cannot go on")
         elif self.running and self.given_up() is not None:
-            _ = self._thread(takes_writes, self.config.node.data).addCallback(self._tried)
+            _ = self._thread(self._may_begin_anew).addCallback(self._tried)
         else:
             self.loop.call_later(EACH_SECONDS, self._watch_data)
 
-    def _tried(self, writable: bool) -> None:
-        """The next life can use what LMDB has given up in this one; but while the disk fails, this one serves on."""
-        if writable and self.running:
+    def _may_begin_anew(self) -> bool:
+        """
+        The next life can use what LMDB has given up in this one. But while the disk fails this one serves on, and where
+        writes go on failing, nodes do not end one after the other. In a thread.
+        """
+        data = self.config.node.data
+        return takes_writes(data) and first_in(os.path.join(data, RUN, "begun-anew"), BEGINS_SECONDS, time.time())
+
+    def _tried(self, may_begin: bool) -> None:
+        if may_begin and self.running:
             why = f"LMDB has given up {self.given_up()}, which the disk did not take; the node ends, to begin anew"
             self._give_up(StartError(why), "cannot go on")
         else:

@@ -10,10 +10,11 @@ from typing import Any, cast
 
 from twisted.internet import reactor  # noqa: TID251  # the one that conftest installed
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from edgecache.member import MemberService
+from edgecache.member import BEGINS_SECONDS, MemberService
 from edgecache.preparing import Prepared, prepare
+from edgecache.store.disk import first_in
 from edgecache.words.config import Config, ListenSettings, NodeSettings
 
 
@@ -43,6 +44,15 @@ class _Renewing(MemberService):
 
     def _give_up(self, error: Exception, what: str = "cannot start") -> None:
         self.ended = True
+
+
+class GivenUpTests(SynchronousTestCase):
+    def test_a_node_ends_by_itself_once_a_minute_at_most_whoever_starts_it_anew(self) -> None:
+        path, now = self.mktemp(), 1_700_000_000.0
+        for at, expected in ((now, True), (now + 2, False), (now + 59, False), (now + 60, True), (now + 61, False)):
+            self.assertEqual(expected, first_in(path, BEGINS_SECONDS, at), at)
+        self.assertTrue(first_in(path, BEGINS_SECONDS, now - 3600), "a clock that was set back keeps nobody")
+        self.assertFalse(first_in(path + "/x", BEGINS_SECONDS, now), "what cannot be remembered would be true again")
 
 
 class DataTests(TestCase):

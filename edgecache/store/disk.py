@@ -119,6 +119,23 @@ def takes_writes(path: str) -> bool:
     return True
 
 
+def first_in(path: str, seconds: float, now: float) -> bool:
+    """
+    :param path: of a file that remembers it, also for later processes.
+    :param now: seconds since the epoch.
+    :return: is this asked for the first time in so many seconds? Not where that cannot be remembered.
+    """
+    try:
+        # Of a clock that was set back, what is to come says nothing.
+        if os.path.exists(path) and 0.0 <= now - os.stat(path).st_mtime < seconds:
+            return False
+        with open(path, "wb"):
+            os.utime(path, (now, now))
+    except OSError:
+        return False
+    return True
+
+
 def occupied(path: str) -> int:
     """:return: octets that ``path`` takes on disk, holes not counted; 0 where there is nothing."""
     try:
