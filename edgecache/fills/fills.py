@@ -116,6 +116,7 @@ class Fills:
     starts: Turns | None = None
     lately: Lately = field(factory=lambda: Lately(SAY_AGAIN_SECONDS))
     _running: dict[bytes, Fill] = field(factory=dict)
+    _begun: int = 0
 
     @doubts.default
     def _no_doubts(self) -> Doubts:
@@ -132,7 +133,7 @@ class Fills:
     def join(self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream) -> None:
         """Answer ``downstream`` from the running fill of its key, or from a new one."""
         forward = self.honest(asked, forward)
-        waiter = Waiter(asked, forward, record_hash, downstream)
+        waiter = Waiter(asked, forward, record_hash, downstream, self._begun)
         if self._stale_first(waiter):
             self.refresh(asked, forward, record_hash)
             return
@@ -159,7 +160,8 @@ class Fills:
         origin's answer to each.
         """
         forward = Forward(ForwardReason.BYPASS, no_cache=True, at_origin=True, alone=asked.head_only)
-        self._start(asked, forward, asked.key_hash, None, [Waiter(asked, forward, asked.key_hash, downstream)])
+        waiter = Waiter(asked, forward, asked.key_hash, downstream, self._begun)
+        self._start(asked, forward, asked.key_hash, None, [waiter])
 
     def refresh(self, asked: Asked, forward: Forward, record_hash: bytes) -> None:
         """Validate a stored response behind the client's back (RFC 5861 §3), unless that is happening already."""
@@ -321,7 +323,7 @@ class Fills:
         """Start a fill, unless one is late, and nobody but who keeps that waiting could be asked."""
         late = self.late.of(record_hash)
         if late is not None and not self.attempts.another(asked.site, late.avoid, late.address):
-            Waiters(self, asked, waiters).fail(late.failure)
+            Waiters(self, asked, self._begun, waiters).fail(late.failure)
             return
         avoid = frozenset[Address]() if late is None else late.avoid
         self._start(asked, forward, record_hash, record_hash, waiters, avoid=avoid)
@@ -355,7 +357,8 @@ class Fills:
         settled: bool = False,
     ) -> None:
         epoch = self.epochs.current()
-        waiting = Waiters(self, asked, waiters)
+        self._begun += 1
+        waiting = Waiters(self, asked, self._begun, waiters)
         now = self.seconds()
         if until is None:
             until = now + self.first_byte_seconds

@@ -45,12 +45,14 @@ class Waiter:
     :ivar again: it demands what the last fill was too early for, and waits for the next.
     :ivar patient: it waits for its part of the whole; on its own it could not be had.
     :ivar parted: it has waited for what others have asked for already.
+    :ivar came: so many fills had begun before it came.
     """
 
     asked: Asked
     forward: Forward
     record_hash: bytes
     downstream: Downstream
+    came: int
     collapsed: bool = False
     again: bool = False
     patient: bool = False
@@ -63,10 +65,12 @@ class Waiters:
     All clients of one fill that were not sent anything yet.
 
     :ivar leader: the request that goes upstream, whether its client still waits or not.
+    :ivar number: of the fill: it is that one of all that have begun.
     """
 
     _fills: Fills
     leader: Asked
+    number: int
     _waiting: list[Waiter]
     _plan: Store | Freshen | None = None
     _filling: Filling | None = None
@@ -194,7 +198,7 @@ class Waiters:
         now = plan.stored.fresh_until - 1 if self._stale_copy else self._fills.clock()
         if lacks_serial(waiter.asked, plan.stored):
             self._refuse_old(waiter, plan.stored)
-        elif waiter.collapsed and not may_share(waiter.asked, self.leader, plan, now, waited=True):
+        elif waiter.collapsed and not may_share(waiter.asked, self.leader, plan, now, after=waiter.came < self.number):
             self._fills.apart(waiter, plan)
         elif self._page:
             self._serve_page(waiter, plan.stored)

@@ -167,7 +167,7 @@ def satisfies(asked: Asked, stored: Stored, now: float, until: float = 0.0, *, n
     Do the request's own directives accept this fresh response (RFC 9111 §5.2.1)?
 
     :param until: when it is fresh for longer than its own time says.
-    :param newest: it has come from the origin since ``asked`` was there.
+    :param newest: the origin was asked for it since ``asked`` was there.
     """
     directives = asked.directives
     until = max(until, stored.fresh_until)

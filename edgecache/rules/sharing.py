@@ -14,11 +14,11 @@ from edgecache.words.messages import Head
 from edgecache.words.stored import Flag
 
 
-def may_share(waiter: Asked, leader: Asked, plan: Store | Freshen, now: float, *, waited: bool = False) -> bool:
+def may_share(waiter: Asked, leader: Asked, plan: Store | Freshen, now: float, *, after: bool = False) -> bool:
     """
     May ``waiter``, who has joined ``leader``'s fill, have the response that ``plan`` is about?
 
-    :param waited: for its head: if ``leader`` has demanded the newest as well, this is it.
+    :param after: ``waiter`` came before ``leader`` was forwarded: if that has demanded the newest as well, this is it.
 
     Only what the store could give it as well: selected by Vary, fresh, and as young as the request demands.
     Whether others than the leader may have it at all (private, Authorization) was decided when it was stored.
@@ -28,7 +28,7 @@ def may_share(waiter: Asked, leader: Asked, plan: Store | Freshen, now: float, *
         return False
     if not waiter.joinable or waiter.bypass or waiter.key != leader.key:
         return False
-    newest = waited and leader.directives.no_cache
+    newest = after and leader.directives.no_cache
     return other_variant(waiter, plan) is None and satisfies(waiter, stored, now, newest=newest)
 
 

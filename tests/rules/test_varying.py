@@ -167,11 +167,11 @@ class SharingTests(SynchronousTestCase):
         self.assertFalse(self.shares(asked("Cache-Control: max-age=5"), FRESH, "Age: 9"))
         self.assertFalse(self.shares(asked(method="POST"), FRESH))
 
-    def test_the_newest_for_who_waited_for_it_with_one_who_had_demanded_it(self) -> None:
+    def test_the_newest_for_who_came_before_it_was_demanded(self) -> None:
         newest = asked("Cache-Control: no-cache")
-        for leader, waited, expected in ((newest, True, True), (newest, False, False), (asked(), True, False)):
+        for leader, after, expected in ((newest, True, True), (newest, False, False), (asked(), True, False)):
             plan = plan_for(leader, head(FRESH))
-            self.assertIs(expected, may_share(newest, leader, plan, NOW, waited=waited))
+            self.assertIs(expected, may_share(newest, leader, plan, NOW, after=after))
 
     def test_a_freshened_variant_likewise(self) -> None:
         leader = asked("Foo: 1")
