@@ -326,18 +326,24 @@ class HoldingTests(AnchorCase):
         _ = following.stop()
 
 
-_NODE = """
+_OPEN = """
 import sys
 from edgecache.store.environments import Environments
 from edgecache.words.config import MIB, StoreSettings
-environments = Environments.open(sys.argv[1], StoreSettings(size=64 * MIB), node_process=True)
-environments.lower_anchor()
+environments = Environments.open(sys.argv[1], StoreSettings(size=64 * MIB), node_process=%s)
+"""
+
+_DIE = """
 print("open", flush=True)
 sys.stdin.readline()
 txn = environments.blobs.env.begin(write=True)
 print("within", flush=True)
 sys.stdin.readline()
 """
+
+_NODE = _OPEN % True + "environments.lower_anchor()" + _DIE
+
+_DYING = _OPEN % False + _DIE
 
 _WORKER = """
 import sys
@@ -399,6 +405,18 @@ class HoldersDeathTests(SynchronousTestCase):
         self.assertEqual("within", node.go_on())
         node.kill()
         self.assertIn("nobody holds its anchor", worker.go_on())
+
+    def test_a_workers_death_leaves_the_reader_where_it_is(self) -> None:
+        root = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, root)
+        data = os.path.join(root, "data")
+        processes = [Other(program, data) for program in (_NODE, _DYING, _WORKER)]
+        for process in processes:
+            self.addCleanup(process.kill)
+        _, dying, worker = processes
+        self.assertEqual("within", dying.go_on())
+        dying.kill()
+        self.assertEqual("True", worker.go_on())
 
 
 @define(eq=False)
