@@ -27,6 +27,9 @@ _log = Logger()
 BATCH = 8
 """Connections accepted in one turn of the loop: each takes a tenth of a millisecond."""
 
+MOST_WAITING = 1024
+"""In the kernel, for one socket: its backlog. Who comes later is not waited for; others may go on coming for ever."""
+
 STRANGERS = 128
 """
 Handshakes at a time where only siblings are let in: whoever has no certificate is one of them, and they are not counted
@@ -96,8 +99,9 @@ class Server:
     def finish(self) -> None:
         """Accept who waits already, and then nobody: the socket is closed, so that clients go elsewhere at once."""
         if self._open:
-            while self._accept():
-                pass
+            for _ in range(1 + MOST_WAITING // BATCH):
+                if not self._accept():
+                    break
         self.close()
         self._sock.close()
 

@@ -24,7 +24,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from edgecache.wire.listener import Listener
-from edgecache.wire.listening import BATCH, STRANGERS, Server, client_of, start_server
+from edgecache.wire.listening import BATCH, MOST_WAITING, STRANGERS, Server, client_of, start_server
 from edgecache.wire.sending import HIGH_WATER
 from edgecache.wire.tls import tls_context
 from edgecache.words.config import LimitSettings, TLSSettings
@@ -171,6 +171,22 @@ class PlainTests(Sockets):
         self.server.finish()
         self.assertEqual(len(waiting), listener.admitted)
         return deferToThread(self.ask_all, waiting)
+
+    def test_who_comes_meanwhile_keeps_nobody_from_ending(self) -> None:
+        listener = self.listen()
+        came = []
+
+        def one_more() -> bool:
+            if len(came) < 2 * MOST_WAITING:
+                came.append(True)
+                self.connect().close()
+            return False
+
+        self.patch(Listener, "admit", lambda *_: one_more())
+        one_more()
+        self.server.finish()
+        self.assertLessEqual(len(came), MOST_WAITING + 2 * BATCH)
+        self.assertEqual(0, listener.admitted)
 
     def crowd(self) -> tuple[Listener, list[socket.socket]]:
         """Connections that wait in the kernel, more than are accepted at once."""
