@@ -41,6 +41,7 @@ from edgecache.rules.pages import PAGE
 from edgecache.rules.policy import other_variant, stale_first
 from edgecache.rules.selectors import Selector, tag_selector
 from edgecache.rules.siblinghood import marked
+from edgecache.rules.varying import variant_hash
 from edgecache.store.epochs import Epochs
 from edgecache.store.reading import StoreReader
 from edgecache.store.writing import StoreWriter
@@ -180,7 +181,9 @@ class Fills:
         # What was purged is stale whatever its time says; caches downstream go by its time alone.
         head = expired(stored.head) if stored.fresh_until > self.clock() else stored.head
         stored = evolve(stored, head=head + proxy_status)
-        answer = (waiter.downstream, waiter.asked, stored, waiter.record_hash, reuse.age, status)
+        # Where it was found, whatever its client has waited for since.
+        record_hash = variant_hash(waiter.asked.key_hash, stored.variant)
+        answer = (waiter.downstream, waiter.asked, stored, record_hash, reuse.age, status)
         sent = self.sender.send_later(*answer)
         if sent is UNDERIVED:
             self.representing.answer(*answer)

@@ -40,7 +40,7 @@ class Waiter:
     One client of a fill.
 
     :ivar forward: why its own look-up did not answer it.
-    :ivar record_hash: where ``forward.stored`` was found.
+    :ivar record_hash: where what it wants lies, or would lie; ``forward.stored`` may have been another variant.
     :ivar collapsed: it joined a fill that another request had started.
     :ivar again: it demands what the last fill was too early for, and waits for the next.
     :ivar patient: it waits for its part of the whole; on its own it could not be had.

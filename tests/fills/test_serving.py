@@ -255,6 +255,32 @@ class VaryTests(RigCase):
 
         return self.run_async(test())
 
+    def test_what_is_stored_serves_while_another_variant_takes_its_place(self):
+        async def test():
+            async def plain(exchange: Exchange):
+                await exchange.answer(b"old", "Cache-Control: max-age=0, stale-if-error=600", 'ETag: "old"')
+
+            async def by_language(exchange: Exchange):
+                if exchange.fields["accept-language"] == "de":
+                    await exchange.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nVary: Accept-Language\r\n")
+                    await exchange.send(b"Content-Length: 1000000\r\n\r\nde")
+                    await exchange.wait_closed()
+                else:
+                    exchange.cut()
+
+            self.origin.scripts["/v"] = plain
+            await self.ask("/v")
+            await self.until(lambda: self.counter(Counter.STORED) == 1)
+            self.origin.scripts["/v"] = by_language
+            other = await self.client()
+            other.send("/v", "Accept-Language: de")
+            await other.head()
+            answer = await self.ask("/v", "Accept-Language: en")
+            other.leave()
+            self.assertEqual((200, b"old"), (answer.status, answer.content))
+
+        return self.run_async(test())
+
 
 class CollapseTests(RigCase):
     """RFC 9111 §4, DESIGN 5"""
