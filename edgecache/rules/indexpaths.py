@@ -197,6 +197,24 @@ def artifact_path(project: bytes, sha256: bytes, filename: bytes) -> bytes:
     return FILES + project + b"/" + (sha256.hex().encode("ascii") or b"-") + b"/" + name
 
 
+_BELOW_A_PROJECT = re.compile(rb"(?:/packages)?(/files/(?:[^/]+/.*)?)|(/pypi/[^/]+/.*)")
+
+
+def canonical_prefix(path: bytes) -> bytes:
+    """
+    :param path: what paths of pages and files begin with, to the end of a segment.
+    :return: what those that are meant are stored under.
+
+    >>> canonical_prefix(b"/packages/files/Foo_Bar/"), canonical_prefix(b"/pypi/Foo.Bar/1.0/")
+    (b'/files/foo-bar/', b'/pypi/foo-bar/1.0/')
+    """
+    matched = _BELOW_A_PROJECT.fullmatch(path)
+    if matched is None:
+        return path
+    _, directory, project, *rest = (matched[1] or matched[2]).split(b"/")
+    return b"/".join((b"", directory, _normalised(project) or project, *rest))
+
+
 @frozen
 class Place:
     """

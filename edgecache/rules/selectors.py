@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import xxhash
 from attrs import frozen
 
-from edgecache.rules.indexpaths import place_of, project_tag
+from edgecache.rules.indexpaths import canonical_prefix, place_of, project_tag
 from edgecache.rules.sites import Site, Sites, without_default_port
 from edgecache.words.purging import Row
 from edgecache.words.reasons import PurgeMode
@@ -155,7 +155,7 @@ def named_by_url(url: bytes, sites: Sites, kind: str = "url") -> list[Selector] 
     if url.startswith(b"/"):
         path = normal_target(url.partition(b"#")[0])
         below = [(site, site.selected(path, prefix=kind == "prefix")) for site in sites.all]
-        return [Selector(kind, site.id, _meant(site, target)) for site, target in below if target is not None]
+        return [Selector(kind, site.id, _meant(kind, site, target)) for site, target in below if target is not None]
     matched = _ABSOLUTE.fullmatch(url)
     if matched is None:
         return None
@@ -163,10 +163,10 @@ def named_by_url(url: bytes, sites: Sites, kind: str = "url") -> list[Selector] 
     authority = without_default_port(matched[1].lower(), authority)
     rest = matched[3] if matched[3].startswith(b"/") else b"/" + matched[3]
     named = sites.named(authority, normal_target(rest), prefix=kind == "prefix")
-    return [Selector(kind, site.id, _meant(site, path)) for site, path in named]
+    return [Selector(kind, site.id, _meant(kind, site, path)) for site, path in named]
 
 
-def _meant(site: Site, target: bytes) -> bytes:
+def _meant(kind: str, site: Site, target: bytes) -> bytes:
     """Pages and files of an index are stored by one path each, however they are asked for."""
     if not site.index:
         return target
@@ -174,7 +174,7 @@ def _meant(site: Site, target: bytes) -> bytes:
     place = place_of(path)
     if place.reference is not None:
         place = place_of(normal_target(path[: path.rindex(b"/") + 1] + place.reference))
-    return place.canonical or target
+    return place.canonical or (canonical_prefix(target) if kind == "prefix" else target)
 
 
 def named_by_tag(tag: bytes, sites: Sites) -> list[Selector]:

@@ -144,6 +144,12 @@ class DocumentTests(SynchronousTestCase):
             ({"urls": ["/pypi/Foo.Bar/1.0/json"]}, {("url", b"/pypi/foo-bar/1.0/json")}),
             ({"urls": ["/simple/foo.whl"]}, {("url", b"/simple/foo.whl")}),
             ({"prefixes": ["/simple/Foo_Bar/"]}, {("prefix", b"/simple/foo-bar/")}),
+            ({"prefixes": ["/pypi/Foo_Bar/"]}, {("prefix", b"/pypi/foo-bar/")}),
+            ({"prefixes": ["/pypi/Foo_Bar/1.0/"]}, {("prefix", b"/pypi/foo-bar/1.0/")}),
+            ({"prefixes": ["/files/Foo_Bar/"]}, {("prefix", b"/files/foo-bar/")}),
+            ({"prefixes": ["/packages/files/Foo_Bar/-/"]}, {("prefix", b"/files/foo-bar/-/")}),
+            ({"prefixes": ["/packages/files/"]}, {("prefix", b"/files/")}),
+            ({"prefixes": ["/packages/Foo_Bar/"]}, {("prefix", b"/packages/Foo_Bar/")}),
         ):
             found = {(one.kind, one.value) for one in understood(document, TWO).selectors if one.site == B}
             self.assertEqual(expected, found, document)
