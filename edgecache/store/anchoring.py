@@ -308,9 +308,8 @@ class Lead:
             slot = latest(self._environment.path)
         except OSError:
             return False
-        readers = self._environment.env.readers().splitlines()
-        # Process, thread and transaction, below a title.
-        return slot is not None and str(slot.holder) in {line.split()[0] for line in readers[1:] if line.strip()}
+        # A line each; the process, in ten columns, comes first.
+        return slot is not None and f"{slot.holder:10d} " in self._environment.env.readers()
 
     def committed(self) -> None:
         """After each commit, in the writer's thread: waits for the disk where that is behind."""
