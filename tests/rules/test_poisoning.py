@@ -102,9 +102,9 @@ RESPONSES = (
 )
 
 
-def fill(asked: Asked) -> str:
+def fill(asked: Asked) -> dict[str, Any]:
     """Everything that the origin is asked with."""
-    return repr(outbound(asked, MISS))
+    return asdict(outbound(asked, MISS))
 
 
 def becomes(decision: Any) -> tuple[str, dict[str, Any]]:
