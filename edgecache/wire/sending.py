@@ -130,8 +130,7 @@ class Pump:
         """:return: ``None`` to go on later, else whether the content is complete."""
         turns = self._turns
         while True:
-            # What is small, and the end of what is large, is for now.
-            if not turns.open and (self._stop is None or self._stop - self._position > PIECE):
+            if not turns.open and not self._is_brief():
                 self._waiting = True
                 turns.wait(self.resume)
                 return None
@@ -157,6 +156,13 @@ class Pump:
             if not room:
                 self._waiting = True
                 return None
+
+    def _is_brief(self) -> bool:
+        """
+        What is small, and the end of what is large, is for now. Where nobody knows how much comes, it is small until it
+        no longer is: most are pages.
+        """
+        return self._position < PIECE if self._stop is None else self._stop - self._position <= PIECE
 
     def _write_directly(self, write_to: WriteTo) -> bool:
         """

@@ -146,6 +146,20 @@ class LargeTests(SynchronousTestCase):
             )
             self.assertEqual(OK + b"\r\n" + bytes(size), self.rig.say(GET % 2).received)
 
+    def test_what_ends_nobody_knows_where_does_not_wait_until_it_is_large(self) -> None:
+        self.asking()
+        source = Given(None, b"page")
+        self.rig.route = lambda request, downstream: downstream.send_from(OK[:17], source, 0, None)
+        client = self.rig.say(GET % 2)
+        self.assertTrue(client.received.endswith(b"\r\n4\r\npage\r\n"), client.received)
+        source.give(bytes(PIECE))
+        self.rig.network.settle()
+        self.assertTrue(client.received.endswith(bytes(PIECE) + b"\r\n"))
+        large = len(client.received)
+        source.give(b"more")
+        self.rig.network.settle()
+        self.assertEqual(large, len(client.received))
+
     def test_what_is_written_past_the_transport_waits_as_well(self) -> None:
         offered: list[int] = []
         self.rig.route = lambda request, downstream: offered.extend(map(downstream.straight_socket, (BURST, PIECE)))
