@@ -97,7 +97,7 @@ class Slot:
 
 def latest(directory: str) -> Slot | None:
     """
-    :return: what the anchor of the environment in ``directory`` holds; ``None`` where none was ever complete.
+    :return: what the anchor of the environment in ``directory`` holds; ``None`` where that cannot be told.
     :raises OSError: there is no such file, or it cannot be read.
     """
     with open(os.path.join(directory, NAME), "rb") as file:
@@ -110,7 +110,8 @@ def recover(directory: str, cache: str) -> None:
     Before the environment in ``directory`` is opened: have its heads be good ones. Harmless without an anchor.
 
     :param cache: :func:`edgecache.store.disk.cache` of now.
-    :raises OSError: it cannot be done. Where the disk itself failed, the environment is condemned instead.
+    :raises OSError: it cannot be done. Where the disk itself failed, or no state is certain, the environment is
+        condemned instead.
     """
     try:
         _recover(directory, cache)
@@ -129,7 +130,9 @@ def _recover(directory: str, cache: str) -> None:
     except FileNotFoundError:
         return
     try:
-        if slot is not None and (not cache or cache != slot.cache):
+        if slot is None:
+            condemn(directory, "its anchor is not one of ours")
+        elif not cache or cache != slot.cache:
             for page in (0, 1):
                 os.pwrite(descriptor, slot.head, page * PAGE + _HEAD_AT)
         try:
@@ -172,9 +175,10 @@ class Anchor:
         if environment.env.stat()["psize"] != PAGE:
             raise NoAnchor(f"{environment.name} has pages of another size")
         path = os.path.join(environment.path, NAME)
+        new = path + ".new"
         data = os.open(os.path.join(environment.path, "data.mdb"), os.O_RDWR | os.O_CLOEXEC)
         try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
             os.close(data)
             raise
@@ -182,10 +186,14 @@ class Anchor:
         try:
             os.pwrite(file, bytes(2 * PAGE), 0)
             anchor._hold()
+            # Where there is one of this name, it holds something.
+            os.rename(new, path)
             disk.sync_directory(environment.path)
         except BaseException:
             anchor.close()
-            os.unlink(path)
+            for each in (new, path):
+                with suppress(FileNotFoundError):
+                    os.unlink(each)
             raise
         return anchor
 

@@ -178,6 +178,14 @@ class PowerCutTests(AnchorCase):
         self.open()
         self.assertTrue(os.path.exists(os.path.join(self.data, "aside", "blobs")))
 
+    def test_where_an_anchor_does_not_say_what_is_certain_nothing_is(self) -> None:
+        """Another version's, or its file is damaged: LMDB's heads may speak of what was never written."""
+        self.environments.close()
+        with open(os.path.join(self.data, "blobs", anchoring.NAME), "wb") as file:
+            file.write(b"anchor of another kind".ljust(2 * layout.PAGE))
+        self.open()
+        self.assertTrue(os.path.exists(os.path.join(self.data, "aside", "blobs")))
+
     def test_a_slot_that_was_cut_off_counts_for_nothing(self) -> None:
         self.environments.hold()
         directory = os.path.join(self.data, "blobs")
@@ -266,12 +274,13 @@ class HoldingTests(AnchorCase):
         self.assertTrue(self.anchor.behind)
 
     def test_where_pages_are_of_another_size_there_is_none(self) -> None:
-        self.anchor.close()
+        self.anchor.weigh()
         self.patch(anchoring, "PAGE", 2 * layout.PAGE)
         # Either page may have the newer head.
         for turn in range(2):
             self.environments.lower_anchor()
             self.assertIsNone(self.environments.anchor)
+            self.assertEqual({"data.mdb", "lock.mdb"}, set(os.listdir(os.path.join(self.data, "blobs"))))
             self.commit(turn)
 
     def orphans(self) -> int:
