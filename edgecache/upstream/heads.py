@@ -165,9 +165,10 @@ def ends_for_sure(head: ParsedHead, outbound: Outbound) -> bool:
     Will nothing follow this response, even if its origin is wrong (docs/decisions/0200-octets-behind-a-response.md)?
 
     Some send content to HEAD, with a 204 or with a 304 that has framing; some do not read the content that they are
-    sent, and take it for the next request. What follows then would be the answer to somebody else's.
+    sent, and take it for the next request. What follows then would be the answer to somebody else's. Of other methods
+    than GET there are few, and what an origin takes for their end is not known.
     """
-    if outbound.method == b"HEAD" or outbound.content is not None:
+    if outbound.method != b"GET" or outbound.content is not None:
         return False
     return head.status not in (204, 304) or not (head.chunked or head.length)
 

@@ -638,6 +638,12 @@ class RequestContentTests(SynchronousTestCase):
             self.assertTrue(asking.taker.ended)
             self.assertEqual(kept, self.rig.client.idle(address))
 
+    def test_nor_is_that_of_any_other_request_than_a_get(self) -> None:
+        """It may mean content to an origin where there is none."""
+        for method, kept in ((b"POST", 0), (b"DELETE", 0), (b"OPTIONS", 0), (b"GET", 1)):
+            self.assertTrue(self.rig.ask(self.address, Outbound(method, b"/in", [])).taker.ended)
+            self.assertEqual(kept, self.rig.client.idle(self.address), method)
+
     def test_in_chunks_as_it_comes(self) -> None:
         offered = Offered()
         asking = self.post(offered, None)
