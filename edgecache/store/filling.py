@@ -142,7 +142,7 @@ class ContentWriter(Held):
         :param primary: key hash and nominated fields to remember under the primary key.
         :param serial: of a page; kept for ever, and never lowered.
         :return: fires with ``True`` when the record is on disk; with ``False`` when the store does not take it
-            (see :attr:`failed`), there is a record of a higher floor, or a higher serial is known. Then all stays
+            (see :attr:`failed`), there is a newer record, or a higher serial is known. Then all stays
             readable until :meth:`abandon`. Never fails.
         """
         stored.content_id = self.content_id

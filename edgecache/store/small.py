@@ -19,6 +19,9 @@ from edgecache.words.stored import Flag, Serial, Stored, Variants
 Primary = tuple[bytes, Variants]
 """Key hash of a primary key, and the nominated fields of the variant that is stored with it."""
 
+OVERTAKEN_SECONDS = 60.0
+"""Of two responses of one floor the later one stays (RFC 9111 §4). By how much more, it is the wall clock that was set
+back, for whose sake nothing shall go unstored for long."""
 
 # IntFlag's operators cost a microsecond each.
 _IN_BLOBS = int(Flag.IN_BLOBS)
@@ -72,12 +75,13 @@ class SmallTransaction:
         """
         A response with new content: ``tail`` is what is not in blobs.
 
-        Replaces whatever is there, unless that has a higher floor. Its orphan row goes.
+        Replaces whatever is there, unless that is newer. Its orphan row goes.
 
         :param serial: of a page: refused if a higher one is known of its project.
         """
         old = self._find(key_hash)
-        if self._above(old, stored) or (primary is not None and self._above(self._find(primary[0]), stored)):
+        replaced = [old] if primary is None else [old, self._find(primary[0])]
+        if any(self._above(one, stored) or (serial is None and self._later(one, stored)) for one in replaced):
             return False
         if serial is not None and not self.raise_serial(serial, stored.floor):
             return False
@@ -198,6 +202,13 @@ class SmallTransaction:
     @staticmethod
     def _above(old: _Old | None, stored: Stored) -> bool:
         return old is not None and isinstance(old.record, Stored) and old.record.floor > stored.floor
+
+    @staticmethod
+    def _later(old: _Old | None, stored: Stored) -> bool:
+        """Had what is there come after ``stored``, whose content took longer? (Of pages with serials these decide.)"""
+        if old is None or not isinstance(old.record, Stored) or old.record.floor != stored.floor:
+            return False
+        return 0.0 < old.record.validated_at - stored.validated_at < OVERTAKEN_SECONDS
 
     def _free(self, old: _Old) -> None:
         """See Note [who frees content] and Note [one row per record]."""

@@ -67,7 +67,7 @@ class StoreWriter:
         :param stored: its ``content_id``, ``size`` and place are set here.
         :param primary: as for :meth:`ContentWriter.commit`.
         :param done: called with ``True`` once the record is on disk; with ``False`` if the store does not take it, or
-            there is a record of a higher floor.
+            there is a newer record.
         """
         stored.content_id = os.urandom(layout.CONTENT_ID_OCTETS)
         stored.size = len(content)

@@ -349,6 +349,35 @@ class CollapseTests(RigCase):
 
         return self.run_async(test())
 
+    def test_what_was_asked_for_earlier_and_takes_longer_does_not_take_the_place_of_newer_content(self):
+        """Of several suitable responses the most recent is used (RFC 9111 §4)."""
+
+        async def test():
+            going = asyncio.Event()
+
+            async def script(exchange: Exchange):
+                if self.origin.count("/a") > 1:
+                    return await exchange.answer(b"new", FRESH)
+                await exchange.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 400000\r\n\r\n")
+                await going.wait()
+                await exchange.send(content_of(400_000))
+
+            self.origin.scripts["/a"] = script
+            first = await self.client()
+            first.send("/a")
+            await first.head()
+            self.assertEqual(b"new", (await self.ask("/a", "Cache-Control: no-cache")).content)
+            await self.hit("/a")
+            going.set()
+            self.assertEqual(content_of(400_000), await first.reader.readexactly(400_000))
+            ended = (Counter.STORED, Counter.STORE_FAILURES)
+            await self.until(
+                lambda: sum(self.counter(counter, worker) for counter in ended for worker in range(self.workers)) == 2
+            )
+            self.assertEqual(b"new", (await self.hit("/a")).content)
+
+        return self.run_async(test())
+
     def test_a_client_that_leaves_disturbs_nobody(self):
         async def test():
             content = content_of(1_000_000)
