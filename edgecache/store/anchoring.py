@@ -11,9 +11,8 @@ the next start writes the anchor's over both. What was committed later is missin
 mounted, all that was written is there: it is synced then, and no head is touched. An orderly end syncs all and leaves
 no anchor: one that is found later, when somebody else has written to the file, would be worse than none.
 
-An anchor has two slots, written in turn, so that a write which is cut off spoils none that counts. Commits go on while
-it is moved; what they are ahead is bounded (:class:`Lead`): the reader keeps few pages from being used again, and a
-purge's sync does not wait behind much that is still to be written.
+Commits go on while it is moved; what they are ahead is bounded (:class:`Lead`): the reader keeps few pages from being
+used again, and a purge's sync does not wait behind much that is still to be written.
 
 Note [the holder's death]: where a writer dies within its transaction, LMDB removes the readers of dead processes. With
 the node process goes the anchor's: whoever is next may use the anchored pages for something else, while that anchor is
@@ -25,20 +24,18 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 
 import lmdb
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from xxhash import xxh3_64_intdigest
 
 from edgecache.store import disk
-from edgecache.store.aside import condemn
+from edgecache.store.anchorfile import HEAD_OCTETS, NAME, Slot, latest, number_of, place_of_head
 from edgecache.store.environment import Environment
 from edgecache.store.layout import PAGE
 from edgecache.store.threads import InThread
@@ -46,105 +43,17 @@ from edgecache.words.ports import Timer, Timers
 
 _log = Logger()
 
-NAME = "anchor"
-"""Of the file, in the directory of its environment."""
-
 AHEAD = 4
 """Commits of all workers that the anchor need not have reached; of blobs one has at most 8 MiB."""
 
 LOOK_SECONDS = 0.05
 _AFTER_FAILURE_SECONDS = 5.0
 
-# Of LMDB's data format 1 (0.9) on machines of 64 bits: where a head lies in each of the first two pages, how long it
-# is, and where in it is the number of its transaction, which `Anchor.hold` compares with what LMDB says.
-_HEAD_AT, _HEAD_OCTETS, _NUMBER_AT = 16, 136, 128
-_NUMBER = struct.Struct("<Q")
 _TRIES = 20
-
-_SLOT = struct.Struct("<8sQQ64s136s")
-_MAGIC = b"anchor\0\2"
-_CHECKSUM = struct.Struct("<Q")
 
 
 class NoAnchor(Exception):
     """What LMDB's file holds is not understood; the text says why."""
-
-
-@frozen
-class Slot:
-    """
-    :ivar count: how many were written before it.
-    :ivar holder: the process that has the reader.
-    :ivar cache: of the kernel that had what was written later (:func:`edgecache.store.disk.cache`).
-    :ivar head: as it lies in LMDB's file.
-    """
-
-    count: int
-    holder: int
-    cache: str
-    head: bytes
-
-    @property
-    def transaction(self) -> int:
-        """The number of the last transaction in this state."""
-        return _number(self.head)
-
-    def packed(self) -> bytes:
-        """:return: a page."""
-        octets = _SLOT.pack(_MAGIC, self.count, self.holder, self.cache.encode(), self.head)
-        return (octets + _CHECKSUM.pack(xxh3_64_intdigest(octets))).ljust(PAGE, b"\0")
-
-
-def latest(directory: str) -> Slot | None:
-    """
-    :return: what the anchor of the environment in ``directory`` holds; ``None`` where that cannot be told.
-    :raises OSError: there is no such file, or it cannot be read.
-    """
-    with open(os.path.join(directory, NAME), "rb") as file:
-        pages = file.read(PAGE), file.read(PAGE)
-    return max(filter(None, map(_unpacked, pages)), key=lambda slot: slot.count, default=None)
-
-
-def recover(directory: str, cache: str) -> None:
-    """
-    Before the environment in ``directory`` is opened: have its heads be good ones. Harmless without an anchor.
-
-    :param cache: :func:`edgecache.store.disk.cache` of now.
-    :raises OSError: it cannot be done. Where the disk itself failed, or no state is certain, the environment is
-        condemned instead.
-    """
-    try:
-        _recover(directory, cache)
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-        # The kernel says so once: the next start would take what it finds for good.
-        condemn(directory, f"the disk has not kept it: {error}")
-
-
-def _recover(directory: str, cache: str) -> None:
-    file = os.path.join(directory, "data.mdb")
-    try:
-        slot = latest(directory)
-        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        if slot is None:
-            condemn(directory, "its anchor is not one of ours")
-        elif not cache or cache != slot.cache:
-            for page in (0, 1):
-                os.pwrite(descriptor, slot.head, page * PAGE + _HEAD_AT)
-        try:
-            os.fdatasync(descriptor)
-        except OSError as error:
-            # Of whichever kind: what the last life wrote is lost.
-            raise OSError(errno.EIO, str(error)) from error
-    finally:
-        os.close(descriptor)
-    # From here on, until there is another, commits sync what they write.
-    os.unlink(os.path.join(directory, NAME))
-    disk.sync_directory(directory)
 
 
 @define(eq=False, repr=False)
@@ -261,7 +170,7 @@ class Anchor:
             raise
         self._count += 1
         self._let_go()
-        self._held, self.transaction = reader, _number(head)
+        self._held, self.transaction = reader, number_of(head)
 
     def _sync(self, descriptor: int) -> None:
         try:
@@ -282,9 +191,9 @@ class Anchor:
         for _ in range(_TRIES):
             reader = begin()
             number = reader.id()
-            head = os.pread(self._data, _HEAD_OCTETS, number % 2 * PAGE + _HEAD_AT)
+            head = os.pread(self._data, HEAD_OCTETS, place_of_head(number % 2))
             with begin() as later:
-                if _number(head) == number == later.id():
+                if number_of(head) == number == later.id():
                     return reader, head
             reader.abort()
         raise NoAnchor(f"the heads of {self._environment.name} are not where they were looked for")
@@ -385,16 +294,3 @@ class Anchoring:
     def _again(self, seconds: float) -> None:
         if not self._stopped:
             self._timer = self._timers.callLater(seconds, self._look)
-
-
-def _number(head: bytes) -> int:
-    number: int = _NUMBER.unpack_from(head, _NUMBER_AT)[0]
-    return number
-
-
-def _unpacked(page: bytes) -> Slot | None:
-    octets = page[: _SLOT.size]
-    if page[_SLOT.size : _SLOT.size + _CHECKSUM.size] != _CHECKSUM.pack(xxh3_64_intdigest(octets)):
-        return None
-    magic, count, holder, cache, head = _SLOT.unpack(octets)
-    return Slot(count, holder, cache.rstrip(b"\0").decode(), head) if magic == _MAGIC else None

@@ -26,7 +26,7 @@ import lmdb
 from attrs import define, evolve, field
 from twisted.logger import Logger
 
-from edgecache.store import anchoring, disk, layout
+from edgecache.store import anchorfile, anchoring, disk, layout
 from edgecache.store.anchoring import Anchor, Lead
 from edgecache.store.aside import MARK, move_aside
 from edgecache.store.disk import Disk
@@ -185,7 +185,7 @@ def _open_all(data: str, settings: StoreSettings, inspect: Callable[[str], Disk]
     try:
         incarnation = meta(control, layout.META_INCARNATION)
         popularity = Popularity.open(data, node_process=True)
-        anchoring.recover(os.path.join(data, "blobs"), found.cache)
+        anchorfile.recover(os.path.join(data, "blobs"), found.cache)
         small, blobs = _open_pair(data, settings, incarnation, inspect)
     except BaseException:
         control.env.close()
@@ -208,7 +208,7 @@ def _open_made(data: str) -> Environments:
     try:
         for name, names in _NAMES.items():
             # See Note [who syncs what].
-            anchored = os.path.exists(os.path.join(data, name, anchoring.NAME))
+            anchored = os.path.exists(os.path.join(data, name, anchorfile.NAME))
             opened.append(open_one(data, name, names, 0, readonly=name == "control", sync=not anchored))
             if anchored:
                 lead = Lead(opened[-1])

@@ -18,8 +18,9 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.store import anchoring, disk, layout
-from edgecache.store.anchoring import AHEAD, LOOK_SECONDS, Anchor, Anchoring, Lead, Slot, latest, recover
+from edgecache.store import anchorfile, anchoring, disk, layout
+from edgecache.store.anchorfile import Slot, latest, place_of_head, recover
+from edgecache.store.anchoring import AHEAD, LOOK_SECONDS, Anchor, Anchoring, Lead
 from edgecache.store.collecting import Collector
 from edgecache.store.disk import Disk
 from edgecache.store.environment import Environment
@@ -162,13 +163,13 @@ class PowerCutTests(AnchorCase):
 
     def test_an_orderly_end_leaves_no_anchor_that_another_version_would_not_move(self) -> None:
         self.environments.close()
-        self.assertFalse(os.path.exists(os.path.join(self.data, "blobs", anchoring.NAME)))
+        self.assertFalse(os.path.exists(os.path.join(self.data, "blobs", anchorfile.NAME)))
 
     def test_an_end_that_cannot_hold_all_is_one_nevertheless_and_leaves_the_anchor(self) -> None:
         self.commit(0)
         self.patch(anchoring, "_TRIES", 0)
         self.environments.close()
-        self.assertTrue(os.path.exists(os.path.join(self.data, "blobs", anchoring.NAME)))
+        self.assertTrue(os.path.exists(os.path.join(self.data, "blobs", anchorfile.NAME)))
 
     def test_what_the_last_life_wrote_and_the_disk_did_not_keep_is_moved_aside(self) -> None:
         shutil.copytree(self.data, os.path.join(self.root, "left"))
@@ -181,7 +182,7 @@ class PowerCutTests(AnchorCase):
     def test_where_an_anchor_does_not_say_what_is_certain_nothing_is(self) -> None:
         """Another version's, or its file is damaged: LMDB's heads may speak of what was never written."""
         self.environments.close()
-        with open(os.path.join(self.data, "blobs", anchoring.NAME), "wb") as file:
+        with open(os.path.join(self.data, "blobs", anchorfile.NAME), "wb") as file:
             file.write(b"anchor of another kind".ljust(2 * layout.PAGE))
         self.open()
         self.assertTrue(os.path.exists(os.path.join(self.data, "aside", "blobs")))
@@ -191,7 +192,7 @@ class PowerCutTests(AnchorCase):
         directory = os.path.join(self.data, "blobs")
         last = latest(directory)
         assert last is not None
-        with open(os.path.join(directory, anchoring.NAME), "r+b") as file:
+        with open(os.path.join(directory, anchorfile.NAME), "r+b") as file:
             file.seek(last.count % 2 * layout.PAGE + 100)
             file.write(b"torn")
         before = latest(directory)
@@ -252,13 +253,13 @@ class HoldingTests(AnchorCase):
         with self.patch_of(os, "pread", torn):
             self.environments.hold()
         slot = self.slot()
-        at = slot.transaction % 2 * layout.PAGE + anchoring._HEAD_AT
+        at = place_of_head(slot.transaction % 2)
         self.assertEqual(self.image()[at:][: len(slot.head)], slot.head)
 
     def test_a_writer_that_stands_still_before_its_state_is_to_be_read_holds_nothing_up(self) -> None:
         number = self.anchor.transaction + 1
-        head = self.slot().head[: anchoring._NUMBER_AT] + number.to_bytes(8, "little")
-        os.pwrite(self.anchor._data, head, number % 2 * layout.PAGE + anchoring._HEAD_AT)
+        head = self.slot().head[: anchorfile._NUMBER_AT] + number.to_bytes(8, "little")
+        os.pwrite(self.anchor._data, head, place_of_head(number % 2))
         self.assertEqual(number, self.environments.blobs.env.info()["last_txnid"])
         self.environments.hold()
         # And it is not tried without end.
@@ -453,7 +454,7 @@ class LeadTests(AnchorCase):
             self.assertEqual(waits, env.waited, ahead)
 
     def test_without_an_anchor_it_always_does(self) -> None:
-        os.unlink(os.path.join(self.data, "blobs", anchoring.NAME))
+        os.unlink(os.path.join(self.data, "blobs", anchorfile.NAME))
         env = Slow(1)
         Lead(Environment("blobs", self.environments.blobs.path, env, {})).committed()  # type: ignore[arg-type]
         self.assertEqual(1, env.waited)

@@ -10,7 +10,7 @@ import tempfile
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.store import anchoring, layout
+from edgecache.store import anchorfile, layout
 from edgecache.store.disk import FUSE, Disk, inspect
 from edgecache.store.environments import Environments
 from edgecache.store.sizes import map_sizes
@@ -360,7 +360,7 @@ class SyncingTests(EnvironmentsTestCase):
     def test_where_there_is_one_workers_leave_blobs_to_it(self) -> None:
         environments = self.open()
         environments.close()
-        with open(os.path.join(self.data, "blobs", anchoring.NAME), "wb"):
+        with open(os.path.join(self.data, "blobs", anchorfile.NAME), "wb"):
             pass
         worker = Environments.open(self.data, SETTINGS, node_process=False)
         self.assertEqual([True, False], self.syncing(worker))
