@@ -129,6 +129,7 @@ class Fill:
     def begin(self, plan: Store) -> None:
         """The head has come; from now on it says who may join."""
         self.plan, self.phase = plan, Phase.STREAMING
+        self.fills.found_at(self, plan.record_hash)
 
     def give_up_kept(self) -> None:
         """It is of no use."""

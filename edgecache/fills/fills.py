@@ -275,10 +275,16 @@ class Fills:
             return None
         return self.attempts.look_up(asked, forward)
 
+    def found_at(self, fill: Fill, record_hash: bytes) -> None:
+        """What ``fill`` brings will lie there: once another variant is stored, it is looked for there."""
+        if fill.registered is not None:
+            self._running.setdefault(record_hash, fill)
+
     def forget(self, fill: Fill) -> None:
         """``fill`` takes nobody any longer."""
-        if fill.registered is not None and self._running.get(fill.registered) is fill:
-            del self._running[fill.registered]
+        for place in (fill.registered, None if fill.plan is None else fill.plan.record_hash):
+            if place is not None and self._running.get(place) is fill:
+                del self._running[place]
 
     def look_up(self, record_hash: bytes, key: bytes) -> Stored | Variants | None:
         """One look-up in a read transaction of its own; content is not read."""

@@ -255,6 +255,32 @@ class VaryTests(RigCase):
 
         return self.run_async(test())
 
+    def test_a_variant_on_its_way_is_found_also_once_another_one_is_stored(self):
+        async def test():
+            going = asyncio.Event()
+
+            async def by_language(exchange: Exchange):
+                language = exchange.fields["accept-language"].encode()
+                head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nVary: Accept-Language\r\nContent-Length: 4\r\n"
+                await exchange.send(head + b"\r\n" + language)
+                if language == b"de":
+                    await going.wait()
+                await exchange.send(language)
+
+            self.origin.scripts["/v"] = by_language
+            clients = [await self.client() for _ in range(3)]
+            clients[0].send("/v", "Accept-Language: de")
+            await clients[0].head()
+            await self.hit("/v", "Accept-Language: en")
+            for client in clients[1:]:
+                client.send("/v", "Accept-Language: de")
+                await client.head()
+            going.set()
+            answers = [(await client.reader.readexactly(4)).decode() for client in clients]
+            self.assertEqual((["dede"] * 3, 2), (answers, self.origin.count("/v")))
+
+        return self.run_async(test())
+
     def test_what_is_stored_serves_while_another_variant_takes_its_place(self):
         async def test():
             async def plain(exchange: Exchange):
