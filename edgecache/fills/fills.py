@@ -237,8 +237,9 @@ class Fills:
         self._start(asked, waiter.forward, record_hash, record_hash, [waiter])
 
     def restart(self, fill: Fill, forward: Forward) -> None:
-        """Ask again for everybody who waits for ``fill``, with another question."""
-        self._start(fill.leader, forward, fill.record_hash, fill.record_hash, fill.waiters.take())
+        """Ask again for everybody who waits for ``fill``, with another question, in the time that is left."""
+        place, waiters = fill.record_hash, fill.waiters.take()
+        self._start(fill.leader, forward, place, place, waiters, fill.restarts, fill.avoid, fill.until, fill.settled)
 
     def ask_anew(self, fill: Fill, avoid: frozenset[Address], *, settled: bool = False) -> None:
         """

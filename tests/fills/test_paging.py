@@ -214,6 +214,27 @@ class FormTests(PageCase):
 
         return self.run_async(test())
 
+    def test_asked_with_another_question_nobody_has_more_time(self):
+        """Clients wait ``first_byte_seconds`` for a page, however often it is asked for (DESIGN 8)."""
+
+        async def test():
+            untils: list[float] = []
+
+            async def about_another(exchange: Exchange) -> None:
+                untils.extend(fill.until for fill in self._workers[0].pages._fills._running.values())
+                if "if-none-match" in exchange.fields:
+                    await exchange.send(b'HTTP/1.1 304 Not Modified\r\nETag: "another"\r\n\r\n')
+                else:
+                    await exchange.answer(page_of("six-2.0.tar.gz"), f"Content-Type: {JSON}")
+
+            self.page("six-1.0.tar.gz", fields=('ETag: "a"', "Last-Modified: Thu, 01 Oct 2026 08:00:00 GMT"))
+            await self.json()
+            self.origin.scripts[PAGE] = about_another
+            self.assertEqual(["six-2.0.tar.gz"], files_in(await self.json("Cache-Control: no-cache")))
+            self.assertEqual((2, 1), (len(untils), len(set(untils))))
+
+        return self.run_async(test())
+
     def test_what_must_not_be_stored_is_derived_all_the_same(self):
         async def test():
             self.page("six-1.0.tar.gz", fields=("Cache-Control: private",))
