@@ -100,9 +100,9 @@ def on_response(
         asked.site, asked.file, head, directives, requested_at, responded_at, listing=is_list(asked)
     )
     unknown = told is not None and told.selectors is None
-    if told is not None and stored is not None and freshness.date <= stored.date:
+    if told is not None and stored is not None and not forward.no_cache and freshness.date <= stored.date:
         # Of several the most recent is to be used (RFC 9111 §4), and whether that is still so only an origin knows. Of
-        # the same second neither is.
+        # the same second neither is. After a purge it is the sibling's, which covers that, whatever their dates say.
         if not copied:
             return Again(evolve(forward, at_origin=True))
         reuse = stale_reuse(forward, responded_at)

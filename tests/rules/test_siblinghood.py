@@ -265,6 +265,11 @@ class RecordTests(SynchronousTestCase):
         self.answered(Store, 5, 6, copied=True, forward={"stale_allowed": True})
         self.answered(Store, 5, 4, copied=True)
 
+    def test_after_a_purge_it_is_the_siblings_which_covers_that(self) -> None:
+        """Of the same second may be the page before an upload and the one after it."""
+        for copied in (False, True):
+            self.answered(Store, 5, 5, copied=copied, forward={"stale_allowed": True, "no_cache": True})
+
     def test_what_the_sibling_could_not_store_is_not_stored_here(self) -> None:
         self.assertRaises(AssertionError, stored_of, "Cache-Control: max-age=9", told=Told())
 

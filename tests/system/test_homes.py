@@ -173,8 +173,7 @@ class MissTests(HomesTestCase):
         self.fleet.nodes["n3"].purge(tags=["pears"])
         for name in ("n1", "n2"):
             self.assertEqual(b"two", self.fleet.nodes[name].ask(target).content)
-        # Of two responses of the same second only the origin knows which one is newer.
-        self.assertIn(self.origin.count(target), (2, 3))
+        self.assertEqual(2, self.origin.count(target))
 
     def test_a_fill_from_a_sibling_that_a_purge_overtakes_is_for_those_who_had_joined(self) -> None:
         target = self.target("n2")
@@ -213,8 +212,8 @@ class MissTests(HomesTestCase):
         self.origin.serve(target, text("older", etag='"1"'))
         node.ask(target)
         self.origin.serve(target, text("newer", ("Cache-Control", "max-age=0, stale-if-error=0"), etag='"2"'))
-        # Of this the home hears nothing.
-        node.ask(target, fields={"Edgecache-Bypass": node.token})
+        # Of this the home hears nothing: what an unsafe method invalidates is the node's own affair.
+        node.ask(target, method="POST")
         for _ in range(3):
             self.assertEqual(b"newer", node.ask(target).content)
         self.assertEqual(b"older", self.fleet.nodes["n2"].ask(target).content, "which was not purged there")
