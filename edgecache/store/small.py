@@ -25,6 +25,7 @@ back, for whose sake nothing shall go unstored for long."""
 
 # IntFlag's operators cost a microsecond each.
 _IN_BLOBS = int(Flag.IN_BLOBS)
+_FALLBACK = int(Flag.FALLBACK)
 _PAGE = int(Flag.PAGE)
 
 
@@ -207,6 +208,8 @@ class SmallTransaction:
     def _later(old: _Old | None, stored: Stored) -> bool:
         """Had what is there come after ``stored``, whose content took longer? (Of pages with serials these decide.)"""
         if old is None or not isinstance(old.record, Stored) or old.record.floor != stored.floor:
+            return False
+        if old.record.flags & _FALLBACK and not stored.flags & _FALLBACK:
             return False
         return 0.0 < old.record.validated_at - stored.validated_at < OVERTAKEN_SECONDS
 

@@ -180,6 +180,18 @@ class StoringTests(StoreTestCase):
         self.store(octets(300, 2), response(floor=8))
         self.assertEqual(octets(300, 2), self.content())
 
+    def test_a_response_that_came_later_is_not_replaced_by_one_that_took_longer(self) -> None:
+        """RFC 9111 §4: of several the most recent. Not where clocks were set back, nor what a fallback has said."""
+        came = response().validated_at
+        for later, flags, kept in ((0.0, 0, False), (1.0, 0, True), (60.0, 0, False), (1.0, int(Flag.FALLBACK), False)):
+            self.store(octets(100), response(floor=8, validated_at=came + later, flags=flags))
+            writer = self.fill(octets(200, 1))
+            self.assertEqual(not kept, self.commit(writer, response(floor=8)), (later, flags))
+            if kept:
+                writer.abandon()
+                self.flush()
+            self.store(octets(50, 2), response(floor=8, validated_at=came + 120.0))
+
     def test_the_queue_has_the_oldest_first_and_one_row_per_record(self) -> None:
         for key in (b"a", b"b", b"c", b"a"):
             self.store(octets(10), response(key))
