@@ -19,6 +19,7 @@ from edgecache.words.stored import Flag, Stored
 from tests.system.harness import Node
 from tests.system.index_servers import Nginx
 from tests.system.packages import Package, wheel
+from tests.system.processes import until
 
 PACKAGES = 50
 
@@ -121,8 +122,9 @@ class CommandsTests(SynchronousTestCase):
         self.assertGreaterEqual(found["hashed"], len(wanted) + len(large))
         shown = [int(line.partition("%")[0]) for line in self.progress.splitlines() if "%" in line]
         self.assertEqual((sorted(shown), 100), (shown, shown[-1]))
-        again = self.explained(node, targets[1])
-        self.assertEqual(("hit", large[1].sha256), (again["outcome"], again["stored"]["sha256"]))
+        # It has its content before its record is committed.
+        until(lambda: self.explained(node, targets[1])["outcome"] == "hit", "what was fetched again is stored")
+        self.assertEqual(large[1].sha256, self.explained(node, targets[1])["stored"]["sha256"])
 
         # Status
         done = node.edgecache("status", "--node", node.admin_url, "--node", "http://127.0.0.1:1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import shutil
 import signal
@@ -117,8 +118,9 @@ class SiblingTests(RenewalCase):
         self.assertIn("certificate-expired", expired)
 
         issue(fleet.certificates, "n2", None, node="n2", uses=BOTH)
-        self.assertIn("is not the key of", self.reload(n2))
-        self.assertIn("everything stays as it was: [siblings] key", n2.log)
+        said = json.loads(self.reload(n2) + "}")["detail"]
+        self.assertRegex(said, r"edgecache\.toml:\d+: \[siblings\] key: .* is not the key of ")
+        self.assertIn(f"everything stays as it was: {said}", n2.log)
 
         make_node(fleet.certificates, now, "n2", ["127.0.0.1"], force=True)
         self.assertIn('"detail":""', self.reload(n2))
