@@ -153,6 +153,9 @@ class Server:
         opening.add_done_callback(lambda done: self._made(done, connection))
 
     def _secure(self, sock: socket.socket, tls: ssl.SSLContext, connection: Connection, peer: bytes) -> None:
+        # As the loop has it for those that it makes. Else the first answer waits until the client's kernel has
+        # acknowledged what ends the handshake, and that waits 40 ms for something to go along with.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         seconds = self._listener.limits.tls_handshake_seconds
 
         def over(transport: SecureTransport, made: bool) -> None:

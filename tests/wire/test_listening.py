@@ -418,6 +418,24 @@ class TLSTests(Sockets):
 
         return deferToThread(ask).addCallback(check)
 
+    def test_nothing_waits_for_the_clients_acknowledgement(self) -> Any:
+        """With or without TLS: a kernel delays it by 40 ms where it has nothing else to send."""
+        at_once: list[int] = []
+
+        def route(request: Any, downstream: Any) -> None:
+            sock = downstream._transport.get_extra_info("socket")
+            at_once.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            downstream.send(OK, b"ok")
+
+        self.listen(route, tls=tls_context(self.settings))
+
+        def ask() -> None:
+            with self.client.wrap_socket(self.connect(), server_hostname="localhost") as sock:
+                sock.sendall(GET + CLOSE)
+                read_all(sock)
+
+        return deferToThread(ask).addCallback(lambda _: self.assertEqual([1, 1], at_once))
+
     def test_tls_1_1_is_too_old(self) -> Any:
         self.listen(tls=tls_context(self.settings))
         self.client.set_ciphers("DEFAULT:@SECLEVEL=0")
