@@ -172,7 +172,7 @@ class LateTests(PageCase):
 class LatePagesTests(PageCase):
     """An origin that drips gets no connection for each client that asks meanwhile, and not for ever."""
 
-    upstream = UpstreamSettings(first_byte_seconds=0.2)
+    upstream = UpstreamSettings(first_byte_seconds=0.5)
     origins = 2
 
     def drip(self) -> list[Exchange]:
