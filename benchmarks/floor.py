@@ -23,7 +23,6 @@ import hashlib
 import os
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -40,12 +39,11 @@ from attrs import define, field
 from xxhash import xxh3_64_intdigest
 
 from benchmarks.load import PAGE_FIELDS, run
-from benchmarks.servers import EdgeNode, NginxCache, OriginServer, Side
+from benchmarks.servers import EdgeNode, NginxCache, OriginServer, Program, Side
 from benchmarks.tables import table
 from edgecache.store.committing import GROUP_OCTETS, GROUP_OPERATIONS
 from edgecache.store.layout import CHECKSUM_FIELD, QUEUE_ROW, U64_KEY
 from edgecache.store.opening import READERS
-from tests.system import processes
 from tests.system.certificates import make_certificate
 
 WAYS = ("relay", "looked up", "stored", "unsynced")
@@ -197,37 +195,6 @@ def serve(port: int, origin: int, path: str, way: str) -> None:
     loop.run_forever()
 
 
-class Floor:
-    """That process."""
-
-    def __init__(self, root: Path, origin: OriginServer, way: str) -> None:
-        self.name = way
-        self._path = root / way.replace(" ", "-")
-        port = processes.free_port()
-        self._url = f"http://127.0.0.1:{port}"
-        arguments = [str(port), str(origin.port), str(self._path), way]
-        self._process = subprocess.Popen([sys.executable, __file__, "--serve", *arguments])
-        processes.until(lambda: _answers(port), f"the floor, {way}")
-
-    def url(self, tls: bool) -> str:
-        return self._url
-
-    def counted(self, tls: bool) -> list[int]:
-        return [self._process.pid]
-
-    def besides(self, tls: bool) -> list[int]:
-        return []
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
-
-
 def measure(options: argparse.Namespace) -> str:
     costs: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="edgecache-floor-") as name:
@@ -243,7 +210,7 @@ def measure(options: argparse.Namespace) -> str:
             stops.append(node.stop)
             sides += [nginx, node]
             for way in WAYS:
-                floor = Floor(root, origin, way)
+                floor = Program(way, __file__, str(origin.port), str(root / way.replace(" ", "-")), way)
                 stops.append(floor.stop)
                 sides.append(floor)
             for number in range(options.rounds + 1):

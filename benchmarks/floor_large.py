@@ -17,7 +17,6 @@ import os
 import select
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -33,11 +32,10 @@ from attrs import define, field
 from xxhash import xxh3_64_intdigest
 
 from benchmarks.load import FILE_FIELDS, run
-from benchmarks.servers import EdgeNode, NginxCache, OriginServer, Side
+from benchmarks.servers import EdgeNode, NginxCache, OriginServer, Program, Side
 from benchmarks.tables import table
 from edgecache.processes.memory import keep_freed
 from edgecache.store.layout import CHECKSUM_FIELD, CHUNK, CHUNK_VALUE, place
-from tests.system import processes
 from tests.system.certificates import make_certificate
 
 WAYS = ("relay", "stored", "unsynced")
@@ -301,36 +299,6 @@ def serve(port: int, origin: int, path: str, way: str) -> None:
     Bare(origin, store).run(port)
 
 
-class Floor:
-    """That process."""
-
-    def __init__(self, root: Path, origin: OriginServer, way: str) -> None:
-        self.name = way
-        port = processes.free_port()
-        self._url = f"http://127.0.0.1:{port}"
-        arguments = [str(port), str(origin.port), str(root / way), way]
-        self._process = subprocess.Popen([sys.executable, __file__, "--serve", *arguments])
-        processes.until(lambda: _answers(port), f"the floor, {way}")
-
-    def url(self, tls: bool) -> str:
-        return self._url
-
-    def counted(self, tls: bool) -> list[int]:
-        return [self._process.pid]
-
-    def besides(self, tls: bool) -> list[int]:
-        return []
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
-
-
 def measure(rounds: int, seconds: int) -> str:
     costs: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="edgecache-floor-") as name:
@@ -341,7 +309,7 @@ def measure(rounds: int, seconds: int) -> str:
         try:
             sides.append(NginxCache(root / "nginx", origin, certificate, key))
             sides.append(EdgeNode(root / "edgecache", origin, certificate, key, profile="index", size="24GiB"))
-            sides += [Floor(root, origin, way) for way in WAYS]
+            sides += [Program(way, __file__, str(origin.port), str(root / way), way) for way in WAYS]
             for number in range(rounds + 1):
                 for side in sides if number % 2 else reversed(sides):
                     load = run(

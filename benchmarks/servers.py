@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Protocol
 
@@ -219,3 +221,30 @@ def write_artifact(path: Path, content: Artifact) -> None:
 
 def _is_root() -> bool:
     return Path("/proc/self").stat().st_uid == 0
+
+
+class Program:
+    """A benchmark's own server in a process of its own: ``script --serve PORT ARGUMENTS``."""
+
+    def __init__(self, name: str, script: str, *arguments: str) -> None:
+        self.name = name
+        self._port = processes.free_port()
+        self._process = subprocess.Popen([sys.executable, script, "--serve", str(self._port), *arguments])
+        processes.until(self._answers, name)
+
+    def url(self, tls: bool) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def counted(self, tls: bool) -> list[int]:
+        return [self._process.pid]
+
+    def besides(self, tls: bool) -> list[int]:
+        return []
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _answers(self) -> bool:
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", self._port)) == 0

@@ -26,7 +26,7 @@ import uvloop
 from attrs import define, evolve
 
 from benchmarks import load
-from benchmarks.servers import NginxCache, OriginServer, Side
+from benchmarks.servers import NginxCache, OriginServer, Program, Side
 from benchmarks.tables import table
 from edgecache.rules.asking import ask
 from edgecache.rules.sites import Sites
@@ -38,7 +38,6 @@ from edgecache.wire.requests import Framed, parse
 from edgecache.words.config import Config, LimitSettings, NodeSettings, Profile, SiteSettings
 from edgecache.words.messages import Request
 from edgecache.words.ports import Downstream
-from tests.system import processes
 
 ROUNDS, SECONDS, CONNECTIONS = 3, 3, 64
 SIZES = [8 << 10, 64 << 10]
@@ -82,36 +81,6 @@ def serve(port: int, size: int) -> None:
     loop.run_forever()
 
 
-class Constant:
-    """That process."""
-
-    name = "wire"
-
-    def __init__(self, size: int) -> None:
-        port = processes.free_port()
-        self._url = f"http://127.0.0.1:{port}"
-        self._process = subprocess.Popen([sys.executable, __file__, "--serve", str(port), str(size)])
-        processes.until(lambda: _answers(port), "the constant answer")
-
-    def url(self, tls: bool) -> str:
-        return self._url
-
-    def counted(self, tls: bool) -> list[int]:
-        return [self._process.pid]
-
-    def besides(self, tls: bool) -> list[int]:
-        return []
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
-
-
 def cost(side: Side, size: int) -> float:
     """:return: microseconds of CPU per request."""
     fields = load.PAGE_FIELDS
@@ -132,7 +101,7 @@ def serving() -> str:
         nginx = NginxCache(root / "cache", origin, certificate, key)
         try:
             for size in SIZES:
-                wire = Constant(size)
+                wire = Program("wire", __file__, str(size))
                 try:
                     cost(nginx, size)  # fills
                     pairs = [(cost(wire, size), cost(nginx, size)) for _ in range(ROUNDS)]
