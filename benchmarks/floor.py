@@ -20,9 +20,7 @@ import argparse
 import asyncio
 import gc
 import hashlib
-import os
 import socket
-import statistics
 import sys
 import tempfile
 import threading
@@ -38,9 +36,9 @@ import uvloop
 from attrs import define, field
 from xxhash import xxh3_64_intdigest
 
+from benchmarks.alternating import alternating, compared
 from benchmarks.load import PAGE_FIELDS, run
 from benchmarks.servers import EdgeNode, NginxCache, OriginServer, Program, Side
-from benchmarks.tables import table
 from edgecache.store.committing import GROUP_OCTETS, GROUP_OPERATIONS
 from edgecache.store.layout import CHECKSUM_FIELD, QUEUE_ROW, U64_KEY
 from edgecache.store.opening import READERS
@@ -196,7 +194,18 @@ def serve(port: int, origin: int, path: str, way: str) -> None:
 
 
 def measure(options: argparse.Namespace) -> str:
-    costs: dict[str, list[tuple[float, float]]] = {}
+    def once(side: Side, number: int) -> tuple[float, float]:
+        load = run(
+            side,
+            False,
+            f"/miss/{SIZE}/{number}-",
+            connections=options.connections,
+            seconds=options.seconds if number else 1,
+            fields=PAGE_FIELDS,
+            numbered=True,
+        )
+        return load.cpu_seconds / load.requests * 1e6, load.requests / load.seconds
+
     with tempfile.TemporaryDirectory(prefix="edgecache-floor-") as name:
         root = Path(name)
         certificate, key = make_certificate(root / "certificate")
@@ -213,36 +222,11 @@ def measure(options: argparse.Namespace) -> str:
                 floor = Program(way, __file__, str(origin.port), str(root / way.replace(" ", "-")), way)
                 stops.append(floor.stop)
                 sides.append(floor)
-            for number in range(options.rounds + 1):
-                for side in sides if number % 2 else reversed(sides):
-                    target = f"/miss/{SIZE}/{number}-"
-                    seconds = options.seconds if number else 1
-                    load = run(
-                        side,
-                        False,
-                        target,
-                        connections=options.connections,
-                        seconds=seconds,
-                        fields=PAGE_FIELDS,
-                        numbered=True,
-                    )
-                    # Nobody pays for what another one has left to do; the first round warms everything.
-                    os.sync()
-                    if number:
-                        cost = load.cpu_seconds / load.requests * 1e6, load.requests / load.seconds
-                        costs.setdefault(side.name, []).append(cost)
+            found = alternating(sides, options.rounds, once)
         finally:
             for stop in reversed(stops):
                 stop()
-    rows = [["", "CPU µs/miss", "to nginx's", "misses/s", "to nginx's"]]
-    for name, mine in costs.items():
-        row = [name]
-        for which in (0, 1):
-            row.append(f"{statistics.median(cost[which] for cost in mine):.1f}")
-            ratios = (cost[which] / theirs[which] for cost, theirs in zip(mine, costs[nginx.name], strict=True))
-            row.append(f"{statistics.median(ratios):.2f}")
-        rows.append(row)
-    return table(rows)
+    return compared(found, nginx.name, "CPU µs/miss", "misses/s")
 
 
 def main() -> int:

@@ -16,7 +16,6 @@ import argparse
 import os
 import select
 import socket
-import statistics
 import sys
 import tempfile
 import threading
@@ -31,9 +30,9 @@ import lmdb
 from attrs import define, field
 from xxhash import xxh3_64_intdigest
 
+from benchmarks.alternating import alternating, compared
 from benchmarks.load import FILE_FIELDS, run
 from benchmarks.servers import EdgeNode, NginxCache, OriginServer, Program, Side
-from benchmarks.tables import table
 from edgecache.processes.memory import keep_freed
 from edgecache.store.layout import CHECKSUM_FIELD, CHUNK, CHUNK_VALUE, place
 from tests.system.certificates import make_certificate
@@ -300,7 +299,18 @@ def serve(port: int, origin: int, path: str, way: str) -> None:
 
 
 def measure(rounds: int, seconds: int) -> str:
-    costs: dict[str, list[tuple[float, float]]] = {}
+    def once(side: Side, number: int) -> tuple[float, float]:
+        load = run(
+            side,
+            False,
+            f"/miss/{SIZE}/{number}-",
+            connections=CONNECTIONS,
+            seconds=seconds if number else 1,
+            fields=FILE_FIELDS,
+            numbered=True,
+        )
+        return load.cpu_seconds / load.answers(SIZE) * 1e3, load.octets / load.seconds / (1 << 20)
+
     with tempfile.TemporaryDirectory(prefix="edgecache-floor-") as name:
         root = Path(name)
         certificate, key = make_certificate(root / "certificate")
@@ -310,35 +320,12 @@ def measure(rounds: int, seconds: int) -> str:
             sides.append(NginxCache(root / "nginx", origin, certificate, key))
             sides.append(EdgeNode(root / "edgecache", origin, certificate, key, profile="index", size="24GiB"))
             sides += [Program(way, __file__, str(origin.port), str(root / way), way) for way in WAYS]
-            for number in range(rounds + 1):
-                for side in sides if number % 2 else reversed(sides):
-                    load = run(
-                        side,
-                        False,
-                        f"/miss/{SIZE}/{number}-",
-                        connections=CONNECTIONS,
-                        seconds=seconds if number else 1,
-                        fields=FILE_FIELDS,
-                        numbered=True,
-                    )
-                    # Nobody pays for what another one has left to do; the first round warms everything.
-                    os.sync()
-                    if number:
-                        cost = load.cpu_seconds / load.answers(SIZE) * 1e3, load.octets / load.seconds / (1 << 20)
-                        costs.setdefault(side.name, []).append(cost)
+            found = alternating(sides, rounds, once)
         finally:
             for stopped in reversed(sides):
                 stopped.stop()
             origin.stop()
-    rows = [["", "CPU ms/miss", "to nginx's", "MiB/s", "to nginx's"]]
-    for name, mine in costs.items():
-        row = [name]
-        for which in (0, 1):
-            row.append(f"{statistics.median(cost[which] for cost in mine):.1f}")
-            ratios = (cost[which] / theirs[which] for cost, theirs in zip(mine, costs["nginx"], strict=True))
-            row.append(f"{statistics.median(ratios):.2f}")
-        rows.append(row)
-    return table(rows)
+    return compared(found, NginxCache.name, "CPU ms/miss", "MiB/s")
 
 
 def main() -> int:

@@ -141,6 +141,20 @@ class Node:
         if status is not None:
             raise NodeDied(f"exit status {status}\n{self.log[-4000:]}")
 
+    def has_failed(self) -> bool:
+        """
+        Has it ended by itself, with status 1?
+
+        :raises NodeDied: it has ended otherwise.
+        """
+        try:
+            self.require_alive()
+        except NodeDied as died:
+            if "exit status 1\n" in str(died):
+                return True
+            raise
+        return False
+
     def family(self) -> list[int]:
         """Every process of this node."""
         return processes.family(self.leader)

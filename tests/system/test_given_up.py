@@ -14,7 +14,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.clients import Answer
-from tests.system.harness import Node, NodeDied
+from tests.system.harness import Node
 from tests.system.meddling import meddled
 from tests.system.origins import Origin
 from tests.system.processes import until
@@ -86,15 +86,7 @@ class GivenUpTests(SynchronousTestCase):
         self.take_away("control", node.twistd_pid())
         until(lambda: self.refused(), "a purge that is refused")
 
-        def ended() -> bool:
-            try:
-                node.require_alive()
-            except NodeDied as died:
-                self.assertIn("exit status 1", str(died))
-                return True
-            return False
-
-        until(ended, "its end")
+        until(node.has_failed, "its end")
         self.assertIn("LMDB has given up control", node.log)
         node.start()
         self.assertTrue(self.ask(KNOWN).hit)

@@ -10,7 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.clients import ask
-from tests.system.harness import Node, NodeDied
+from tests.system.harness import Node
 from tests.system.origins import Origin
 from tests.system.processes import until
 from tests.system.traffic import reply_to
@@ -37,15 +37,7 @@ class RemovedDataTests(SynchronousTestCase):
         except OSError:
             self.assertIn("was removed", node.log)
 
-        def has_ended() -> bool:
-            try:
-                node.require_alive()
-            except NodeDied as died:
-                self.assertIn("exit status 1", str(died))
-                return True
-            return False
-
-        until(has_ended, "its end")
+        until(node.has_failed, "its end")
         self.assertIn("control/data.mdb was removed or replaced while in use; the node ends", node.log)
         self.assertNotIn("Traceback", node.log)
         shutil.rmtree(node.data)
