@@ -47,7 +47,7 @@ Whoever means it has done its handshake by then. One that has not goes before th
 else those who hold idle connections would have each handshake pushed out by the next.
 """
 
-CROWD = 500
+CROWD = 250
 """When so many connections have gone, and half of all, what they took is given back."""
 
 
