@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 
 from edgecache.rules.fields import members
 from edgecache.words.messages import Fields, field_values
@@ -41,21 +42,25 @@ def normal(name: bytes, fields: Fields) -> bytes | None:
     """
     The request's value of a field that Vary nominates; ``None`` if the request has none.
 
-    Lines are joined, and space around commas is dropped; the fields of negotiation are put into the order
-    of their weights.
+    Lines are joined; the fields of negotiation are put into the order of their weights. Of any other field only space
+    around commas is dropped: an origin that does not take it for a list tells ``a,`` from ``a``, and whoever sends the
+    one must not leave its answer behind as the other's.
     """
     values = field_values(fields, name)
     if not values:
         return None
-    if name in _NEGOTIATED:
-        found = ranked(b",".join(values))
+    joined = b",".join(values)
+    if name in _NEGOTIATED and _ODD_WEIGHT.search(joined) is None:
+        found = ranked(joined)
         if name == b"accept-encoding":
             found = sorted({(_CODINGS.get(coding, coding), weight) for coding, weight in found}, key=_best_first)
         return b",".join(kind if weight == 1.0 else b"%b;q=%.3g" % (kind, weight) for kind, weight in found)
-    return b",".join(member for value in values for member in members(value))
+    return joined if b'"' in joined else b",".join([part.strip(b" \t") for part in joined.split(b",")])
 
 
 _NEGOTIATED = frozenset((b"accept", b"accept-encoding", b"accept-language", b"accept-charset"))
+# What is no weight, or not the last parameter, means something else to each origin (RFC 9110 §12.4.2, §12.5.1).
+_ODD_WEIGHT = re.compile(rb";[ \t]*q(?!=(?:0(?:\.[0-9]{0,3}0*)?|1(?:\.0*)?)[ \t]*(?:,|\Z))", re.IGNORECASE)
 _CODINGS = {b"x-gzip": b"gzip", b"x-compress": b"compress"}
 
 

@@ -47,6 +47,10 @@ class VariantTests(SynchronousTestCase):
             (("1, 2",), ("2, 1",), False),
             (("a",), ("A",), False),
             (('"a, b"',), ('"a,b"',), False),
+            (("a,",), ("a",), False),
+            ((",a",), ("a",), False),
+            (("a", ""), ("a",), False),
+            (("a,,b",), ("a,b",), False),
         ):
             self.assertEqual(expected, same("Foo", one, other), (one, other))
 
@@ -63,6 +67,12 @@ class VariantTests(SynchronousTestCase):
             ("Accept-Encoding", "gzip", "gzip;q=0", False),
             ("Accept", "text/html, a/b;q=0.123", "A/B; Q=0.1230 , text/HTML", True),
             ("Accept", "text/html;level=1", "text/html", False),
+            ("Accept", "text/html;q=1;level=1", "text/html", False),
+            ("Accept", 'text/html;a="b;q=x"', 'text/html;a="b;q=y"', False),
+            ("Accept-Language", "de;q=x", "de", False),
+            ("Accept-Language", "de;q=.5", "de;q=0.5", False),
+            ("Accept-Language", "de;q=1.5", "de", False),
+            ("Accept-Language", "de;q", "de", False),
         ):
             self.assertEqual(expected, same(name, (one,), (other,)), (name, one, other))
 
