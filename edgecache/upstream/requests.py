@@ -39,7 +39,8 @@ def serialise(outbound: Outbound, origin: Origin) -> bytes:
     authority = outbound.authority or origin.authority
     lines = [method, b" ", target, b" HTTP/1.1\r\nHost: ", authority, b"\r\n", block]
     count = 2 + len(outbound.fields)
-    if origin.authorization is not None and not authorized:
+    # The answer to TRACE is what was sent (RFC 9110 §9.3.8): ours must not be in it.
+    if origin.authorization is not None and not authorized and method != b"TRACE":
         lines += (b"authorization: ", origin.authorization, b"\r\n")
         count += 1
     if outbound.content is not None:

@@ -792,6 +792,10 @@ class RequestTests(SynchronousTestCase):
         own = self.sent(evolve(GET, fields=[(b"authorization", b"Bearer x")]), url)
         self.assertEqual((1, True), (own.count(b"authorization"), b"Bearer x" in own))
 
+    def test_nobody_is_shown_them_by_an_origin_that_answers_with_what_it_was_sent(self) -> None:
+        """RFC 9110 §9.3.8"""
+        self.assertNotIn(b"authorization", self.sent(evolve(GET, method=b"TRACE"), "http://a:b@origin.example"))
+
     def test_methods_that_mean_content_say_that_there_is_none(self) -> None:
         self.assertIn(b"\r\ncontent-length: 0\r\n", self.sent(Outbound(b"POST", b"/", [])))
         self.assertNotIn(b"content-length", self.sent(Outbound(b"DELETE", b"/", [])))
