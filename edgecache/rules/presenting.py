@@ -155,7 +155,8 @@ def head_with(asked: Asked, stored: Stored, presentation: Presentation, age: int
     return head + lines
 
 
-_NOT_IN_PART = frozenset((b"content-length", b"content-range"))
+# A digest of the content is one of all of it, and a part has another (RFC 9530 §2).
+_NOT_IN_PART = frozenset((b"content-length", b"content-range", b"content-md5", b"content-digest"))
 
 _NOT_IN_304 = frozenset(
     (
@@ -165,6 +166,7 @@ _NOT_IN_304 = frozenset(
         b"content-encoding",
         b"content-language",
         b"content-md5",
+        b"content-digest",
         b"accept-ranges",
     )
 )

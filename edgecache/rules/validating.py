@@ -22,7 +22,16 @@ from edgecache.words.messages import Fields, Head, combined
 from edgecache.words.stored import Flag, Stored
 
 _NOT_UPDATED = frozenset(
-    (b"content-encoding", b"content-length", b"content-range", b"content-md5", b"etag", b"vary", b"transfer-encoding")
+    (
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-md5",
+        b"content-digest",
+        b"etag",
+        b"vary",
+        b"transfer-encoding",
+    )
 )
 """What a 304 or a HEAD does not change: it describes the content that is stored (RFC 9111 §3.2)."""
 

@@ -104,17 +104,15 @@ class FreshenTests(SynchronousTestCase):
         )
 
     def test_what_describes_the_stored_content_stays(self) -> None:
-        one = stored(
-            "Cache-Control: max-age=10", 'ETag: "a"', "Content-Encoding: gzip", "Vary: Foo", by=asked("Foo: 1")
-        )
-        fresh = validated(
-            one, "Content-Length: 99", "Content-Encoding: br", "Content-Range: x", "Vary: foo", by=asked("Foo: 1")
-        )
-        shown = field_lines(fresh.head)
+        lines = ("Content-Encoding: gzip", "Content-Digest: all", "Vary: Foo")
+        one = stored("Cache-Control: max-age=10", 'ETag: "a"', *lines, by=asked("Foo: 1"))
+        said = ("Content-Length: 99", "Content-Encoding: br", "Content-Digest: none", "Content-Range: x", "Vary: foo")
+        shown = field_lines((fresh := validated(one, *said, by=asked("Foo: 1"))).head)
         self.assertEqual(
-            ("10", "gzip", None, "Foo"),
-            (shown["content-length"], shown["content-encoding"], shown.get("content-range"), shown["vary"]),
+            ("10", "gzip", "all", "Foo"),
+            tuple(shown[name] for name in ("content-length", "content-encoding", "content-digest", "vary")),
         )
+        self.assertNotIn("content-range", shown)
         self.assertTrue(fresh.flags & Flag.CODED)
 
     def test_content_length_stays_the_last_line(self) -> None:
