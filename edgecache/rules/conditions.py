@@ -59,8 +59,10 @@ def conditions_of(fields: Fields) -> Conditions | None:
     if not any(name in CONDITION_FIELDS for name, _ in fields):
         return None
     conditions = Conditions()
-    tags = [member for value in field_values(fields, b"if-none-match") for member in members(value)]
-    if tags:
+    lines = field_values(fields, b"if-none-match")
+    if lines:
+        # One that names nothing is there all the same: If-Modified-Since does not count (RFC 9110 §13.1.3).
+        tags = [member for value in lines for member in members(value)]
         conditions.none_match = frozenset(opaque_tag(tag) for tag in tags)
         conditions.none_match_any = b"*" in tags
     dates = field_values(fields, b"if-modified-since")

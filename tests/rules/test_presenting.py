@@ -71,7 +71,8 @@ class ConditionTests(SynchronousTestCase):
     def test_if_none_match_has_precedence(self) -> None:
         one = stored(FRESH, 'ETag: "a"', f"Last-Modified: {date(-5000)}")
         self.assertIs(NOT_MODIFIED, present(asked('If-None-Match: "a"', f"If-Modified-Since: {date(-9000)}"), one))
-        self.assertIs(WHOLE, present(asked('If-None-Match: "b"', f"If-Modified-Since: {date(0)}"), one))
+        for tags in (' "b"', "", ","):
+            self.assertIs(WHOLE, present(asked(f"If-None-Match:{tags}", f"If-Modified-Since: {date(0)}"), one), tags)
 
     def test_conditions_are_about_a_200(self) -> None:
         """RFC 9110 §13.2.1"""
@@ -261,6 +262,16 @@ class RangeTests(SynchronousTestCase):
             ("bytes 2-4/10", "3", "1", '"a"', "4"),
             tuple(shown[name] for name in ("content-range", "content-length", "a", "etag", "age")),
         )
+
+    def test_a_digest_of_the_content_is_with_all_of_the_content_only(self) -> None:
+        """RFC 9530 §2; Repr-Digest is the whole's, whatever of it is sent."""
+        one = stored(FRESH, "Content-Digest: sha-256=:a=:", "Content-MD5: b", "Repr-Digest: sha-256=:c=:", 'ETag: "a"')
+        for presentation, expected in ((WHOLE, True), (Part(2, 5), False), (NOT_MODIFIED, False)):
+            shown = field_lines(head_of(asked(), one, presentation, age=4, cache_status=b"x"))
+            self.assertEqual(
+                (expected, expected, True),
+                ("content-digest" in shown, "content-md5" in shown, "repr-digest" in shown),
+            )
 
     @given(st.integers(0, 50), st.one_of(st.none(), st.integers(0, 60)), st.one_of(st.none(), st.integers(0, 60)))
     @settings(max_examples=150, deadline=None)
