@@ -162,7 +162,7 @@ def log_line(event: Event, file: Distribution | None) -> bytes:
         b"simple" if event.kind is Kind.PAGE else b"download",
         format_date(event.time // 1000),
         _MISSING,
-        event.path,
+        event.path.replace(b"|", b"%7C"),
         event.tls or _MISSING,
         event.cipher or _MISSING,
         *named,

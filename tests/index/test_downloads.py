@@ -84,11 +84,11 @@ class LogLineTests(SynchronousTestCase):
         )
 
     def test_a_filename_neither_ends_the_field_nor_the_line(self) -> None:
-        event = parse(b"0\t\t\t\t0\t\t3", common(Kind.FILE, 1, b"/files/a/-/a-1%0A%7C2.tar.gz", b"x"))
-        assert event is not None
-        self.assertEqual(
-            (1, 9), ((line := log_line(event, distribution_of(event.path))).count(b"\n"), line.count(b"|"))
-        )
+        for path in (b"/files/a/-/a-1%0A%7C2.tar.gz", b"/packages/a|evil|1|sdist/a-1.tar.gz"):
+            event = parse(b"0\t\t\t\t0\t\t3", common(Kind.FILE, 1, path, b"x"))
+            assert event is not None
+            line = log_line(event, distribution_of(event.path))
+            self.assertEqual((1, 9), (line.count(b"\n"), line.count(b"|")), path)
 
 
 def row(day: int, project: str, installer: str, downloads: int) -> Row:
