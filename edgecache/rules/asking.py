@@ -25,7 +25,7 @@ from edgecache.rules.indexpaths import (
 from edgecache.rules.lookups import POSITIONS, REFUSED, FromSibling, from_sibling
 from edgecache.rules.representations import SOURCE, Representation, representation_of
 from edgecache.rules.selectors import selectors_of_target
-from edgecache.rules.sites import Site, Sites, climbs
+from edgecache.rules.sites import Site, Sites, climbs, crosses
 from edgecache.words.messages import SAFE, Fields, Request, combined, without
 
 
@@ -168,7 +168,7 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
     :param admitted: another worker of this node has let it in.
 
     :return: :class:`Refuse` for a host of no site (421), a path of no site of the host (404), one that climbs above
-        its site (400), a loop (508, RFC 8586), what an index does not take: other methods (405), GET or HEAD with
+        its site or leads into another (400), a loop (508, RFC 8586), what an index does not take: other methods (405), GET or HEAD with
         content (400), and for want of a client's credentials (401).
     """
     of_host = sites.of_host(request.authority)
@@ -179,6 +179,8 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
         return Refuse(404, "No site of this host is at that path.")
     if climbs(target):
         return Refuse(400, "The path climbs above its site.")
+    if len(of_host) > 1 and crosses(request.target, site, of_host):
+        return Refuse(400, "The path may be another site's.")
     path, mark, query = target.partition(b"?")
     upload = site.index and bool(site.settings.upload) and path == site.settings.upload.encode("ascii")
     said = _SPEAKING.intersection([name for name, _ in request.fields])

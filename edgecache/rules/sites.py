@@ -179,6 +179,8 @@ class Sites:
 
 
 _STEPS = re.compile(rb"[/\\]")
+# A path that origins may read otherwise than it stands.
+_ODD = re.compile(rb"[%;\\]|/[./]")
 
 
 def climbs(target: bytes) -> bool:
@@ -190,18 +192,40 @@ def climbs(target: bytes) -> bool:
     >>> climbs(b"/a/../b"), climbs(b"/a/../../b"), climbs(b"/a//%2e%2E%2f..;x=1/b"), climbs(b"/a?/../..")
     (False, True, True, False)
     """
-    if b".." not in target and b"%" not in target:
+    return (b".." in target or b"%" in target) and _resolved(target) is None
+
+
+def crosses(target: bytes, site: Site, of_host: tuple[Site, ...]) -> bool:
+    """
+    Does a path lead into another site of the same host, for any origin that resolves it? Where one origin has both, the
+    other's clients and credentials would count for nothing.
+
+    :param target: as clients know it, of ``site``.
+    :param of_host: see :meth:`Sites.of_host`.
+    """
+    if _ODD.search(target) is None:
         return False
-    depth = 0
+    steps = _resolved(target) or []
+    for other in of_host:
+        path = other.path.split(b"/")[1:]
+        if len(steps) > len(path) and steps[: len(path)] == path:
+            return other is not site
+    return False
+
+
+def _resolved(target: bytes) -> list[bytes] | None:
+    """:return: segments of the path, the last one empty for a directory; ``None``: it climbs."""
+    steps: list[bytes] = []
+    name = b""
     for segment in _STEPS.split(unquote_to_bytes(target.partition(b"?")[0])):
         name = segment.partition(b";")[0]
         if name == b"..":
-            depth -= 1
-            if depth < 0:
-                return True
+            if not steps:
+                return None
+            steps.pop()
         elif name not in (b"", b"."):
-            depth += 1
-    return False
+            steps.append(name)
+    return [*steps, b""] if name in (b"", b".", b"..") else steps
 
 
 def host_of(authority: bytes) -> bytes:

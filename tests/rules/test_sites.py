@@ -82,6 +82,37 @@ class PathTests(SynchronousTestCase):
             assert isinstance(refused, Refuse), target
             self.assertEqual(400, refused.status, target)
 
+    def test_what_leads_into_another_site_for_any_origin_that_resolves_it_is_refused(self) -> None:
+        """Both may be at one origin, and only one of them open to everybody."""
+        for target in (
+            "/%74eam/x",
+            "//team/x",
+            "/./team/x",
+            "/x/../team/x",
+            "/%2fteam/x",
+            "/\\team\\x",
+            "/team;a=b/x",
+            "/team%2fx",
+            "/te%61m/",
+            "/team/%73ub/x",
+            "/team//sub/x?y",
+        ):
+            refused = ask(request(target=target, authority="a.test"), SHARED)
+            assert isinstance(refused, Refuse), target
+            self.assertEqual(400, refused.status, target)
+        for target, name in (
+            ("/team/a%2fb", "team"),
+            ("/team/./", "team"),
+            ("/team//", "team"),
+            ("/te%61m", "all"),
+            ("/x?y=//team/x", "all"),
+            ("/x/%74eam/y", "all"),
+            ("/team/sub;a", "team"),
+        ):
+            self.assertEqual(name, asked(of=SHARED, authority="a.test", target=target).site.settings.name, target)
+        alone = sites(("team", "a.test", "/team"), ("all", "b.test", ""))
+        self.assertEqual("all", asked(of=alone, authority="b.test", target="//team/x").site.settings.name)
+
     def test_dots_that_stay_within_it_are_the_origin_s_business(self) -> None:
         for target in ("/team/a/../b", "/team/a%2Fb/../c", "/team/...", "/team/a..b", "/team/a?../../.."):
             self.assertEqual(target[5:].encode(), asked(of=SHARED, authority="a.test", target=target).target)
