@@ -29,6 +29,7 @@ from tests.system.harness import IMPORT_ROOT
 SMALL, LARGE, CONTENT = "/packages/700/1", "/packages/8388608/1", "/packages/10/1"
 TICK_SECONDS = 0.05
 _GET = b"GET %b HTTP/1.1\r\nHost: localhost\r\n"
+_LINES = b"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n" * 200
 _HELLO_OCTETS = 300
 _BIND_ADDRESS_NO_PORT = 24  # ip(7); Python has no name for it
 _RESET = struct.pack("ii", 1, 0)
@@ -88,7 +89,8 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "half a word": lambda: Kind(b"GE"),
     "head octet by octet": lambda: Kind(_get(SMALL), b"X"),
     "head field by field": lambda: Kind(_get(SMALL), b"X: y\r\n"),
-    "endless head": lambda: Kind(_get(SMALL), b"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n" * 200),
+    "endless head": lambda: Kind(_get(SMALL), _LINES),
+    "head too large at once": lambda: Kind(_get(SMALL) + _LINES * 5, _LINES),
     "content octet by octet": lambda: Kind(
         _get(CONTENT).replace(b"GET", b"POST") + b"Content-Length: 1000000\r\n\r\n", b"x"
     ),
@@ -163,18 +165,25 @@ class Host:
             if events & select.EPOLLOUT:
                 each.connected = True
                 self._send(each)
-            if events & (select.EPOLLHUP | select.EPOLLERR) or (events & select.EPOLLRDHUP and not each.kind.reads):
+            over = events & (select.EPOLLHUP | select.EPOLLERR)
+            if each.kind.reads:
+                over = over or (events & select.EPOLLIN and not self._take(each))
+            else:
+                over = over or events & select.EPOLLRDHUP
+            if over:
                 self._end(each)
-            elif events & select.EPOLLIN and each.kind.reads:
-                self._take(each, each.sock.recv(1 << 16))
+        except BlockingIOError:
+            # Its server takes no more just now: that is not an end.
+            return
         except OSError:
             self._end(each)
 
-    def _take(self, each: Attacker, data: bytes) -> None:
+    def _take(self, each: Attacker) -> bool:
+        """:return: it goes on."""
+        data = each.sock.recv(1 << 16)
         if data.startswith(b"HTTP/1.1 "):
             each.status = data[9:12].decode("latin-1")
-        if not data or (each.kind.leaves and each.status):
-            self._end(each)
+        return bool(data) and not (each.kind.leaves and each.status)
 
     def _send(self, each: Attacker) -> None:
         while each.pending:
@@ -202,6 +211,11 @@ class Host:
             self._end(each)
 
     def _end(self, each: Attacker) -> None:
+        if each.kind.reads:
+            # A reset takes back nothing of what had come before it.
+            with contextlib.suppress(OSError):
+                while self._take(each):
+                    pass
         self.epoll.unregister(each.sock.fileno())
         del self.alive[each.sock.fileno()]
         word = each.status or "closed"

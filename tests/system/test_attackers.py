@@ -46,6 +46,7 @@ SLOW = {
     "head octet by octet": 20,
     "head field by field": 20,
     "endless head": 20,
+    "head too large at once": 20,
     "content octet by octet": 20,
     "chunks octet by octet": 20,
     "never reads what is large": 20,
@@ -133,7 +134,9 @@ class AttackersTests(SynchronousTestCase):
         # Whose head never ends is told so, where there is somebody who reads.
         for kind in ("half a word", "head octet by octet"):
             self.assertEqual(["408"], statuses[kind], kind)
-        self.assertEqual({"408", "431"}, {*statuses["endless head"], *statuses["head field by field"]})
+        self.assertEqual(["431"], statuses["head too large at once"])
+        # Of these it is the machine's pace that says which comes first.
+        self.assertLessEqual({*statuses["endless head"], *statuses["head field by field"]}, {"408", "431"})
         most = MOST_OWN + (sum(SLOW.values()) + sum(BUSY.values())) * MOST_EACH
         self.assertLess(watch.most - memory, most, told)
 
