@@ -14,11 +14,10 @@ from twisted.logger import globalLogPublisher
 
 from edgecache.rules.selectors import Selector
 from edgecache.store.pagelayout import FENCED
-from edgecache.words.config import Policy, Profile, UpstreamSettings
+from edgecache.words.config import Policy, Profile
 from edgecache.words.counters import Counter
 from tests.fills.rig import Exchange, Origin, RigCase, Script
 
-UPSTREAM = UpstreamSettings(stall_seconds=0.5, head_seconds=1.0, first_byte_seconds=3.0)
 LARGE = random.Random(1).randbytes(3_000_000)
 SMALL = b"a small wheel"
 WHEEL = "six-1.0-py3-none-any.whl"
@@ -69,7 +68,6 @@ class ArtifactCase(RigCase):
     """
 
     profile = Profile.INDEX
-    upstream = UPSTREAM
 
     def index(self, test: Coroutine[Any, Any, None]) -> Deferred[None]:
         self.logged: list[str] = []

@@ -7,10 +7,12 @@ import base64
 import hashlib
 import random
 
+from attrs import evolve
+
 from edgecache.fills.storing import RESTARTS
-from edgecache.words.config import Policy, UpstreamSettings
+from edgecache.words.config import Policy
 from edgecache.words.counters import Counter
-from tests.fills.rig import Exchange, RigCase, Script
+from tests.fills.rig import PATIENT, Exchange, RigCase, Script
 
 FRESH = "Cache-Control: max-age=60"
 TAG = 'ETag: "one"'
@@ -70,7 +72,8 @@ class BreakingCase(RigCase):
 
 
 class ResumedTests(BreakingCase):
-    upstream = UpstreamSettings(stall_seconds=0.3)
+    # Far longer than a good origin needs, however busy the machine is.
+    upstream = evolve(PATIENT, stall_seconds=1.0)
 
     def test_all_clients_of_a_content_that_stalls_get_exact_octets_for_one_range_request(self):
         """Must show 2, as far as one worker goes"""

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.upstream.addresses import parse_origin
-from edgecache.words.config import Policy, Profile, UpstreamSettings
+from edgecache.words.config import Policy, Profile
 from edgecache.words.counters import Counter
 from edgecache.words.errors import (
     BadResponse,
@@ -43,7 +43,7 @@ from edgecache.words.errors import (
 )
 from tests.characters import Good, perform
 from tests.failures import kinds
-from tests.fills.rig import Answer, Exchange, RigCase, Script
+from tests.fills.rig import PATIENT, Answer, Exchange, RigCase, Script
 from tests.system.certificates import make_certificate
 
 FRESH = "Cache-Control: max-age=600"
@@ -54,18 +54,8 @@ AGE = 1000
 SHOWN: list[type[UpstreamFailed]] = []
 """What the tests below bring about; the last one compares it with what there is."""
 
-# So long that a test which waits for one of these, and not for first_byte_seconds, never ends.
-NEVER = 1000.0
-SCALED = UpstreamSettings(
-    connect_seconds=0.3,
-    next_address_seconds=0.05,
-    tls_seconds=1.0,
-    head_seconds=0.3,
-    stall_seconds=0.3,
-    # More than any of them needs, so that what is shown is their own end, on a busy machine too.
-    first_byte_seconds=2.0,
-    slow_window_seconds=0.5,
-)
+SHORT = 0.3
+"""Seconds of the one deadline that a test is about, once what is stored is stored."""
 
 
 async def good(exchange: Exchange) -> None:
@@ -101,8 +91,6 @@ class FailureCase(RigCase):
     ``/stored`` was answered well and is stored, stale by now; ``/other`` is not.
     """
 
-    upstream = SCALED
-
     async def store(self, target: str = "/stored", script: Script = good) -> None:
         before = self.counter(Counter.STORED)
         self.origin.scripts[target] = script
@@ -134,15 +122,18 @@ class FailureCase(RigCase):
         self.assertEqual(f'node-a; hit; ttl={-age}; detail="{detail}"', answer.cache_status)
         self.assertEqual(f"node-a; {proxy_status}", answer.fields["proxy-status"])
 
-    async def restart(self, url: str, address: tuple[str, int] | None) -> None:
-        """The worker starts again, with another origin, at ``address``; ``None``: nothing is known of it."""
+    async def restart(self, **deadlines: float) -> None:
+        """The worker starts again, with these; all others never come."""
         await Deferred.fromCoroutine(self._workers.pop().stop()).asFuture(self._loop)
-        # What is shown with it ends by itself: on a busy machine too, no deadline is to come before.
-        patient = evolve(self.config.upstream, connect_seconds=5.0, tls_seconds=5.0, first_byte_seconds=10.0)
-        self.config = evolve(self.config, upstream=patient, sites=(evolve(self.config.sites[0], origins=(url,)),))
-        self.known = {} if address is None else {parse_origin(url).name: [[*address, 0]]}
+        self.config = evolve(self.config, upstream=evolve(self.upstream, **deadlines))
         self._ports.clear()
         await self._start_worker(0, [], self._loop)
+
+    async def move(self, url: str, address: tuple[str, int] | None, **deadlines: float) -> None:
+        """It starts again with another origin, at ``address``; ``None``: nothing is known of it."""
+        self.config = evolve(self.config, sites=(evolve(self.config.sites[0], origins=(url,)),))
+        self.known = {} if address is None else {parse_origin(url).name: [[*address, 0]]}
+        await self.restart(**deadlines)
 
 
 def shows(kind: type[UpstreamFailed]) -> Callable[[Callable[[Any], Awaitable[None]]], Any]:
@@ -173,7 +164,7 @@ def shows(kind: type[UpstreamFailed]) -> Callable[[Callable[[Any], Awaitable[Non
     return decorated
 
 
-def breaks_off(kind: type[UpstreamFailed]) -> Callable[[Callable[[Any], Script]], Any]:
+def breaks_off(kind: type[UpstreamFailed], **deadlines: float) -> Callable[[Callable[[Any], Script]], Any]:
     """A test of a failure within the content, of what the function says that the origins do."""
     SHOWN.append(kind)
 
@@ -181,6 +172,8 @@ def breaks_off(kind: type[UpstreamFailed]) -> Callable[[Callable[[Any], Script]]
         def test(self: FailureCase) -> Deferred[None]:
             async def whole() -> None:
                 await self.store()
+                if deadlines:
+                    await self.restart(**deadlines)
                 self.do_both(script(self))
                 for answer in await asyncio.gather(self.ask("/other"), self.ask("/stored")):
                     self.assertEqual((200, False), (answer.status, answer.complete))
@@ -213,18 +206,17 @@ class BeforeTheHeadTests(FailureCase):
         # The queue takes this one, and no other: what comes after it is dropped.
         waiting = socket.create_connection(place)
         self.addCleanup(waiting.close)
-        name = parse_origin(self.config.sites[0].origins[0]).name
-        self.nodes[0].notify("addresses", origins={name: [[*place, 0]]})
-        await asyncio.sleep(0)
+        await self.move(self.config.sites[0].origins[0], place, connect_seconds=SHORT)
 
     @shows(ResolveFailed)
     async def test_without_any_address(self) -> None:
-        await self.restart("http://nowhere.test", None)
+        await self.move("http://nowhere.test", None)
 
     @shows(TLSFailed)
     async def test_not_speaking_tls(self) -> None:
         self.do_both(silent)
-        await self.restart(f"https://127.0.0.1:{self.origin.port}", ("127.0.0.1", self.origin.port))
+        place = ("127.0.0.1", self.origin.port)
+        await self.move(f"https://127.0.0.1:{self.origin.port}", place, tls_seconds=SHORT)
 
     @shows(CertificateWrong)
     async def test_a_wrong_certificate(self) -> None:
@@ -234,11 +226,13 @@ class BeforeTheHeadTests(FailureCase):
         stage = await perform(self._loop, Good(), context).asFuture(self._loop)
         self.addCleanup(stage.stop)
         place = stage.server.sockets[0].getsockname()
-        await self.restart(f"https://127.0.0.1:{place[1]}", place)
+        await self.move(f"https://127.0.0.1:{place[1]}", place)
 
     @shows(HeadTimedOut)
     async def test_accepting_and_never_answering(self) -> None:
         self.do_both(silent)
+        # The only one has all the time there is.
+        await self.restart(first_byte_seconds=SHORT)
 
     @shows(ConnectionLost)
     async def test_closing_without_an_answer(self) -> None:
@@ -264,7 +258,7 @@ class BeforeTheHeadTests(FailureCase):
 
 
 class BusyTests(FailureCase):
-    upstream = evolve(SCALED, awaited_heads=1, head_seconds=NEVER, first_byte_seconds=NEVER)
+    upstream = evolve(PATIENT, awaited_heads=1)
 
     @shows(UpstreamBusy)
     async def test_too_many_awaited_heads(self) -> None:
@@ -279,11 +273,11 @@ class InTimeTests(FailureCase):
 
     origins = 3
     policy = Policy.ORDERED
-    upstream = UpstreamSettings(connect_seconds=NEVER, head_seconds=NEVER, first_byte_seconds=0.5)
 
     @shows(HeadTimedOut)
     async def test_an_answer_comes_within_the_budget(self) -> None:
         self.do_both(silent)
+        await self.restart(first_byte_seconds=SHORT)
 
 
 HEAD = b'HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nETag: "new"\r\nContent-Length: 11\r\n\r\n'
@@ -294,9 +288,7 @@ REST = b'HTTP/1.1 206 Partial Content\r\nETag: "new"\r\nContent-Range: bytes 1-1
 class WithinTheContentTests(FailureCase):
     """The client can tell that it broke off, no half is stored, and what was stored is still there."""
 
-    upstream = evolve(SCALED, first_byte_seconds=2.0)
-
-    @breaks_off(ContentStalled)
+    @breaks_off(ContentStalled, stall_seconds=SHORT)
     def test_a_stall(self) -> Script:
         return says(HEAD, b"new", close=False)
 
@@ -325,9 +317,8 @@ class SlowTests(FailureCase):
 
     origins = 2
     policy = Policy.ORDERED
-    upstream = evolve(SCALED, first_byte_seconds=2.0, stall_seconds=NEVER)
 
-    @breaks_off(ContentTooSlow)
+    @breaks_off(ContentTooSlow, slow_window_seconds=SHORT)
     def test_a_drip(self) -> Script:
         async def drips(exchange: Exchange) -> None:
             if exchange.port != self.origin.port:
@@ -426,11 +417,13 @@ class BehindTests(FailureCase):
             await exchange.answer(OLD, window, 'ETag: "old"')
 
         await self.store(script=open_window)
+        await self.restart(first_byte_seconds=SHORT, stall_seconds=SHORT)
         for script in scripts:
             self.do("/stored", script)
             await self.refresh()
         self.assertEqual(1, self.counter(Counter.STORED))
         # It is still there, and still replaced by what is good.
+        await self.restart()
         self.do("/stored", answers(200, FRESH, content=b"new"))
         await self.refresh()
         await self.until(lambda: self.counter(Counter.STORED) == 2)

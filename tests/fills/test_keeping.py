@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -18,11 +19,11 @@ from edgecache.rules.sites import site_id
 from edgecache.store import layout
 from edgecache.store.epochs import Epochs
 from edgecache.store.layout import CHUNK
-from edgecache.words.config import Policy, UpstreamSettings
+from edgecache.words.config import Policy
 from edgecache.words.counters import Counter
 from edgecache.words.errors import StoreFull
 from edgecache.words.reasons import ForwardReason, PurgeMode
-from tests.fills.rig import Answer, Exchange, RigCase, Script
+from tests.fills.rig import PATIENT, Answer, Exchange, RigCase, Script
 from tests.fills.test_breaking import FRESH, TAG, BreakingCase, breaks, content_of, digest_of, serves, wrong
 from tests.rules.build import NOW, asked, head
 from tests.store.rooms import StoreTestCase, octets
@@ -519,7 +520,7 @@ class FallbackTests(BreakingCase):
 
 
 class DisabledTests(KeepingCase):
-    upstream = UpstreamSettings(resumes=0)
+    upstream = evolve(PATIENT, resumes=0)
 
     def test_where_no_rest_may_ever_be_asked_for_nothing_is_kept(self):
         async def test():

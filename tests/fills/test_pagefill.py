@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import orjson
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, fail
 
 from edgecache.fills.catalogues import AT_ONCE, Catalogues
@@ -19,11 +20,10 @@ from edgecache.rules.dates import format_date
 from edgecache.rules.decisions import Forward
 from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
-from edgecache.words.config import UpstreamSettings
 from edgecache.words.counters import Counter
 from edgecache.words.messages import Request
 from edgecache.words.reasons import ForwardReason
-from tests.fills.rig import Answer, Exchange
+from tests.fills.rig import PATIENT, Answer, Exchange
 from tests.fills.test_paging import JSON, PAGE, SHA, PageCase, file_of, files_in, page_of, sends
 
 
@@ -153,7 +153,7 @@ class UnderivableTests(PageCase):
 
 
 class LateTests(PageCase):
-    upstream = UpstreamSettings(first_byte_seconds=0.4)
+    upstream = evolve(PATIENT, first_byte_seconds=0.4)
 
     def test_nor_is_anybody_kept_waiting_for_a_dripping_page_that_is_not_stored(self):
         async def test():
@@ -172,7 +172,7 @@ class LateTests(PageCase):
 class LatePagesTests(PageCase):
     """An origin that drips gets no connection for each client that asks meanwhile, and not for ever."""
 
-    upstream = UpstreamSettings(first_byte_seconds=0.5)
+    upstream = evolve(PATIENT, first_byte_seconds=0.5)
     origins = 2
 
     def drip(self) -> list[Exchange]:
@@ -192,18 +192,25 @@ class LatePagesTests(PageCase):
     def asked(self) -> int:
         return sum(server.count(PAGE) for server in (self.origin, *self.others))
 
+    async def in_time(self) -> Answer:
+        """The page: on a busy machine it may be late, too."""
+        while (answer := await self.json()).status == 503:
+            continue
+        return answer
+
     def test_whoever_else_has_it_is_asked_once_and_then_nobody_until_it_is_given_up(self):
         async def test():
             running = self.drip()
             for count in (1, 2, 2, 2):
                 self.assertEqual(503, (await self.json()).status)
+                await self.until(lambda count=count: self.asked() >= count)
                 self.assertEqual(count, self.asked())
             await self.until(lambda: len(running) == 1)
             self.assertEqual(2, self.counter(Counter.LATE_PAGES))
             await self.until(lambda: not running and self.counter(Counter.FILLS_RUNNING) == 0)
             self.page("six-1.0.tar.gz")
             self.page("six-1.0.tar.gz", origin=1)
-            self.assertEqual(["six-1.0.tar.gz"], files_in(await self.json()))
+            self.assertEqual(["six-1.0.tar.gz"], files_in(await self.in_time()))
 
         return self.run_async(test())
 
@@ -215,7 +222,7 @@ class LatePagesTests(PageCase):
             await self.purged()
             self.page("six-1.0.tar.gz")
             self.page("six-1.0.tar.gz", origin=1)
-            self.assertEqual(["six-1.0.tar.gz"], files_in(await self.json()))
+            self.assertEqual(["six-1.0.tar.gz"], files_in(await self.in_time()))
             running[0].cut()
             await self.until(lambda: self.counter(Counter.FILLS_RUNNING) == 0)
 

@@ -11,18 +11,19 @@ from typing import Any
 
 import orjson
 import zstandard
+from attrs import evolve
 
 from edgecache.fills.pages import FoundPage, NoPage, Unobtainable
 from edgecache.rules.asking import ask
 from edgecache.rules.indexpaths import project_tag
 from edgecache.rules.selectors import Selector, all_selector, rows_of
 from edgecache.rules.sites import Sites
-from edgecache.words.config import Profile, UpstreamSettings
+from edgecache.words.config import Profile
 from edgecache.words.counters import Counter
 from edgecache.words.messages import Request
 from edgecache.words.purging import SerialDemand
 from edgecache.words.reasons import PurgeMode
-from tests.fills.rig import Answer, Exchange, RigCase
+from tests.fills.rig import PATIENT, Answer, Exchange, RigCase
 
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
@@ -636,7 +637,7 @@ class ListTests(PageCase):
 
 
 class LateTests(PageCase):
-    upstream = UpstreamSettings(first_byte_seconds=0.4)
+    upstream = evolve(PATIENT, first_byte_seconds=0.4)
 
     def test_clients_are_not_kept_waiting_for_a_page_that_drips_and_it_is_stored_all_the_same(self):
         async def test():

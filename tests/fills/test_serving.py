@@ -8,6 +8,7 @@ import random
 from typing import Any
 
 import orjson
+from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from edgecache import node
@@ -18,9 +19,9 @@ from edgecache.rules.selectors import Selector
 from edgecache.rules.sites import Sites
 from edgecache.store.layout import CHUNKS
 from edgecache.store.pagelayout import FENCED
-from edgecache.words.config import Profile, UpstreamSettings
+from edgecache.words.config import Profile
 from edgecache.words.counters import Counter
-from tests.fills.rig import Exchange, RigCase
+from tests.fills.rig import PATIENT, Exchange, RigCase
 
 FRESH = "Cache-Control: max-age=60"
 JSON = "Content-Type: application/vnd.pypi.simple.v1+json"
@@ -844,7 +845,7 @@ class IndexInterimTests(RigCase):
 class LeavingTests(RigCase):
     """FIELD 1: a fill belongs to no client; an exchange that nobody can join belongs to its only one."""
 
-    upstream = UpstreamSettings(slow_window_seconds=0.2)
+    upstream = evolve(PATIENT, slow_window_seconds=0.2)
 
     def test_an_exchange_of_one_client_ends_with_it(self):
         async def test():
