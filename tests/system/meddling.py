@@ -6,6 +6,11 @@ from pathlib import Path
 
 from tests.system.harness import IMPORT_ROOT
 
+_PATIENT = """
+from edgecache.rules import siblinghood
+siblinghood.PATIENCE_SECONDS = 60.0
+"""
+
 
 def meddled(directory: Path, program: str) -> tuple[str, ...]:
     """
@@ -16,3 +21,12 @@ def meddled(directory: Path, program: str) -> tuple[str, ...]:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "sitecustomize.py").write_text(program)
     return ("env", f"PYTHONPATH={directory}:{IMPORT_ROOT}")
+
+
+def patient(directory: Path) -> tuple[str, ...]:
+    """
+    A machine that stands still for 300 ms makes a sibling as good as silent; these wait far longer for its first sign.
+
+    :return: as :func:`meddled` does.
+    """
+    return meddled(directory, _PATIENT)

@@ -10,6 +10,7 @@ import orjson
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.fleet import Fleet
+from tests.system.meddling import patient
 from tests.system.origins import Octets, Origin, Reply
 
 JSON = "application/vnd.pypi.simple.v1+json"
@@ -30,7 +31,8 @@ class SiblingTests(SynchronousTestCase):
         origin = Origin().start()
         self.addCleanup(origin.stop)
         site = f'name = "main"\nprofile = "index"\norigins = ["{origin.url}"]\npage_fill = "home"\npage_seconds = 600.0'
-        fleet = Fleet(Path(directory.name), 2, site=site, profile="index", workers=2)
+        root = Path(directory.name)
+        fleet = Fleet(root, 2, site=site, profile="index", workers=2, prefix=patient(root / "first"))
         self.addCleanup(fleet.end)
         for name in ("six", "seven"):
             document = page_of(1).replace('"six"', f'"{name}"')

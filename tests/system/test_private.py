@@ -15,6 +15,7 @@ from tests.system.clients import Answer, ask
 from tests.system.fleet import Fleet
 from tests.system.harness import Node
 from tests.system.index_servers import Server
+from tests.system.meddling import patient
 from tests.system.origins import Origin, text
 from tests.system.packages import wheel
 from tests.system.tools import TWINE, Client, tool
@@ -65,7 +66,9 @@ class FleetTests(SynchronousTestCase):
             name = "ci"
             token = "{_TOKEN}"
         """
-        fleet = Fleet(Path(self.mktemp()).absolute(), 2, origin.url, site=site, siblings="pull_seconds = 0.2")
+        root = Path(self.mktemp()).absolute()
+        first = patient(root / "first")
+        fleet = Fleet(root, 2, origin.url, site=site, siblings="pull_seconds = 0.2", prefix=first)
         self.addCleanup(fleet.end)
         first, second = fleet.start().nodes.values()
         for number in range(8):
