@@ -13,6 +13,7 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from attrs import Factory, define, field
@@ -137,8 +138,17 @@ class Connection:
             raise ConnectionError("an answer without length")
 
 
-def drive(port: int, connections: int, seconds: float, requests: Requests) -> tuple[Seen, float]:
-    """:return: what was seen, and in how many seconds."""
+def drive(
+    port: int,
+    connections: int,
+    seconds: float,
+    requests: Requests,
+    enough: Callable[[Seen], bool] = lambda seen: False,
+) -> tuple[Seen, float]:
+    """
+    :param enough: to end before the time is over.
+    :return: what was seen, and in how many seconds.
+    """
     seen = Seen()
     poll = select.epoll()
     by_descriptor: dict[int, Connection] = {}
@@ -152,7 +162,7 @@ def drive(port: int, connections: int, seconds: float, requests: Requests) -> tu
     began = time.perf_counter()
     for _ in range(connections):
         start(Connection(port, requests, seen))
-    while time.perf_counter() < began + seconds:
+    while time.perf_counter() < began + seconds and not enough(seen):
         for descriptor, _ in poll.poll(0.1):
             one = by_descriptor[descriptor]
             try:
