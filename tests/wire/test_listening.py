@@ -9,6 +9,7 @@ import hashlib
 import os
 import socket
 import ssl
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -62,6 +63,12 @@ def certificate(directory: str, name: str = "edge", password: bytes | None = Non
     return settings
 
 
+def queued(listening: socket.socket) -> int:
+    """:return: connections that could be accepted: ``tcpi_unacked`` of a listener (tcp(7), <linux/tcp.h>)."""
+    info = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    return int.from_bytes(info[24:28], sys.byteorder)
+
+
 def read_all(sock: socket.socket) -> bytes:
     """:return: everything up to the end of the stream; raises on a reset."""
     octets = b""
@@ -86,7 +93,7 @@ class LoopTimers:
 class Sockets(TestCase):
     """Starts listeners; asks them from a thread with blocking sockets."""
 
-    timeout = 20
+    timeout = 120
 
     def listen(
         self,
@@ -132,7 +139,7 @@ class Sockets(TestCase):
     def connect(self) -> socket.socket:
         """In a thread: a new client."""
         sock = socket.socket(self.sock.family)
-        sock.settimeout(10)
+        sock.settimeout(60)
         sock.connect(self.address)
         return sock
 
@@ -191,7 +198,11 @@ class PlainTests(Sockets):
     def crowd(self) -> tuple[Listener, list[socket.socket]]:
         """Connections that wait in the kernel, more than are accepted at once."""
         listener = self.listen()
-        return listener, [self.connect() for _ in range(3 * BATCH)]
+        waiting = [self.connect() for _ in range(3 * BATCH)]
+        # A client is connected a moment before the kernel has a connection for us.
+        while queued(self.sock) < len(waiting):
+            os.sched_yield()
+        return listener, waiting
 
     def ask_all(self, waiting: list[socket.socket]) -> None:
         for sock in waiting:
