@@ -13,12 +13,17 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from twisted.trial.unittest import SynchronousTestCase
 from xdist.scheduler import LoadScopeScheduling
 
 from edgecache.processes.loop import install_reactor
 
 install_reactor()
+
+# How long an example takes is the machine's affair.
+settings.register_profile("edgecache", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("edgecache")
 
 
 def _mktemp(case: SynchronousTestCase) -> str:

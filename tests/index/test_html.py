@@ -184,7 +184,7 @@ class PageTests(SynchronousTestCase):
     def test_markup_that_the_parser_gives_up_on_is_refused(self) -> None:
         self.assertRaises(BadPage, of_html, f"<p title='&#{'9' * 5000};'>")
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(
         st.lists(
             st.sampled_from(PIECES),

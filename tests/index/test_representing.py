@@ -278,7 +278,7 @@ def told(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
 class HostilePageTests(SynchronousTestCase):
     """Whatever a page says, what is made of it is a page, and its links are ours."""
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(_PAGE)
     def test_nothing_breaks_out_and_both_forms_say_the_same(self, page: dict[str, Any]) -> None:
         try:

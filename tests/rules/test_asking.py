@@ -358,7 +358,7 @@ class IndexTests(SynchronousTestCase):
         ),
         st.sampled_from(("/simple/a/", "/simple/", "/packages/a-1.tar.gz")),
     )
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=80)
     def test_a_field_that_is_not_allowed_changes_neither_request_nor_key_nor_what_is_stored(
         self, lines: list[tuple[str, str]], target: str
     ) -> None:

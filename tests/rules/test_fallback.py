@@ -211,7 +211,7 @@ class BetterTests(SynchronousTestCase):
         stale=st.booleans(),
         method=st.sampled_from(("GET", "HEAD")),
     )
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_whatever_it_answers_it_replaces_nothing(
         self, status: int, lines: list[str], stale: bool, method: str
     ) -> None:

@@ -168,7 +168,7 @@ class TimeTests(SynchronousTestCase):
         st.floats(0, 10**6, allow_nan=False),
         st.floats(0, 10**6, allow_nan=False),
     )
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_a_stale_response_never_becomes_fresh_by_waiting(
         self, lifetime: int, age: int, first: float, more: float
     ) -> None:
@@ -181,7 +181,7 @@ class TimeTests(SynchronousTestCase):
             self.assertLessEqual(after.ttl, before.ttl)
 
     @given(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(0, 10**6, allow_nan=False))
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     def test_a_hit_is_never_older_than_its_lifetime(self, lifetime: int, age: int, after: float) -> None:
         found = consider(asked(), stored(f"Cache-Control: max-age={lifetime}", f"Age: {age}", 'ETag: "a"'), after=after)
         if isinstance(found, Reuse):

@@ -385,7 +385,7 @@ def act(health: Health, now: float, jitter: float, step: tuple[Any, ...]) -> Cha
 class HealthProperties(SynchronousTestCase):
     """Whatever happens, in whatever order."""
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(STEPS)
     def test_the_last_one_never_leaves_and_only_a_probe_or_need_brings_one_back(self, steps: list[Any]) -> None:
         health, now = of(), NOW
@@ -406,7 +406,7 @@ class HealthProperties(SynchronousTestCase):
                 self.assertIs(before, change.before)
                 self.assertTrue(change.reason)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(STEPS)
     def test_an_ejection_is_as_long_as_its_number_says(self, steps: list[Any]) -> None:
         health, now = of(), NOW
@@ -417,7 +417,7 @@ class HealthProperties(SynchronousTestCase):
                 nominal = min(300.0, 10.0 * 2 ** (health.ejections(now) - 1))
                 self.assertAlmostEqual(nominal * (1 + 0.2 * jitter), health.until - now, places=3)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(STEPS)
     def test_the_word_says_what_the_state_is(self, steps: list[Any]) -> None:
         health, now = of(), NOW
@@ -431,13 +431,13 @@ class HealthProperties(SynchronousTestCase):
             if health.state is State.HEALTHY:
                 self.assertEqual(1.0, got)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.integers(FIRST_MILLISECOND, 1 << 50), st.floats(0.0, 100.0), st.floats(0.0, 100.0), st.floats(0.0, 60.0))
     def test_a_share_only_grows(self, word: int, first: float, more: float, slow_start: float) -> None:
         then = word / 1000 + first
         self.assertLessEqual(share(word, then, slow_start), share(word, then + more, slow_start))
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.lists(st.tuples(st.floats(0.0, 5.0), st.sampled_from(Outcome)), max_size=60))
     def test_what_only_goes_well_or_is_slow_to_connect_never_leaves(self, told: list[Any]) -> None:
         health, now = of(), NOW

@@ -148,7 +148,7 @@ class AloneTests(SynchronousTestCase):
             ((), ("Cache-Control: max-age=0",), ("Cache-Control: no-cache",), ("Edgecache-Min-Serial: 2",))
         ),
     )
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_whether_one_may_be_sent_is_whether_all_may(
         self,
         page: Stored,
@@ -173,7 +173,7 @@ class AloneTests(SynchronousTestCase):
         self.assertEqual(decided(one, "GET"), decided(other, "HEAD" if head else "GET"))
 
     @given(_pages, _forms, _pages, _forms, st.sampled_from((Links(), Links(b"https://e.test"))))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_derived_content_is_found_by_exactly_what_it_was_made_of(
         self, page: Stored, form: tuple[str, str], other: Stored, another: tuple[str, str], links: Links
     ) -> None:

@@ -121,7 +121,7 @@ class IndexTests(SynchronousTestCase):
         st.sampled_from(RESPONSES),
         st.sampled_from((200, 301, 404, 302, 400, 403, 500)),
     )
-    @settings(max_examples=EXAMPLES, deadline=None)
+    @settings(max_examples=EXAMPLES)
     def test_no_other_field_changes_key_request_or_what_becomes_of_the_response(
         self, lines: list[str], target: str, response: tuple[str, ...], status: int
     ) -> None:
@@ -134,7 +134,7 @@ class IndexTests(SynchronousTestCase):
         self.assertEqual(becomes(one), becomes(other))
 
     @given(LINES)
-    @settings(max_examples=EXAMPLES, deadline=None)
+    @settings(max_examples=EXAMPLES)
     def test_nor_what_becomes_of_what_is_stored(self, lines: list[str]) -> None:
         page = asked(*PIP, of=INDEX, target="/simple/a/")
         one = stored('ETag: "a"', by=page)
@@ -149,7 +149,7 @@ class PlainTests(SynchronousTestCase):
     """RFC 9111's shared cache: what an origin is sent, and no more, selects."""
 
     @given(LINES, st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True))
-    @settings(max_examples=EXAMPLES, deadline=None)
+    @settings(max_examples=EXAMPLES)
     def test_what_the_origin_is_sent_alike_is_one_variant_whatever_a_client_says(
         self, lines: list[str], nominated: list[str]
     ) -> None:
@@ -169,7 +169,7 @@ class PlainTests(SynchronousTestCase):
             self.assertEqual(variant_of(asked(), names), variant_of(attack, names))
 
     @given(LINES)
-    @settings(max_examples=EXAMPLES, deadline=None)
+    @settings(max_examples=EXAMPLES)
     def test_where_fields_are_listed_no_other_reaches_the_origin_or_the_store(self, lines: list[str]) -> None:
         of = sites(request_fields=("Accept-Language", "X-Tenant"))
         spoken = (

@@ -274,7 +274,7 @@ class RangeTests(SynchronousTestCase):
             )
 
     @given(st.integers(0, 50), st.one_of(st.none(), st.integers(0, 60)), st.one_of(st.none(), st.integers(0, 60)))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_a_part_is_what_slicing_gives(self, size: int, first: int | None, last: int | None) -> None:
         value = f"bytes={'' if first is None else first}-{'' if last is None else last}"
         found = present(asked(f"Range: {value}"), stored(FRESH, size=size))

@@ -90,7 +90,7 @@ class SelectorTests(SynchronousTestCase):
             self.assertEqual(expected, normal_target(target), target)
 
     @given(st.binary(max_size=40))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_normalising_twice_changes_nothing_more(self, path: bytes) -> None:
         once = normal_target(b"/" + path)
         if b"%25" not in once:
@@ -216,7 +216,7 @@ class DocumentTests(SynchronousTestCase):
             max_leaves=8,
         )
     )
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_any_json_is_understood_or_refused(self, document: Any) -> None:
         self.assertIsInstance(parse_purge(document, TWO), PurgeAsked | BadPurge)
 
@@ -263,7 +263,7 @@ class TableTests(SynchronousTestCase):
         st.integers(0, 30),
         st.integers(1, 40),
     )
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     def test_within_its_window_it_knows_all_that_happened(
         self, purges: list[tuple[int, PurgeMode]], selectors: set[int], floor: int, capacity: int
     ) -> None:

@@ -31,7 +31,7 @@ class StoredTests(SynchronousTestCase):
 
     @given(st.lists(st.integers(-80, 560), min_size=1, max_size=8), st.integers(0, 15))
     @example([8, 2], 5)
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     def test_what_is_remembered_is_what_would_be_said_anew(self, eighths: list[int], aged: int) -> None:
         """Whichever way the clock goes."""
         one = stored(FRESH, at=NOW + aged / 8)
@@ -233,7 +233,7 @@ class PurgedTests(SynchronousTestCase):
         st.floats(0, 200, allow_nan=False),
         st.sampled_from(("GET", "HEAD")),
     )
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     def test_nothing_purged_or_fenced_is_ever_reused_unasked(
         self, mode: PurgeMode, wish: str, said: str, after: float, method: str
     ) -> None:

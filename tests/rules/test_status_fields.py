@@ -39,7 +39,7 @@ class CacheStatusTests(SynchronousTestCase):
         self.assertEqual("other; hit, edge-1; fwd=uri-miss", found["cache-status"])
 
     @given(st.text(max_size=30))
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     def test_any_detail_makes_a_valid_field(self, detail: str) -> None:
         parsed: Any = http_sf.parse(status_fields.hit(SITE, Reuse(0, 1), detail), tltype="list")
         self.assertEqual(1, parsed[0][1]["ttl"])
@@ -57,7 +57,7 @@ class ProxyStatusTests(SynchronousTestCase):
             self.assertEqual(expected, status_fields.proxy_status(SITE, **options))
 
     @given(st.text(max_size=30), st.sampled_from(("", "dns_error")), st.none() | st.integers(100, 999))
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     def test_anything_makes_a_valid_field(self, detail: str, error: str, received: int | None) -> None:
         line = status_fields.proxy_status(SITE, error=error, received=received, detail=detail)
         name, _, value = line.partition(b": ")

@@ -270,7 +270,7 @@ class HeadTests(SynchronousTestCase):
         ),
         st.integers(0, 1 << 40),
     )
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=80)
     def test_what_was_stored_is_what_is_sent(self, lines: list[tuple[bytes, bytes]], size: int) -> None:
         response = head(FRESH)
         response.fields += lines

@@ -84,7 +84,7 @@ class DateTests(SynchronousTestCase):
         self.assertEqual((2073, 1974), (1970 + int(ahead // 31556952), 1970 + int(past // 31556952)))
 
     @given(st.integers(0, 253402300799))
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     def test_what_is_written_is_read(self, seconds: int) -> None:
         self.assertEqual(float(seconds), parse_date(format_date(seconds), NOW))
 
@@ -129,7 +129,7 @@ class ListTests(SynchronousTestCase):
         self.assertEqual([b'private="a', b"no-store"], members(b'private="a, no-store'))
 
     @given(st.binary(max_size=60))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_any_octets_are_split_into_clean_members(self, value: bytes) -> None:
         for member in members(value):
             self.assertEqual(member.strip(b" \t"), member)

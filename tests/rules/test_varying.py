@@ -102,7 +102,7 @@ class VariantTests(SynchronousTestCase):
         ),
         st.sets(st.sampled_from((b"a", b"b", b"c")), min_size=1),
     )
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_equal_variants_have_equal_members_in_every_nominated_field(
         self, one: list[tuple[str, str]], other: list[tuple[str, str]], names: set[bytes]
     ) -> None:

@@ -208,7 +208,7 @@ class MakingTests(Case):
 
 class NameTests(Case):
     @given(st.from_regex(IDENTIFIER, fullmatch=True))
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     def test_every_id_can_be_in_a_certificate(self, node_id: str) -> None:
         """Digits alone and ids like addresses, too."""
         if node_id == "ca":

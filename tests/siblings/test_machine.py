@@ -177,9 +177,7 @@ class FleetMachine(RuleBasedStateMachine):
 
 
 FleetTests = FleetMachine.TestCase
-FleetTests.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+FleetTests.settings = settings(max_examples=100, stateful_step_count=40, suppress_health_check=list(HealthCheck))
 
 
 class NoticeTests(SynchronousTestCase):

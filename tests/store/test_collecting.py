@@ -492,7 +492,7 @@ class RunningTests(CollectorCase):
 
 
 class AnyOrderTests(CollectorCase):
-    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, suppress_health_check=list(HealthCheck))
     @given(
         st.lists(st.sampled_from((0, 300, 40_000, layout.CHUNK, 2 * layout.CHUNK + 9, 9 * MIB)), max_size=25),
         st.sets(st.integers(0, 24), max_size=4),

@@ -580,7 +580,7 @@ class FailureTests(ControlCase):
 class ModelTests(ControlCase):
     """Against a model: a list of rows."""
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, suppress_health_check=list(HealthCheck))
     @given(
         st.lists(
             st.tuples(

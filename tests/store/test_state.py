@@ -213,6 +213,4 @@ class StoreMachineTests(unittest.TestCase):
     def test_the_store_does_what_its_model_does(self) -> None:
         from hypothesis.stateful import run_state_machine_as_test
 
-        run_state_machine_as_test(
-            StoreMachine, settings=settings(max_examples=12, stateful_step_count=25, deadline=None)
-        )
+        run_state_machine_as_test(StoreMachine, settings=settings(max_examples=12, stateful_step_count=25))

@@ -19,7 +19,7 @@ _WHEEL = Artifact("wheel", 3 * PERIOD + 17)
 
 
 class ContentTests(SynchronousTestCase):
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(start=st.integers(0, _WHEEL.size), length=st.integers(0, 1 << 17), at=st.integers(0, 1 << 17))
     def test_any_changed_octet_is_found_where_it_is(self, start: int, length: int, at: int) -> None:
         right = _WHEEL.read(start, length)

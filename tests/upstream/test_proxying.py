@@ -95,7 +95,7 @@ class URLTests(SynchronousTestCase):
             with self.assertRaises(ValueError, msg=url):
                 proxy_url(url)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.text(alphabet="ab1/:@#?[]%&\u2100 ", max_size=12))
     def test_whatever_a_password_holds_a_refusal_does_not_show_it(self, text: str) -> None:
         url = f"http://me:hush{text}hush@proxy.example:3128"

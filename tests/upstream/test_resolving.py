@@ -77,7 +77,7 @@ class OriginTests(SynchronousTestCase):
         ):
             self.assertNotIn("secret", str(self.assertRaises(ConfigError, parse_origin, url)))
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.text(max_size=30))
     def test_any_text_is_an_origin_or_refused_and_never_more_than_one_line(self, text: str) -> None:
         for url in (text, "http://" + text, "http://a.example" + text):
@@ -224,7 +224,7 @@ class ResolverTests(SynchronousTestCase):
         late.callback(["192.0.2.1"])
         self.assertEqual([], self.published)
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     @given(st.lists(st.lists(st.integers(0, 300), unique=True, max_size=290), max_size=6))
     def test_slots_are_never_shared_and_kept_while_an_address_is(self, rounds: list[list[int]]) -> None:
         clock, answer = Clock(), [["192.0.2.1"]]

@@ -405,7 +405,7 @@ class EndTests(SynchronousTestCase):
 class AnyContentTests(SynchronousTestCase):
     """What was sent is what arrives, however it is framed and cut into pieces."""
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=80)
     @given(
         st.lists(st.binary(min_size=1, max_size=40), max_size=12),
         st.integers(min_value=1, max_value=60),

@@ -193,7 +193,7 @@ class ReportTests(StandingCase):
         self.assertEqual([[1, 1, None, 0]], self.rows())
         self.assertEqual([], self.clock.getDelayedCalls())
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from(Outcome), st.sampled_from((0.0, 0.1))), max_size=80))
     def test_no_outcome_is_lost_and_no_hang_goes_by_another_name(self, told: list[Any]) -> None:
         self.sent.clear()

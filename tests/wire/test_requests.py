@@ -148,7 +148,7 @@ def pieces_of(draw: st.DrawFn, data: bytes) -> list[bytes]:
 
 
 class PropertyTests(SynchronousTestCase):
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.data())
     def test_the_verdict_does_not_depend_on_packets(self, data: st.DataObject) -> None:
         octets = data.draw(mutated())
@@ -159,7 +159,7 @@ class PropertyTests(SynchronousTestCase):
         self.assertEqual(*seen)
         self.assertEqual([c.content for c in whole.contents], [c.content for c in cut.contents])
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(mutated())
     def test_what_is_accepted_reads_the_same_in_another_parser(self, octets: bytes) -> None:
         """Two parsers that differ are what smuggling needs; h11 is as strict as we mean to be."""
@@ -186,7 +186,7 @@ class PropertyTests(SynchronousTestCase):
             self.assertIsInstance(event, h11.EndOfMessage)
             self.assertEqual(rig.contents[0].content, content)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(mutated())
     def test_a_head_is_refused_whole_exactly_when_its_lines_are_faulty_or_its_meaning_is(self, octets: bytes) -> None:
         octets = octets.removeprefix(b"\r\n")

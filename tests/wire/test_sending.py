@@ -96,7 +96,7 @@ class FramingTests(SynchronousTestCase):
         rig.link.b.protocol.data_received(GET)
         self.assertEqual(KNOWN % 5 + b"\r\nhello", bytes(rig.link.b.outbox))
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.lists(st.binary(min_size=1, max_size=9), max_size=8), st.booleans(), st.integers(1, 40))
     def test_what_was_given_is_what_arrives(self, gifts: list[bytes], known: bool, quantum: int) -> None:
         content = b"".join(gifts)
