@@ -50,12 +50,12 @@ class PublicSocketTests(SynchronousTestCase):
 
     def test_a_connection_waits_while_no_worker_accepts(self) -> None:
         bound = self.bind(ANY)
-        with socket.create_connection(("127.0.0.1", port(bound.by_worker[0][0])), 5):
+        with socket.create_connection(("127.0.0.1", port(bound.by_worker[0][0])), 60):
             pass
 
     def test_the_kernel_gives_connections_to_every_worker(self) -> None:
         bound = self.bind(ANY)
-        clients = [socket.create_connection(bound.by_worker[0][0].getsockname(), 5) for _ in range(64)]
+        clients = [socket.create_connection(bound.by_worker[0][0].getsockname(), 60) for _ in range(64)]
         self.addCleanup(lambda: [client.close() for client in clients])
         counts = [self.accepted(own[0]) for own in bound.by_worker]
         self.assertEqual(64, sum(counts))

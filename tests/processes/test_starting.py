@@ -205,7 +205,7 @@ class LifeTests(SynchronousTestCase):
 
     def wait_for(self, text: str, name: str = "log") -> str:
         """The log once ``text`` is in it: a starting process tells in no other way."""
-        for _ in range(600):
+        for _ in range(2400):
             path = self.directory / name
             said = path.read_text() if path.exists() else ""
             if text in said:

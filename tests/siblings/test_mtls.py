@@ -138,7 +138,7 @@ class AskerTests(Case):
         context = ssl.create_default_context(cafile=str(self.certificates.directory / "ca.pem"))
 
         def attempt() -> bytes:
-            with socket.create_connection(("127.0.0.1", self.home.port), 5) as plain:
+            with socket.create_connection(("127.0.0.1", self.home.port), 60) as plain:
                 secured = context.wrap_socket(plain, server_hostname="127.0.0.1")
                 # TLS 1.3: the refusal comes after our side of the handshake.
                 secured.sendall(b"POST /siblings/pull HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}")
@@ -213,7 +213,7 @@ class AskerTests(Case):
     @asynchronous
     async def test_plain_http(self) -> None:
         def attempt() -> bytes:
-            with socket.create_connection(("127.0.0.1", self.home.port), 5) as plain:
+            with socket.create_connection(("127.0.0.1", self.home.port), 60) as plain:
                 plain.sendall(b"POST /siblings/pull HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}")
                 return plain.recv(1000)
 
@@ -227,7 +227,7 @@ class AskerTests(Case):
         context.maximum_version = ssl.TLSVersion.TLSv1_2
 
         def attempt() -> None:
-            with socket.create_connection(("127.0.0.1", self.home.port), 5) as plain:
+            with socket.create_connection(("127.0.0.1", self.home.port), 60) as plain:
                 context.wrap_socket(plain, server_hostname="127.0.0.1")
 
         await self.assertFailure(deferToThread(attempt), ssl.SSLError)
@@ -333,7 +333,7 @@ class ConnectionTests(Case):
         self.addCleanup(lambda: [each.close() for each in held])
 
         def connect() -> None:
-            plain = socket.create_connection(("127.0.0.1", self.home.port), 5)
+            plain = socket.create_connection(("127.0.0.1", self.home.port), 60)
             held.append(context.wrap_socket(plain, server_hostname="127.0.0.1"))
 
         for _ in range(PER_MEMBER):
@@ -397,7 +397,7 @@ class RequestTests(Case):
 
         def attempt() -> bytes:
             answer = b""
-            with socket.create_connection(("127.0.0.1", self.home.port), 5) as plain:
+            with socket.create_connection(("127.0.0.1", self.home.port), 60) as plain:
                 secured = context.wrap_socket(plain, server_hostname="127.0.0.1")
                 secured.sendall(request)
                 while piece := secured.recv(1 << 16):

@@ -204,7 +204,7 @@ class SendingTests(HotTestCase):
         self.ours.setblocking(False)
         self.addCleanup(self.ours.close)
         self.client, _ = listening.accept()
-        self.client.settimeout(10)
+        self.client.settimeout(60)
         self.addCleanup(self.client.close)
 
     def received(self, count: int) -> bytes:

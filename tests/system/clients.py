@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 
 from tests.system.contents import Content, first_difference
 
-_PATIENCE_SECONDS = 30.0
+_PATIENCE_SECONDS = 120.0
 
 
 @frozen

@@ -45,11 +45,7 @@ UNLIMITED = "[purge]\nper_second = 1000000.0\ntoken_per_second = 1000000.0"
 SITE = 'fill = "origin"'
 # Over in a moment, and long enough for a busy machine to renew it in.
 LEASE_SECONDS = 2.0
-PULL_SECONDS = 0.25
-CALL_SECONDS = 0.75
-PACE = f"pull_seconds = {PULL_SECONDS}\ncall_seconds = {CALL_SECONDS}\nlease_seconds = {LEASE_SECONDS}"
-# A call that hangs, two rounds, and an answer.
-CAUGHT_UP_SECONDS = CALL_SECONDS + 2 * PULL_SECONDS + 0.5
+PACE = f"pull_seconds = 0.25\ncall_seconds = 0.75\nlease_seconds = {LEASE_SECONDS}"
 
 
 @define(eq=False)

@@ -183,7 +183,7 @@ class Node:
             with contextlib.suppress(NodeDied, ProcessLookupError):
                 os.kill(self.twistd_pid(), signal.SIGTERM)
             try:
-                self._process.wait(40)
+                self._process.wait(120)
             except subprocess.TimeoutExpired:
                 self.kill()
                 raise AssertionError(f"SIGTERM did not end the node\n{self.log[-4000:]}") from None
@@ -218,7 +218,7 @@ class Node:
         return ask(self.url, target, **options)
 
     def admin(
-        self, method: str, target: str, document: Any = None, *, token: bool = True, seconds: float = 30.0
+        self, method: str, target: str, document: Any = None, *, token: bool = True, seconds: float = 120.0
     ) -> Answer:
         """The admin listener, with the token of the first start."""
         fields = {"Authorization": f"Bearer {self.token}"} if token else {}
@@ -242,7 +242,7 @@ class Node:
 
         :raises AssertionError: it was refused.
         """
-        answer = self.admin("POST", "/purge?wait=complete&timeout=5", document)
+        answer = self.admin("POST", "/purge?wait=complete&timeout=60", document)
         if answer.status != 200:
             raise AssertionError(f"purge {document}: {answer.status} {answer.content!r}\n{self.log[-2000:]}")
         return answer

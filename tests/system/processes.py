@@ -24,7 +24,7 @@ class NeverHappened(AssertionError):
     """Something that a process had to do was not seen within the bounded number of looks."""
 
 
-def until(look: Callable[[], T | None], what: str, *, looks: int = 400, pause_seconds: float = 0.05) -> T:
+def until(look: Callable[[], T | None], what: str, *, looks: int = 2400, pause_seconds: float = 0.05) -> T:
     """
     The first true answer of ``look``.
 

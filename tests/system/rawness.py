@@ -18,7 +18,7 @@ from attrs import define, field, frozen
 
 from tests.parsers import CLOSE, h11_responses
 
-_PATIENCE_SECONDS = 20.0
+_PATIENCE_SECONDS = 120.0
 
 Sent = tuple[bytes, bytes, bytes]
 """One request as the origin has read it: method, target, content."""

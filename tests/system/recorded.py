@@ -14,7 +14,7 @@ from attrs import frozen
 
 from tests.system.clients import Answer
 
-_PATIENCE_SECONDS = 30.0
+_PATIENCE_SECONDS = 120.0
 
 _PIP_AGENT = (
     'pip/{version} {{"ci":null,"cpu":"x86_64","distro":{{"id":"bookworm","libc":{{"lib":"glibc","version":"2.36"}},'

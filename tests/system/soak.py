@@ -137,7 +137,7 @@ class Clients:
         """
         self._over.set()
         for thread in self._threads:
-            thread.join(60)
+            thread.join(120)
         if self.failure is not None:
             raise self.failure
 

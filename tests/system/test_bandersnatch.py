@@ -188,6 +188,4 @@ class BandersnatchTests(SynchronousTestCase):
             until(
                 lambda target=target, serial=serial: int(node.ask(target).fields["x-pypi-last-serial"]) >= serial,
                 f"{target} with serial {serial}, EDGECACHE_SEED={SEED}",
-                # Twice the bound: processes share a machine.
-                looks=int(2 * (FOLLOW_SECONDS + FETCH_SECONDS) / 0.05),
             )

@@ -19,7 +19,7 @@ NONE = 3
 class DescriptorsTests(StarvingCase):
     def connected(self, url: str) -> http.client.HTTPConnection:
         parts = urlsplit(url)
-        connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=30)
+        connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=120)
         connection.connect()
         self.addCleanup(connection.close)
         return connection

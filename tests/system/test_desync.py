@@ -107,7 +107,7 @@ class DesyncTests(SynchronousTestCase):
             self.assertEqual(content, answers[0].content, name)
         seen = [(answer.status, answer.content) for answer in answers[1:-1]]
         self.assertEqual([(200, b"GET %b 0" % victim) for victim in victims], seen, name)
-        self.assertTrue(part.said.wait(20.0))
+        self.assertTrue(part.said.wait(120.0))
         self.victims(*victims, *(self.path() for _ in range(VICTIMS)), name=name)
         del self.origin.parts[target]
         if status == 503:

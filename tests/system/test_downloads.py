@@ -65,7 +65,7 @@ class Visitor:
 
     def ask(self, path: str, method: str = "GET", **fields: str) -> http.client.HTTPResponse:
         if self._connection is None:
-            self._connection = http.client.HTTPConnection(*self._to, timeout=30, source_address=(self._from, 0))
+            self._connection = http.client.HTTPConnection(*self._to, timeout=120, source_address=(self._from, 0))
         headers = {"User-Agent": self._agent, **{name.replace("_", "-"): value for name, value in fields.items()}}
         self._connection.request(method, path, headers=headers)
         return self._connection.getresponse()
@@ -258,7 +258,7 @@ class DownloadsTests(SynchronousTestCase):
             return found.total() >= due.total()
 
         try:
-            until(all_there, "all counts", looks=60)
+            until(all_there, "all counts")
         finally:
             self.assertEqual({}, {key: (due[key], found[key]) for key in {*due, *found} if due[key] != found[key]})
 

@@ -60,7 +60,7 @@ class PipelineTests(SynchronousTestCase):
             env={**environment(), "TOKEN": self.node.token},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=300,
             check=False,
         )
         self.assertEqual(0, ran.returncode, ran.stderr)
@@ -99,7 +99,7 @@ class ClientTests(SynchronousTestCase):
                 env=environ,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=300,
                 check=False,
             )
             self.assertEqual(0, ran.returncode, ran.stderr)
@@ -148,7 +148,7 @@ class CommandTests(SynchronousTestCase):
                 env={**environment(), "TOKEN": node.token, "EDGECACHE_TOKEN": node.token},
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=300,
                 check=False,
             )
             self.assertEqual(_status(row), ran.returncode, f"{row}\n{ran.stdout[-1000:]}{ran.stderr[-1000:]}")

@@ -45,7 +45,7 @@ class FirstComplaintTests(SynchronousTestCase):
             ran, target = PIP.install(self.root / f"before-{number}", index, "x>=2.0")
             self.assertEqual([], missing(target, [BEFORE]), ran.stderr)
         serial = self.index.upload(RELEASE)
-        answer = nodes[0].admin("POST", "/purge?wait=complete&timeout=10", {"serials": {"x": serial}})
+        answer = nodes[0].admin("POST", "/purge?wait=complete&timeout=60", {"serials": {"x": serial}})
         self.assertEqual(200, answer.status, answer)
         wrong: list[str] = []
         installers: tuple[Installer, ...] = (PIP, PIP_22, UV)

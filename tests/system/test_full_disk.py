@@ -92,7 +92,7 @@ class FullDiskTests(SynchronousTestCase):
     def purge(self, purge_id: str, *targets: str, **document: Any) -> Answer:
         urls = [self.node.url + target for target in targets]
         document |= {"urls": urls, "id": purge_id}
-        return self.node.admin("POST", "/purge?wait=complete&timeout=5", document)
+        return self.node.admin("POST", "/purge?wait=complete&timeout=60", document)
 
     def stored(self, target: str) -> None:
         until(lambda: self.ask(target).hit, f"{target} in the store")

@@ -452,8 +452,6 @@ class MirrorTests(QuirkTestCase):
             processes.until(
                 lambda target=target: int(self.ask(BANDERSNATCH_GET, target).fields["x-pypi-last-serial"]) >= said,
                 f"{target} with serial {said}",
-                # The third try is after three seconds.
-                looks=50,
             )
 
     def test_an_index_that_went_back_is_not_followed(self) -> None:

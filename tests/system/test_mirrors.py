@@ -30,7 +30,7 @@ class Reader:
     def __init__(self, node: Node, cursor: str = "") -> None:
         self.cursor = cursor
         parts = urlsplit(node.admin_url)
-        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
         fields = {"Authorization": f"Bearer {node.token}", "Accept": "text/event-stream"}
         if cursor:
             fields["Last-Event-ID"] = cursor
@@ -97,13 +97,13 @@ class FeedTests(FleetTestCase):
     def test_a_place_is_as_good_at_another_node_and_after_a_restart(self) -> None:
         n1, n2 = self.fleet.nodes.values()
         begin = json.loads(n1.admin("GET", "/feed").content)["cursor"]
-        n1.admin("POST", "/purge?wait=complete&timeout=20", {"tags": ["project/six"], "id": "x"})
+        n1.admin("POST", "/purge?wait=complete&timeout=60", {"tags": ["project/six"], "id": "x"})
         first = self.poll(n2, begin)
         self.assertEqual((["x"], ["six"]), ([each["id"] for each in first["events"]], first["events"][0]["projects"]))
         n1.stop()
         n1.start()
         self.fleet.wait_leased(n1)
-        n2.admin("POST", "/purge?wait=complete&timeout=20", {"tags": ["project/six"], "id": "y"})
+        n2.admin("POST", "/purge?wait=complete&timeout=60", {"tags": ["project/six"], "id": "y"})
         self.assertEqual(["y"], [each["id"] for each in self.poll(n1, first["cursor"])["events"]])
         reader = Reader(n1, begin)
         self.addCleanup(reader.close)
@@ -114,7 +114,7 @@ class FeedTests(FleetTestCase):
         n1, n2 = self.fleet.nodes.values()
         begin = json.loads(n1.admin("GET", "/feed").content)["cursor"]
         n2.kill()
-        answer = n1.admin("POST", "/purge?timeout=20", {"all": True, "id": "z"})
+        answer = n1.admin("POST", "/purge?timeout=60", {"all": True, "id": "z"})
         self.assertEqual((202, "durable"), (answer.status, json.loads(answer.content)["state"]))
         self.assertEqual([], self.poll(n1, begin, 0)["events"])
         (event,) = self.poll(n1, begin)["events"]

@@ -50,7 +50,7 @@ class Hungry:
             if chance.random() < 0.5:
                 target = chance.choice(self.known)
             try:
-                self.whole += check(target, ask(self.url, target, seconds=30))
+                self.whole += check(target, ask(self.url, target, seconds=120))
             except TimeoutError:
                 self.unanswered.append(target)
             except (OSError, http.client.HTTPException):

@@ -71,11 +71,11 @@ class Load:
     def more(self, count: int) -> None:
         """Return when so many more were answered."""
         goal = self.answered + count
-        until(lambda: self.answered >= goal or self.failures, f"{count} more answers", looks=2400)
+        until(lambda: self.answered >= goal or self.failures, f"{count} more answers", looks=4800)
 
     def _ask(self, number: int) -> None:
         parts = urlsplit(self.url)
-        connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=30)
+        connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=120)
         due = time.monotonic()
         while not self._over.is_set():
             try:
@@ -113,7 +113,7 @@ class ReloadCase(SynchronousTestCase):
         """SIGHUP, and what /status says of it once that is over."""
         before = self.told(node)
         os.kill(node.twistd_pid(), signal.SIGHUP)
-        until(lambda: self.told(node) != before, "the end of the reload", looks=1200)
+        until(lambda: self.told(node) != before, "the end of the reload")
         return self.told(node)
 
     def with_a_wheel_that_pauses(self, workers: int) -> tuple[Node, Origin, Hold]:
@@ -149,7 +149,7 @@ class ReloadTests(ReloadCase):
         hold.release()
         downloads.join()
         self.assertTrue(download.exact, str(download))
-        until(lambda: self.told(node) is not None, "the end of the reload", looks=1200)
+        until(lambda: self.told(node) is not None, "the end of the reload")
         self.assertEqual(
             ("", ["[[site]] default: origins", "[limits] idle_seconds"]),
             (self.told(node)["detail"], self.told(node)["taken"]),
@@ -200,7 +200,7 @@ class ReloadTests(ReloadCase):
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         where = urlsplit(node.url)
         with (
-            socket.create_connection((str(where.hostname), where.port), timeout=10) as plain,
+            socket.create_connection((str(where.hostname), where.port), timeout=120) as plain,
             context.wrap_socket(plain, server_hostname="localhost") as tls,
         ):
             return tls.getpeercert(True)

@@ -36,11 +36,11 @@ class RenewalCase(SynchronousTestCase):
 
         before = told()
         os.kill(node.twistd_pid(), signal.SIGHUP)
-        until(lambda: told() != before, "the end of the reload", looks=1200)
+        until(lambda: told() != before, "the end of the reload")
         return told()
 
     def said(self, node: Node, words: str) -> None:
-        until(lambda: words in node.log, f"{words!r} in the log\n{node.log[-3000:]}", looks=200)
+        until(lambda: words in node.log, f"{words!r} in the log\n{node.log[-3000:]}")
 
 
 class UpstreamTests(RenewalCase):
@@ -111,7 +111,7 @@ class SiblingTests(RenewalCase):
                 and f":{content} (127.0.0.1): TLS failed: certificate has" in n1.log
             ),
             "n2 is the home of something",
-            looks=100,
+            looks=1000,
             pause_seconds=0.0,
         )
         expired = self.shown(n2)

@@ -232,7 +232,7 @@ class SecretsTests(SynchronousTestCase):
     def ask(self, node: Node, method: str, target: str, fields: dict[str, str]) -> Answer:
         context = ssl._create_unverified_context()
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", int(node.url.rpartition(":")[2]), timeout=30, context=context
+            "127.0.0.1", int(node.url.rpartition(":")[2]), timeout=120, context=context
         )
         try:
             connection.request(method, target, headers={"Connection": "close", **fields})
@@ -248,7 +248,7 @@ class SecretsTests(SynchronousTestCase):
     def raw(self, node: Node, octets: bytes) -> bytes:
         context = ssl._create_unverified_context()
         with (
-            socket.create_connection(("127.0.0.1", int(node.url.rpartition(":")[2])), 20) as plain,
+            socket.create_connection(("127.0.0.1", int(node.url.rpartition(":")[2])), 120) as plain,
             context.wrap_socket(plain) as tls,
         ):
             tls.sendall(octets)

@@ -39,10 +39,10 @@ class StoppedTests(SynchronousTestCase):
     def nursery(self) -> int:
         return next(pid for pid in self.node.family() if processes.name(pid) == NAME.decode())
 
-    def is_served(self) -> bool:
-        """By every worker: its socket is drawn by the kernel."""
+    def is_served(self, seconds: float = 3.0) -> bool:
+        """By every worker: its socket is drawn by the kernel. Within so many seconds each."""
         try:
-            answers: list[Answer] = [ask(self.node.url, KNOWN, seconds=3) for _ in range(12)]
+            answers: list[Answer] = [ask(self.node.url, KNOWN, seconds=seconds) for _ in range(12)]
         except OSError:
             return False
         return all(answer.content == artifact_of(KNOWN).whole() for answer in answers)
@@ -68,7 +68,7 @@ class StoppedTests(SynchronousTestCase):
             leader = node.twistd_pid()
             os.kill(leader, signal.SIGSTOP)
             workers = node.worker_pids()
-            self.assertTrue(self.is_served())
+            self.assertTrue(self.is_served(seconds=60.0))
             traffic.wait_received(1_000_000)
             os.kill(leader, signal.SIGCONT)
             self.purge(2)
@@ -121,7 +121,7 @@ class StartingTests(SynchronousTestCase):
             node = Node(root, "http://origin.example", prefix=meddled(root / "first", _NO_ANSWER))
             self.addCleanup(node.end)
             node.launch()
-            until(lambda node=node: "stopping; " in node.log, "its stopping", looks=1200)  # type: ignore[misc]
+            until(lambda node=node: "stopping; " in node.log, "its stopping")  # type: ignore[misc]
             if answering:
                 (root / "answer").touch()
             until(lambda node=node: not node.family(), "its end")  # type: ignore[misc]

@@ -169,7 +169,6 @@ class LegsTests(SynchronousTestCase):
                 until(
                     lambda line=line, why=why: any(line in one and why in one for one in self.node.log.splitlines()),
                     f"{name}: {line}{why}\n{self.node.log[-1500:]}",
-                    looks=100,
                 )
         good = issue(where, "good", ca, node="n2")
         self.assertIn(b"HTTP/1.1 ", answer_to(self.control, good.path, PULL)[:9])

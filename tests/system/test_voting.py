@@ -82,7 +82,7 @@ class VotingTests(SynchronousTestCase):
         return int(node.ask(target).content.decode().removeprefix(VERSION))
 
     def purge(self, node: Node, wait: str, **document: Any) -> dict[str, Any]:
-        return self.json(node.admin("POST", f"/purge?wait={wait}&timeout=5", document))
+        return self.json(node.admin("POST", f"/purge?wait={wait}&timeout=60", document))
 
     def json(self, answer: Answer) -> dict[str, Any]:
         document: dict[str, Any] = orjson.loads(answer.content)
@@ -113,7 +113,7 @@ class VotingTests(SynchronousTestCase):
     def test_it_has_every_purge_and_says_how_far_it_has_come(self) -> None:
         done = self.purge(self.n1, "complete", urls=["/known"])
         self.assertEqual(("complete", ["n1", "n2", "v"]), (done["state"], done["applied"]))
-        told = self.json(self.voter.admin("GET", f"/purge/{done['id']}?wait=complete&timeout=5"))
+        told = self.json(self.voter.admin("GET", f"/purge/{done['id']}?wait=complete&timeout=60"))
         self.assertEqual((done["id"], "complete", ["n1", "n2", "v"]), (told["id"], told["state"], told["applied"]))
 
     def test_with_one_node_dead_the_other_goes_on_and_what_it_did_outlives_it(self) -> None:

@@ -90,7 +90,7 @@ class Traffic:
         """
         self._over.set()
         for thread in self._threads:
-            thread.join(60)
+            thread.join(120)
         if self.failure is not None:
             raise self.failure
 
@@ -98,11 +98,11 @@ class Traffic:
         """Return when so many more octets were received, which is in the middle of something."""
         with self._lock:
             goal = self.received + more
-            self._lock.wait_for(lambda: self.received >= goal or self.failure is not None, timeout=60)
+            self._lock.wait_for(lambda: self.received >= goal or self.failure is not None, timeout=300)
             if self.failure is not None:
                 raise self.failure
             if self.received < goal:
-                raise AssertionError(f"the node answered {self.received} octets of {goal} in a minute")
+                raise AssertionError(f"the node answered {self.received} octets of {goal} in five minutes")
 
     def _draw(self) -> str:
         with self._lock:
