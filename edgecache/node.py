@@ -275,8 +275,9 @@ class Node:
     async def _ask_owner(
         self, owner: Address, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream
     ) -> None:
+        until = self._fills.until(asked)
         if not await self._owners.ask(owner, asked, downstream, self._fills.continued(asked, forward)):
-            self._fills.join(asked, forward, record_hash, downstream)
+            self._fills.join(asked, forward, record_hash, downstream, until)
 
     def _refresh(self, asked: Asked, forward: Forward, record_hash: bytes, owned: bool) -> None:
         owner = None if owned else self._owner(asked)

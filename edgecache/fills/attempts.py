@@ -85,14 +85,6 @@ class Attempts:
         """See :meth:`edgecache.fills.homes.SiblingsAsked.look_up`."""
         return None if self._siblings is None else self._siblings.look_up(asked, forward)
 
-    def seconds(self, budget: float | None) -> float:
-        """
-        :param budget: seconds that a sibling leaves us, ``None`` for a client of our own.
-        :return: seconds to the client's first octet.
-        """
-        within = self._outlet.settings.first_byte_seconds
-        return within if budget is None else min(within, budget)
-
     @property
     def lone(self) -> bool:
         """Is there nobody to ask besides the origins?"""
@@ -107,6 +99,7 @@ class Attempts:
         site: Site,
         outbound: Outbound,
         interim: Callable[[Head], None] | None,
+        until: float,
         avoid: frozenset[Address],
         ticket: Ticket,
     ) -> Quest:
@@ -116,28 +109,27 @@ class Attempts:
         :return: not yet begun; what it finds is put to :meth:`usable`.
         :raises ResolveFailed: there is nobody to ask.
         """
-        within = self._outlet.settings.first_byte_seconds
-        return self._searches.search(self._searches.way_of(site, outbound), outbound, interim, avoid, ticket, within)
+        return self._searches.search(self._searches.way_of(site, outbound), outbound, interim, until, avoid, ticket)
 
     async def ask(
         self,
         site: Site,
         outbound: Outbound,
         interim: Callable[[Head], None] | None,
+        until: float,
         avoid: frozenset[Address] = frozenset(),
         broken: Broken | None = None,
         look_up: LookUp | None = None,
-        seconds: float | None = None,
         seeking: Seeking | None = None,
         *,
         resumable: bool = True,
     ) -> Response:
         """
+        :param until: monotonic seconds: all that is tried for a head has to be over then, unless it has content.
         :param avoid: asked only when all others have failed.
         :param broken: what came of an earlier response to ``outbound``. Its rest is asked for;
             :attr:`~edgecache.fills.continuing.Continuing.begun` tells whether it comes, or another response.
         :param look_up: siblings may be asked as well: the home before the origin, others when that gives nothing.
-        :param seconds: to the head, instead of ``first_byte_seconds`` if that is more.
         :param seeking: where it is has to be found out first, unless a sibling has it.
         :param resumable: its content may be put together from several responses.
         :return: the first usable response, or an origin's own 502, 503 or 504. Small content that came with it is
@@ -148,10 +140,9 @@ class Attempts:
         asking = outbound if broken is None else rest_of(outbound, broken.known, broken.received)
         if look_up is not None and broken is not None:
             look_up = look_up.after(broken)
-        until = self._outlet.timers.seconds() + self.seconds(seconds)
         ticket = self._allowance.ticket()
         try:
-            response = await self._head(site, asking, interim, avoid, ticket, look_up, until, seeking)
+            response = await self._head(site, asking, interim, until, avoid, ticket, look_up, seeking)
         except BaseException:
             ticket.close()
             raise
@@ -166,7 +157,7 @@ class Attempts:
                 self._outlet.counts.add(Counter.UPSTREAM_FAILURES)
                 self._outlet.standing.failed(response.address, Outcome.WRONG_RANGE, outbound.probe_target)
                 avoid |= {response.address}
-            return await self.ask(site, outbound, interim, avoid, seeking=seeking)
+            return await self.ask(site, outbound, interim, until, avoid, seeking=seeking)
         continuing = self._continuing(site, outbound, response, ticket, seeking)
         if isinstance(fitting, Rest):
             continuing.go_on_from(broken, fitting)
@@ -177,16 +168,16 @@ class Attempts:
         site: Site,
         outbound: Outbound,
         interim: Callable[[Head], None] | None,
+        until: float,
         avoid: frozenset[Address],
         ticket: Ticket,
         look_up: LookUp | None,
-        until: float,
         seeking: Seeking | None,
     ) -> Response:
         """The home, the origin, what others have stored, an origin that is out: the first that has something good."""
         siblings = self._siblings
         if siblings is None or look_up is None:
-            return await self._from_origin(site, outbound, interim, avoid, ticket, until, seeking)
+            return await self._from_origin(site, outbound, interim, until, avoid, ticket, seeking)
         if look_up.home:
             response = await siblings.home(look_up, interim, until, avoid)
             if response is not None:
@@ -198,7 +189,7 @@ class Attempts:
             return Deferred.fromCoroutine(siblings.copy(look_up, avoid))
 
         try:
-            response = await self._from_origin(site, outbound, interim, avoid, ticket, until - kept, seeking, copied)
+            response = await self._from_origin(site, outbound, interim, until - kept, avoid, ticket, seeking, copied)
         except UpstreamFailed:
             copy = await copied()
             if copy is None:
@@ -217,17 +208,16 @@ class Attempts:
         site: Site,
         outbound: Outbound,
         interim: Callable[[Head], None] | None,
+        until: float,
         avoid: frozenset[Address],
         ticket: Ticket,
-        until: float,
         seeking: Seeking | None,
         resort: Callable[[], Deferred[Response | None]] | None = None,
     ) -> Response:
         way = self._searches.way_of(site, outbound) if seeking is None else await seeking.way(until)
         if not isinstance(way, Way):
             return way
-        within = max(0.0, until - self._outlet.timers.seconds())
-        response = await self._searches.search(way, outbound, interim, avoid, ticket, within, resort).start()
+        response = await self._searches.search(way, outbound, interim, until, avoid, ticket, resort).start()
         if seeking is None or response.address.origin.sibling:
             return response
         return seeking.taken(outbound, response)
@@ -314,7 +304,7 @@ class Attempts:
     ) -> Deferred[Response]:
         """Ask for the rest of a content, at an address that was not asked for one before."""
         # A client sits there with half a content: it should hear of the end in good time, if this is the end.
-        within = self._outlet.settings.head_seconds
+        until = self._outlet.timers.seconds() + self._outlet.settings.head_seconds
         running: Deferred[Any] | None = None
 
         def give_up(_: object) -> None:
@@ -329,7 +319,7 @@ class Attempts:
             if not left:
                 admitted.errback(ResolveFailed(names(way), 0.0, "every address was asked for the rest"))
                 return
-            quest = self._searches.quest(way, outbound, None, left, ticket, within)
+            quest = self._searches.quest(way, outbound, None, until, left, ticket)
 
             def proceed() -> None:
                 nonlocal running
@@ -341,7 +331,7 @@ class Attempts:
         if seeking is None:
             ask(self._searches.way_of(site, outbound))
             return admitted
-        known = Deferred.fromCoroutine(seeking.way(self._outlet.timers.seconds() + within))
+        known = Deferred.fromCoroutine(seeking.way(until))
         running = known
 
         def found(way: Way | Response) -> None:

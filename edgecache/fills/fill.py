@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Coroutine
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve
@@ -64,9 +63,9 @@ class Fill:
     :ivar registered: under which key others find it; ``None``: nobody may join.
     :ivar waiters: who is to be sent what comes of it.
     :ivar began: monotonic seconds.
+    :ivar until: monotonic seconds; by then whoever has waited from the begin has the first octet, or an error.
     :ivar restarts: how often it was asked before, and answered with wrong content ...
     :ivar avoid: ... by these.
-    :ivar until: monotonic seconds; who waits for a page any longer is told that there is none yet.
     :ivar kept: what an earlier fill has brought, yet to be used.
     :ivar storing: its content on its way, if that is stored.
     :ivar lasting: it goes on after its exchange, until its record is committed.
@@ -83,9 +82,9 @@ class Fill:
     registered: bytes | None
     waiters: Waiters
     began: float
+    until: float
     restarts: int = 0
     avoid: frozenset[Address] = frozenset()
-    until: float = inf
     settled: bool = False
     phase: Phase = Phase.ASKING
     plan: Store | Freshen | None = None
@@ -186,14 +185,9 @@ class Fill:
             if self.leader.upload:
                 content = self._form = Form(content)
                 self._peer = first.downstream.peer
-        seconds = self._seconds()
         self._sought = self.fills.seek(self.leader, self.forward)
-        if self._sought is not None:
-            seconds = self.fills.attempts.seconds(seconds)
-            began = self.fills.seconds()
-            if await self._vouched(self._sought, began + seconds):
-                return
-            seconds -= self.fills.seconds() - began
+        if self._sought is not None and await self._vouched(self._sought):
+            return
         asking = outbound(self.leader, self.forward, content=content)
         requested_at = self.fills.clock()
         if self.registered is not None:
@@ -214,10 +208,10 @@ class Fill:
                 self.leader.site,
                 asking,
                 self.interim,
+                self.until,
                 self.avoid if doubt is None else self.avoid | doubt.avoid,
                 broken,
                 look_up,
-                seconds,
                 self._sought,
                 resumable=doubt is None or not doubt.mixed,
             )
@@ -318,7 +312,7 @@ class Fill:
         response.head = head
         return told
 
-    async def _vouched(self, sought: Sought, until: float) -> bool:
+    async def _vouched(self, sought: Sought) -> bool:
         """
         A stored file that its page names by digest is that page's to judge (DESIGN 9).
 
@@ -328,7 +322,7 @@ class Fill:
         if stored is None or not is_named(self.leader, stored):
             return False
         try:
-            good = await sought.vouched(stored, self.floor, until)
+            good = await sought.vouched(stored, self.floor, self.until)
         except UpstreamFailed as failure:
             self.fail(failure)
             return True
@@ -351,14 +345,6 @@ class Fill:
         if self.leader.site.index:
             return
         self.waiters.interim(head.status, interim_head(head.status, head.reason, head.fields, self.leader))
-
-    def _seconds(self) -> float | None:
-        """:return: to the head at most; ``None``: as always."""
-        sibling = self.leader.sibling
-        seconds = inf if sibling is None else sibling.budget_seconds
-        if self.leader.page is not None:
-            seconds = min(seconds, max(self.until - self.fills.seconds(), 0.0))
-        return None if seconds == inf else seconds
 
     # What may become of the response
 

@@ -85,7 +85,7 @@ class Fills:
     :ivar unshareable: keys whose response could not be shared lately.
     :ivar invalidate: asks the node process for a local epoch for selectors; fires once it is published.
     :ivar invalidate_here: the same for a mode, and never for siblings.
-    :ivar first_byte_seconds: what clients of a page are kept waiting at most.
+    :ivar first_byte_seconds: what clients are kept waiting at most.
     """
 
     reader: StoreReader
@@ -131,23 +131,36 @@ class Fills:
     def _answers_of_pages(self) -> Representing:
         return Representing(self)
 
-    def join(self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Downstream) -> None:
-        """Answer ``downstream`` from the running fill of its key, or from a new one."""
+    def join(
+        self,
+        asked: Asked,
+        forward: Forward,
+        record_hash: bytes,
+        downstream: Downstream,
+        until: float | None = None,
+    ) -> None:
+        """
+        Answer ``downstream`` from the running fill of its key, or from a new one.
+
+        :param until: monotonic seconds, of who has waited for somebody else already; see :class:`Waiter`.
+        """
         forward = self.honest(asked, forward)
-        waiter = Waiter(asked, forward, record_hash, downstream, self._begun)
+        if until is None:
+            until = self.until(asked)
+        waiter = Waiter(asked, forward, record_hash, downstream, self._begun, until)
         if self._stale_first(waiter):
             self.refresh(asked, forward, record_hash)
             return
         if asked.head_only and not asked.bypass and self._join_running(waiter):
             return  # the head of the fill is the answer
         if forward.alone or not asked.fills:
-            self._start(asked, forward, record_hash, None, [waiter])
+            self._start(asked, forward, record_hash, None, [waiter], until)
         elif forward.stored is None and self.unshareable.has(asked):
             if not asked.whole and asked.page is None:
                 # Nothing will be stored, it seems: the client's own conditions and range may as well go along.
                 waiter.forward = evolve(forward, alone=True)
             # Otherwise what comes may be stored after all: one odd request must not keep a key from it.
-            self._start(asked, waiter.forward, record_hash, None, [waiter])
+            self._start(asked, waiter.forward, record_hash, None, [waiter], until)
         else:
             running = self._running.get(record_hash)
             # One of another variant is not to be joined, and goes on being found by those who want that.
@@ -161,13 +174,20 @@ class Fills:
         origin's answer to each.
         """
         forward = Forward(ForwardReason.BYPASS, no_cache=True, at_origin=True, alone=asked.head_only)
-        waiter = Waiter(asked, forward, asked.key_hash, downstream, self._begun)
-        self._start(asked, forward, asked.key_hash, None, [waiter])
+        waiter = Waiter(asked, forward, asked.key_hash, downstream, self._begun, self.until(asked))
+        self._start(asked, forward, asked.key_hash, None, [waiter], waiter.until)
+
+    def until(self, asked: Asked) -> float:
+        """:return: monotonic seconds: when who has just come with ``asked`` has waited as long as anybody may."""
+        seconds, sibling = self.first_byte_seconds, asked.sibling
+        if sibling is not None and sibling.budget_seconds < seconds:
+            seconds = sibling.budget_seconds
+        return self.seconds() + seconds
 
     def refresh(self, asked: Asked, forward: Forward, record_hash: bytes) -> None:
         """Validate a stored response behind the client's back (RFC 5861 §3), unless that is happening already."""
         if self._joinable(asked, record_hash) is None:
-            self._begin(asked, self.honest(asked, forward), record_hash, [])
+            self._begin(asked, self.honest(asked, forward), record_hash, [], self.until(asked))
 
     def reuse(self, waiter: Waiter, reuse: Reuse, detail: str, proxy_status: bytes) -> bool:
         """
@@ -194,7 +214,7 @@ class Fills:
     def alone(self, waiter: Waiter) -> None:
         """Forward ``waiter`` on its own: it may not share what it waited for."""
         waiter.collapsed = False
-        self._start(waiter.asked, waiter.forward, waiter.record_hash, None, [waiter])
+        self._start(waiter.asked, waiter.forward, waiter.record_hash, None, [waiter], waiter.until)
 
     def again(self, waiter: Waiter) -> None:
         """Its fill began too early for ``waiter``: the next one is for all of whom that is so."""
@@ -234,12 +254,12 @@ class Fills:
             age = max(0, int(self.clock() - found.generated_at))
             if self.sender.send_later(waiter.downstream, asked, found, record_hash, age, status):
                 return
-        self._start(asked, waiter.forward, record_hash, record_hash, [waiter])
+        self._start(asked, waiter.forward, record_hash, record_hash, [waiter], waiter.until)
 
     def restart(self, fill: Fill, forward: Forward) -> None:
         """Ask again for everybody who waits for ``fill``, with another question, in the time that is left."""
         place, waiters = fill.record_hash, fill.waiters.take()
-        self._start(fill.leader, forward, place, place, waiters, fill.restarts, fill.avoid, fill.until, fill.settled)
+        self._start(fill.leader, forward, place, place, waiters, fill.until, fill.restarts, fill.avoid, fill.settled)
 
     def ask_anew(self, fill: Fill, avoid: frozenset[Address], *, settled: bool = False) -> None:
         """
@@ -251,7 +271,7 @@ class Fills:
         restarts = fill.restarts if settled else fill.restarts + 1
         settled = settled or fill.settled
         self._start(
-            fill.leader, fill.forward, fill.record_hash, fill.registered, waiters, restarts, avoid, fill.until, settled
+            fill.leader, fill.forward, fill.record_hash, fill.registered, waiters, fill.until, restarts, avoid, settled
         )
 
     def continued(self, asked: Asked, forward: Forward) -> Callable[[Response], Response]:
@@ -310,7 +330,7 @@ class Fills:
         """Join the fill that runs for what lies there, or begin it."""
         waiter.collapsed, waiter.record_hash = False, record_hash
         if not self._join_running(waiter):
-            self._begin(waiter.asked, waiter.forward, record_hash, [waiter])
+            self._begin(waiter.asked, waiter.forward, record_hash, [waiter], waiter.until)
 
     def _join_running(self, waiter: Waiter) -> bool:
         running = self._joinable(waiter.asked, waiter.record_hash)
@@ -329,14 +349,14 @@ class Fills:
             return None
         return running
 
-    def _begin(self, asked: Asked, forward: Forward, record_hash: bytes, waiters: list[Waiter]) -> None:
+    def _begin(self, asked: Asked, forward: Forward, record_hash: bytes, waiters: list[Waiter], until: float) -> None:
         """Start a fill, unless one is late, and nobody but who keeps that waiting could be asked."""
         late = self.late.of(record_hash)
         if late is not None and not self.attempts.another(asked.site, late.avoid, late.address):
             Waiters(self, asked, self._begun, waiters).fail(late.failure)
             return
         avoid = frozenset[Address]() if late is None else late.avoid
-        self._start(asked, forward, record_hash, record_hash, waiters, avoid=avoid)
+        self._start(asked, forward, record_hash, record_hash, waiters, until, avoid=avoid)
 
     def _stale_first(self, waiter: Waiter) -> bool:
         """While everybody who could be asked fails, no installer shall wait for that to be seen once more."""
@@ -361,18 +381,16 @@ class Fills:
         record_hash: bytes,
         registered: bytes | None,
         waiters: list[Waiter],
+        until: float,
         restarts: int = 0,
         avoid: frozenset[Address] = frozenset(),
-        until: float | None = None,
         settled: bool = False,
     ) -> None:
         epoch = self.epochs.current()
         self._begun += 1
         waiting = Waiters(self, asked, self._begun, waiters)
         now = self.seconds()
-        if until is None:
-            until = now + self.first_byte_seconds
-        fill = Fill(self, asked, forward, record_hash, epoch, registered, waiting, now, restarts, avoid, until, settled)
+        fill = Fill(self, asked, forward, record_hash, epoch, registered, waiting, now, until, restarts, avoid, settled)
         if registered is not None:
             # A fill from before a purge goes on for those who wait for it; nobody new finds it.
             self._running[registered] = fill

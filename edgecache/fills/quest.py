@@ -50,24 +50,23 @@ class Quest:
     """
     See the module.
 
+    :ivar until: monotonic seconds: when the client's time is over. With content there is no such time.
     :ivar better: those that others may not be asked beside, only after (a fallback is no equal); none: all are equals.
-    :ivar within: seconds for all of it; ``None``: ``first_byte_seconds``. With content there is no limit.
     :ivar judge: what is wrong with an answer, for whatever reason there is to know it; ``None``: nothing.
     :ivar resort: somebody else, asked once: before who is ejected is, and where the last one in service takes as long
-        as one that hangs. Fires with ``None`` if that has nothing, and has its own deadline, maybe after ``within``.
+        as one that hangs. Fires with ``None`` if that has nothing, and has its own deadline, maybe after ``until``.
     """
 
     _outlet: Outlet
     _outbound: Outbound
     _interim: Callable[[Head], None] | None
+    _until: float
     _left: deque[Address]
     _ticket: Ticket
     _latencies: Latencies
     _better: frozenset[Address] = frozenset()
-    _within: float | None = None
     _judge: Judge | None = None
     _resort: Callable[[], Deferred[Response | None]] | None = None
-    _until: float = field(init=False)
     # Who is told; nobody any more once that was done.
     _on_answer: Callable[[Response], None] | None = None
     _on_failure: Callable[[BaseException], None] | None = None
@@ -81,10 +80,8 @@ class Quest:
     _patience: float = _LEAST_PATIENCE
 
     def __attrs_post_init__(self) -> None:
-        seconds = self._outlet.settings.first_byte_seconds if self._within is None else self._within
         if self._outbound.content is not None:
-            seconds = inf
-        self._until = self._outlet.timers.seconds() + seconds
+            self._until = inf
 
     def begin(self, on_answer: Callable[[Response], None], on_failure: Callable[[BaseException], None]) -> None:
         """
@@ -144,6 +141,10 @@ class Quest:
     def _ask(self, address: Address, *, fresh: bool = False) -> None:
         outlet = self._outlet
         left = self._until - outlet.timers.seconds()
+        if left < _SLACK:
+            self._failure = self._failure or HeadTimedOut(address.name, 0.0)
+            self._give_up()
+            return
         hopeful = self._hopeful
         attempt = Attempt(self, address)
         self._attempts.append(attempt)
@@ -159,7 +160,7 @@ class Quest:
                 self._outbound,
                 attempt,
                 interim=self._interim,
-                head_seconds=max(head_seconds, _SLACK),
+                head_seconds=head_seconds,
                 fresh=fresh,
             )
         except (UpstreamBusy, ValueError) as error:

@@ -67,14 +67,14 @@ class Searches:
         way: Way,
         outbound: Outbound,
         interim: Callable[[Head], None] | None,
+        until: float,
         avoid: frozenset[Address],
         ticket: Ticket,
-        within: float,
         resort: Callable[[], Deferred[Response | None]] | None = None,
     ) -> Quest:
         """
+        :param until: see :class:`~edgecache.fills.quest.Quest`, and ``resort``.
         :param avoid: asked only when all others have failed.
-        :param within: see :class:`~edgecache.fills.quest.Quest`, and ``resort``.
         :return: a quest for all of the way's addresses.
         :raises ResolveFailed: there is nobody to ask.
         """
@@ -83,16 +83,16 @@ class Searches:
             addresses.sort(key=avoid.__contains__)
         if not addresses:
             raise ResolveFailed(names(way), 0.0, "no address of it is known")
-        return self.quest(way, outbound, interim, addresses, ticket, within, resort)
+        return self.quest(way, outbound, interim, until, addresses, ticket, resort)
 
     def quest(
         self,
         way: Way,
         outbound: Outbound,
         interim: Callable[[Head], None] | None,
+        until: float,
         addresses: list[Address],
         ticket: Ticket,
-        within: float,
         resort: Callable[[], Deferred[Response | None]] | None = None,
     ) -> Quest:
         """:return: the same for some of the way's ``addresses``, in this order; at least one."""
@@ -110,7 +110,7 @@ class Searches:
         if way.foreign:
             outbound = evolve(outbound, authority=None, fields=without(outbound.fields, (b"authorization",)))
         addressed = deque(addresses)
-        return Quest(self._outlet, outbound, interim, addressed, ticket, latencies, better, within, way.judge, resort)
+        return Quest(self._outlet, outbound, interim, until, addressed, ticket, latencies, better, way.judge, resort)
 
     def candidates(self, way: Way) -> list[Address]:
         """:return: the way's addresses, the one to ask first at the head."""

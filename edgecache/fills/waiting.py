@@ -46,6 +46,7 @@ class Waiter:
     :ivar patient: it waits for its part of the whole; on its own it could not be had.
     :ivar parted: it has waited for what others have asked for already.
     :ivar came: so many fills had begun before it came.
+    :ivar until: monotonic seconds; by then it is to have its first octet, however many fills it waits for.
     """
 
     asked: Asked
@@ -53,6 +54,7 @@ class Waiter:
     record_hash: bytes
     downstream: Downstream
     came: int
+    until: float
     collapsed: bool = False
     again: bool = False
     patient: bool = False

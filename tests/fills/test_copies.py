@@ -68,7 +68,8 @@ class CopyTests(SynchronousTestCase):
         def bad(failure: Failure) -> None:
             self.status, self.after = 0, rig.now - began
 
-        asking = attempts.ask(site, GET, None, look_up=look_up, seconds=seconds)
+        until = began + (rig.settings.first_byte_seconds if seconds is None else seconds)
+        asking = attempts.ask(site, GET, None, until, look_up=look_up)
         Deferred.fromCoroutine(asking).addCallbacks(good, bad)
         rig.stage.settle()
         rig.seconds(13.0)

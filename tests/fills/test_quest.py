@@ -108,7 +108,8 @@ class Rig:
         left = deque(self.addresses)
         above = frozenset(self.addresses[:better])
         ticket = ticket or self.allowance.ticket()
-        quest = Quest(self.outlet, outbound, None, left, ticket, self.latencies, above, within, resort=resort)
+        until = self.now + (self.settings.first_byte_seconds if within is None else within)
+        quest = Quest(self.outlet, outbound, None, until, left, ticket, self.latencies, above, resort=resort)
         asked = Asked(quest, self.now)
 
         def good(response: Response) -> None:
@@ -253,6 +254,12 @@ class SilentTests(QuestTests):
         rig.seconds(13)
         self.failed(asked, HeadTimedOut, 12.0)
         self.assertEqual([(0, Outcome.NO_HEAD)], rig.told)
+
+    def test_nobody_is_asked_when_the_client_s_time_is_over(self) -> None:
+        rig = self.rig(Good(), Good())
+        self.failed(rig.ask(within=0.0), HeadTimedOut, 0.0)
+        self.assertEqual(([], 0, 0), (rig.told, *map(rig.requests, range(2))))
+        self.quiet(rig)
 
     def test_who_had_no_time_to_answer_has_not_failed(self) -> None:
         """A sibling's budget may be nearly used up; a kept-alive connection has no other deadline."""
