@@ -95,8 +95,10 @@ class Dialing:
             # The next call makes another one, and hears what is wrong.
             self._ready.remove(dial)
         if dial in self._under_way:
+            young = self._is_young(dial)
             self._under_way.remove(dial)
-            if len(self._under_way) < len(self._waiting):
+            # What was made for a call that waits is not made up for by one that may never end.
+            if (self._young if young else len(self._under_way)) < len(self._waiting):
                 waiting = next(iter(self._waiting))
                 del self._waiting[waiting]
                 waiting.errback(reason)
@@ -107,8 +109,11 @@ class Dialing:
 
     @property
     def _young(self) -> int:
-        since = self._timers.seconds() - self._call_seconds
-        return sum(dial.began > since for dial in self._under_way)
+        return sum(map(self._is_young, self._under_way))
+
+    def _is_young(self, dial: _Dial) -> bool:
+        """Was it begun for a call that may still wait?"""
+        return dial.began > self._timers.seconds() - self._call_seconds
 
     def _dial(self) -> None:
         dial = _Dial(self, self._timers.seconds())

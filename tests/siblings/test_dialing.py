@@ -8,6 +8,7 @@ from typing import Any
 from attrs import define, field
 from twisted.internet import reactor  # noqa: TID251  (tests run on the reactor itself)
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.protocol import Factory
 from twisted.protocols.portforward import ProxyClient, ProxyClientFactory, ProxyFactory, ProxyServer
 from twisted.trial.unittest import TestCase
 
@@ -151,6 +152,18 @@ class HandshakeTests(TestCase):
             await self.arrived(2)
             self.doors[1].let_go()
             self.assertEqual({"n": 1}, await calling)
+
+        return Deferred.fromCoroutine(body())
+
+    def test_a_later_call_is_told_what_became_of_its_own_while_an_older_one_never_ends(self) -> Deferred[None]:
+        async def body() -> None:
+            await self.asker.know(Place(self.listening.getHost().port, self.home.identity))
+            await self.late()
+            await self.listening.stopListening()
+            self.listening = reactor.listenTCP(0, Factory())  # type: ignore[attr-defined]
+            refused = await self.assertFailure(self.call(n=1), CallFailed)
+            self.assertIn("refused", str(refused))
+            self.assertFalse(self.doors[0].closed.called)
 
         return Deferred.fromCoroutine(body())
 
