@@ -9,6 +9,7 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
+from edgecache.fills.candidates import NONE
 from edgecache.fills.continuing import Continuing
 from edgecache.fills.hashing import Hashing
 from edgecache.fills.homes import LookUp, SiblingsAsked
@@ -319,7 +320,7 @@ class Attempts:
             if not left:
                 admitted.errback(ResolveFailed(names(way), 0.0, "every address was asked for the rest"))
                 return
-            quest = self._searches.quest(way, outbound, None, until, left, ticket)
+            quest = self._searches.quest(way, outbound, None, until, left, NONE, ticket)
 
             def proceed() -> None:
                 nonlocal running

@@ -15,7 +15,6 @@ nothing about that address.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from math import inf
 
@@ -24,6 +23,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from edgecache.fills.candidates import Candidates
 from edgecache.fills.outlet import ELSEWHERE, Outlet
 from edgecache.fills.racing import Attempt, Phase
 from edgecache.fills.ways import LESSER, Judge
@@ -51,7 +51,7 @@ class Quest:
     See the module.
 
     :ivar until: monotonic seconds: when the client's time is over. With content there is no such time.
-    :ivar better: those that others may not be asked beside, only after (a fallback is no equal); none: all are equals.
+    :ivar candidates: whom there is to ask; one at least.
     :ivar judge: what is wrong with an answer, for whatever reason there is to know it; ``None``: nothing.
     :ivar resort: somebody else, asked once: before who is ejected is, and where the last one in service takes as long
         as one that hangs. Fires with ``None`` if that has nothing, and has its own deadline, maybe after ``until``.
@@ -61,10 +61,9 @@ class Quest:
     _outbound: Outbound
     _interim: Callable[[Head], None] | None
     _until: float
-    _left: deque[Address]
+    _candidates: Candidates
     _ticket: Ticket
     _latencies: Latencies
-    _better: frozenset[Address] = frozenset()
     _judge: Judge | None = None
     _resort: Callable[[], Deferred[Response | None]] | None = None
     # Who is told; nobody any more once that was done.
@@ -93,7 +92,7 @@ class Quest:
         """
         self._on_answer, self._on_failure = on_answer, on_failure
         self._outlet.quests.add(self)
-        if self._choice or not self._resorts(self._ask_first):
+        if self._candidates.choice or not self._resorts(self._ask_first):
             self._ask_first()
 
     def start(self) -> Deferred[Response]:
@@ -103,14 +102,14 @@ class Quest:
         return answer
 
     def _ask_first(self) -> None:
-        self._ask(self._left.popleft())
+        self._ask(self._candidates.first())
 
     def ejected(self, slot: int) -> None:
         """The address in ``slot`` is ejected: do not wait for its head any longer, if there is another choice."""
         for attempt in [one for one in self._attempts if one.address.slot == slot and one.phase is not Phase.OUTRUN]:
-            if self._outbound.idempotent and self._choice:
+            if self._outbound.idempotent and self._candidates.choice:
                 self._drop(attempt)
-                self._failure = HeadTimedOut(attempt.address.name, self._since(attempt))
+                self._timed_out(attempt)
                 self._move()
 
     # Asking
@@ -120,18 +119,9 @@ class Quest:
         return self not in self._outlet.quests
 
     @property
-    def _choice(self) -> bool:
-        """Is there another address in service that was not asked yet?"""
-        return any(not self._outlet.standing.ejected(address) for address in self._left)
-
-    @property
     def _late(self) -> bool:
         """Is the client's time over?"""
         return self._outlet.timers.seconds() >= self._until - _SLACK
-
-    def _choice_beside(self, attempt: Attempt) -> bool:
-        """Is the next one an equal of this one, so that both may be asked at the same time?"""
-        return self._choice and (attempt.address not in self._better or self._following() in self._better)
 
     @property
     def _hopeful(self) -> bool:
@@ -150,7 +140,7 @@ class Quest:
         self._attempts.append(attempt)
         if self._outbound.content is not None:
             head_seconds = self._outbound.head_seconds or outlet.settings.first_byte_seconds
-        elif hopeful or self._choice:
+        elif hopeful or self._candidates.choice:
             head_seconds = min(left, outlet.settings.head_seconds)
         else:
             head_seconds = left  # nothing comes after the last one: it may take what is left
@@ -183,12 +173,12 @@ class Quest:
         outlet.counts.add(Counter.UPSTREAM_REQUESTS)
         for other in self._attempts:
             if other.phase is Phase.CONNECTING:
-                self._outrun(other)
+                other.outrun()
                 # If this one disappoints, it may be asked after all.
-                self._left.append(other.address)
-        if not self._outbound.hedgeable or not (self._left or self._resort):
+                self._candidates.left.append(other.address)
+        if not self._outbound.hedgeable or not (self._candidates.left or self._resort):
             return
-        if not self._choice:
+        if not self._candidates.choice:
             attempt.timer = outlet.timers.callLater(outlet.settings.head_seconds, self._doubt, attempt)
             return
         p95 = self._latencies.p95(attempt.asked_at)
@@ -199,20 +189,20 @@ class Quest:
     def _slow(self, attempt: Attempt) -> None:
         """It has not connected yet: see Note [races]."""
         attempt.timer = None
-        if self._choice_beside(attempt):
+        if self._candidates.choice_beside(attempt.address):
             self._outlet.standing.slow_to_connect(attempt.address)
-            self._ask(self._next())
+            self._ask(self._candidates.next())
 
     def _hedge(self, attempt: Attempt) -> None:
         attempt.timer = None
-        if self._choice_beside(attempt) and self._ticket.hedge():
+        if self._candidates.choice_beside(attempt.address) and self._ticket.hedge():
             self._outlet.counts.add(Counter.HEDGES)
-            self._ask(self._next())
+            self._ask(self._candidates.next())
 
     def _doubt(self, attempt: Attempt) -> None:
         """The last one in service takes as long as one that hangs: who is ejected may be better by now."""
         attempt.timer = None
-        if self._left:
+        if self._candidates.left:
             # Else nobody would hear of it where another one answers, and who is ejected would be probed late.
             self._charge(attempt)
         if not self._resorts(self._go_on):
@@ -245,21 +235,11 @@ class Quest:
 
     def _go_on(self) -> None:
         """The last one in service is no longer waited for alone."""
-        if self._left:
+        if self._candidates.left:
             self._limit()  # it may have to wait
             self._ticket.move(self._proceed)
         elif not self._hopeful:
             self._give_up()
-
-    def _next(self) -> Address:
-        address = self._following()
-        self._left.remove(address)
-        return address
-
-    def _following(self) -> Address:
-        """The next candidate; health may have changed since they were put in order."""
-        ejected = self._outlet.standing.ejected
-        return next((one for one in self._left if not ejected(one)), self._left[0])
 
     # Answers
 
@@ -272,7 +252,7 @@ class Quest:
             self._latencies.record(now - attempt.asked_at, now)
         if response.head.status in ELSEWHERE:
             outlet.standing.failed(attempt.address, Outcome.ERROR_STATUS, outbound.probe_target)
-            if outbound.idempotent and (self._hopeful or self._left):
+            if outbound.idempotent and (self._hopeful or self._candidates.left):
                 outlet.counts.add(Counter.UPSTREAM_FAILURES)
                 self._put_aside(response)
                 return
@@ -283,7 +263,7 @@ class Quest:
             outlet.standing.failed(attempt.address, verdict.outcome, outbound.probe_target)
             self._failure = verdict
             self._move()
-        elif verdict is LESSER and (self._hopeful or self._left):
+        elif verdict is LESSER and (self._hopeful or self._candidates.left):
             self._put_aside(response)
         else:
             self._win(response)
@@ -315,13 +295,18 @@ class Quest:
         self._failure = error
         if error.sent and not outbound.idempotent:
             self._lose(error)
-        elif isinstance(error, UpstreamBusy) and self._left and not self._hopeful and not self._choice:
+        elif (
+            isinstance(error, UpstreamBusy)
+            and self._candidates.left
+            and not self._hopeful
+            and not self._candidates.choice
+        ):
             # It owes us as many heads as it may; who is ejected is no better choice than a moment's patience.
-            self._left.appendleft(attempt.address)
+            self._candidates.left.insert(0, attempt.address)
             self._limit()
             self._waiting = outlet.timers.callLater(self._patience, self._ask_again)
             self._patience = min(2 * self._patience, _LONGEST_PATIENCE)
-        elif idled and not self._hopeful and not self._choice and not self._asked_again:
+        elif idled and not self._hopeful and not self._candidates.choice and not self._asked_again:
             # There is nobody else to ask: once more, on a connection of its own.
             self._asked_again = True
             self._ask(attempt.address, fresh=True)
@@ -334,7 +319,7 @@ class Quest:
         for attempt in list(self._attempts):
             if attempt.phase is Phase.OUTRUN:
                 continue
-            self._failure = HeadTimedOut(attempt.address.name, self._since(attempt))
+            self._timed_out(attempt)
             if attempt.phase is Phase.ASKED and self._had_its_time(attempt):
                 self._outlet.counts.add(Counter.UPSTREAM_FAILURES)
                 self._charge(attempt)
@@ -347,15 +332,15 @@ class Quest:
         """An attempt came to nothing: wait for those that run, or go on to the next address."""
         if self._hopeful:
             return
-        if not self._left or self._late:
+        if not self._candidates.left or self._late:
             self._give_up()
             return
-        if self._choice or not self._resorts(self._go_on):
+        if self._candidates.choice or not self._resorts(self._go_on):
             self._go_on()
 
     def _ask_again(self) -> None:
         self._waiting = None
-        self._ask(self._next())
+        self._ask(self._candidates.next())
 
     def _charge(self, attempt: Attempt) -> None:
         """It was waited for as long as any address may take: its health is told so, once."""
@@ -371,7 +356,7 @@ class Quest:
 
     def _proceed(self) -> None:
         self._outlet.counts.add(Counter.MOVES)
-        self._ask(self._next())
+        self._ask(self._candidates.next())
 
     def _give_up(self) -> None:
         spare, self._spare = self._spare, None
@@ -379,7 +364,7 @@ class Quest:
             self._win(spare)
         else:
             # Without one all are out of service, and who was asked instead of them took all the time.
-            self._lose(self._failure or HeadTimedOut(self._left[0].name, 0.0))
+            self._lose(self._failure or HeadTimedOut(self._candidates.left[0].name, 0.0))
 
     def _win(self, response: Response) -> None:
         tell = self._on_answer
@@ -412,13 +397,9 @@ class Quest:
             spare.cancel()
         for attempt in list(self._attempts):
             if attempt.phase is Phase.CONNECTING:
-                self._outrun(attempt)
+                attempt.outrun()
             elif attempt.phase is Phase.ASKED:
                 self._drop(attempt)
-
-    def _outrun(self, attempt: Attempt) -> None:
-        attempt.rest()
-        attempt.phase = Phase.OUTRUN
 
     def _drop(self, attempt: Attempt) -> None:
         exchange = attempt.exchange
@@ -427,13 +408,12 @@ class Quest:
             exchange.cancel()
 
     def _leave(self, attempt: Attempt) -> None:
-        attempt.rest()
-        attempt.over, attempt.exchange = True, None
+        attempt.end()
         self._attempts.remove(attempt)
+
+    def _timed_out(self, attempt: Attempt) -> None:
+        self._failure = HeadTimedOut(attempt.address.name, attempt.waited(self._outlet.timers.seconds()))
 
     def _had_its_time(self, attempt: Attempt) -> bool:
         """Has it been waited for as long as any address may take?"""
-        return self._since(attempt) >= self._outlet.settings.head_seconds - _SLACK
-
-    def _since(self, attempt: Attempt) -> float:
-        return self._outlet.timers.seconds() - attempt.asked_at if attempt.asked_at else 0.0
+        return attempt.waited(self._outlet.timers.seconds()) >= self._outlet.settings.head_seconds - _SLACK

@@ -66,6 +66,20 @@ class Attempt:
         """See :meth:`edgecache.upstream.parties.Asker.failed`."""
         self._race.failed(error, self)
 
+    def waited(self, now: float) -> float:
+        """:return: seconds from asking until ``now``; 0.0 before."""
+        return now - self.asked_at if self.asked_at else 0.0
+
+    def outrun(self) -> None:
+        """Another one connected first."""
+        self.rest()
+        self.phase = Phase.OUTRUN
+
+    def end(self) -> None:
+        """It is over."""
+        self.rest()
+        self.over, self.exchange = True, None
+
     def rest(self) -> None:
         """No timer of it runs any longer."""
         timer, self.timer = self.timer, None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 
+from edgecache.fills.candidates import NONE, Candidates
 from edgecache.fills.outlet import Outlet
 from edgecache.fills.quest import Quest
 from edgecache.fills.ways import Way
@@ -83,7 +83,7 @@ class Searches:
             addresses.sort(key=avoid.__contains__)
         if not addresses:
             raise ResolveFailed(names(way), 0.0, "no address of it is known")
-        return self.quest(way, outbound, interim, until, addresses, ticket, resort)
+        return self.quest(way, outbound, interim, until, addresses, avoid, ticket, resort)
 
     def quest(
         self,
@@ -92,25 +92,26 @@ class Searches:
         interim: Callable[[Head], None] | None,
         until: float,
         addresses: list[Address],
+        avoid: frozenset[Address],
         ticket: Ticket,
         resort: Callable[[], Deferred[Response | None]] | None = None,
     ) -> Quest:
-        """:return: the same for some of the way's ``addresses``, in this order; at least one."""
+        """:return: the same for some of the way's ``addresses``, in this order; at least one. They are the quest's."""
         latencies = self._latencies.get(way.family)
         if latencies is None:
             linked = [family for family in self._latencies if isinstance(family, str)]
             if len(linked) >= _LINKED:
                 del self._latencies[linked[0]]
             latencies = self._latencies[way.family] = Latencies(self._outlet.settings.hedge_window_seconds)
-        better: frozenset[Address] = frozenset()
+        better = NONE
         if way.policy is Policy.FALLBACK:
             better = frozenset(self._book.of(way.origins[0]))
         if way.target is not None:
             outbound = evolve(outbound, target=way.target)
         if way.foreign:
             outbound = evolve(outbound, authority=None, fields=without(outbound.fields, (b"authorization",)))
-        addressed = deque(addresses)
-        return Quest(self._outlet, outbound, interim, until, addressed, ticket, latencies, better, way.judge, resort)
+        left = Candidates(self._outlet.standing.ejected, addresses, better, avoid)
+        return Quest(self._outlet, outbound, interim, until, left, ticket, latencies, way.judge, resort)
 
     def candidates(self, way: Way) -> list[Address]:
         """:return: the way's addresses, the one to ask first at the head."""

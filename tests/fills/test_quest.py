@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from edgecache.fills.candidates import Candidates
 from edgecache.fills.outlet import Outlet
 from edgecache.fills.quest import Quest
 from edgecache.rules.allowance import Allowance, Ticket
@@ -101,15 +101,19 @@ class Rig:
         ticket: Ticket | None = None,
         *,
         better: int = 0,
+        wrong: int = 0,
         within: float | None = None,
         resort: Callable[[], Deferred[Response | None]] | None = None,
     ) -> Asked:
-        """A quest in which the first ``better`` addresses are no equals of the others; the network settles."""
-        left = deque(self.addresses)
-        above = frozenset(self.addresses[:better])
+        """
+        A quest in which the first ``better`` addresses are no equals of the others, and the last ``wrong`` ones have
+        sent what was of no use; the network settles.
+        """
+        above, below = frozenset(self.addresses[:better]), frozenset(self.addresses[len(self.addresses) - wrong :])
+        left = Candidates(self.standing.ejected, list(self.addresses), above, below)
         ticket = ticket or self.allowance.ticket()
         until = self.now + (self.settings.first_byte_seconds if within is None else within)
-        quest = Quest(self.outlet, outbound, None, until, left, ticket, self.latencies, above, resort=resort)
+        quest = Quest(self.outlet, outbound, None, until, left, ticket, self.latencies, resort=resort)
         asked = Asked(quest, self.now)
 
         def good(response: Response) -> None:
@@ -260,6 +264,34 @@ class SilentTests(QuestTests):
         self.failed(rig.ask(within=0.0), HeadTimedOut, 0.0)
         self.assertEqual(([], 0, 0), (rig.told, *map(rig.requests, range(2))))
         self.quiet(rig)
+
+    def test_who_was_wrong_is_asked_beside_nobody(self) -> None:
+        rig = self.rig(Silent(), Good())
+        rig.history(0.05)
+        asked = rig.ask(wrong=1)
+        rig.seconds(4)
+        self.assertEqual(0, rig.requests(1))
+        rig.seconds(2)
+        self.answered(asked, 1, 5.0, within=COARSE)
+        rig = self.rig(Good(), Good())
+        rig.stage.hang(rig.addresses[0].host, 1.0)
+        asked = rig.ask(wrong=1)
+        rig.seconds(2)
+        self.answered(asked, 0, 1.0, within=COARSE)
+        self.assertEqual(0, rig.characters[1].connections)
+
+    def test_who_is_ejected_is_asked_before_who_was_wrong(self) -> None:
+        """One may be well again; what the other one sends is most likely wrong again, and that shows at its end."""
+        rig = self.rig(Refusing(), Good(), Good())
+        rig.words[1] = EJECTED_WORD
+        asked = rig.ask(wrong=1)
+        self.answered(asked, 1, 0.0)
+        self.assertEqual(0, rig.requests(2))
+
+    def test_who_was_wrong_is_asked_at_last(self) -> None:
+        rig = self.rig(Refusing(), Refusing(), Good())
+        rig.words[1] = EJECTED_WORD
+        self.answered(rig.ask(wrong=1), 2, 0.0)
 
     def test_who_had_no_time_to_answer_has_not_failed(self) -> None:
         """A sibling's budget may be nearly used up; a kept-alive connection has no other deadline."""
