@@ -166,13 +166,12 @@ class Derivations:
     async def _store(self, view: View, base: Stored, content: bytes) -> None:
         writer = self._writer.begin()
         writer.write(content)
-        committed = False
         try:
-            committed = await writer.commit(view.record_hash, derived_record(view, base))
+            await writer.commit(view.record_hash, derived_record(view, base))
         finally:
             self._ready.pop(view.record_hash, None)
             writer.finished()
-            if not committed:
+            if writer.failed is not None:
                 self._counts.add(Counter.STORE_FAILURES)
 
 

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from edgecache.fills.overtaking import overtake
 from edgecache.fills.paging import ReadPage
+from edgecache.fills.storing import counted
 from edgecache.rules.decisions import Freshen, Pass, Store
 from edgecache.rules.indexpaths import PageKind, project_tag
 from edgecache.rules.pages import PAGE, base_record, is_list, project_selector, serial_of
@@ -63,7 +64,7 @@ async def store(fill: Fill, plan: Store, response: Response, fallback: bool) -> 
         fill.waiters.derive_ahead(record, plan.record_hash, page.document)
         kept = await writer.commit(plan.record_hash, record, None, fills.serials.row(leader, page.serial))
         writer.finished()
-        fills.counts.add(Counter.STORED if kept else Counter.STORE_FAILURES)
+        counted(fills.counts, kept or writer.failed or False)
         await overtake(fills, leader, page.serial)
         document: bytes | None = page.document
         if not kept:

@@ -16,6 +16,7 @@ from edgecache.store.filling import ContentWriter
 from edgecache.store.held import BlobsTransaction, Shared
 from edgecache.store.reading import Pins, StoreReader
 from edgecache.store.small import Primary, SmallTransaction
+from edgecache.words.errors import StoreFull
 from edgecache.words.stored import Flag, Serial, Stored
 
 # IntFlag's operators cost a microsecond each.
@@ -59,26 +60,26 @@ class StoreWriter:
         stored: Stored,
         content: bytes,
         primary: Primary | None,
-        done: Callable[[bool], None],
+        done: Callable[[Outcome], None],
     ) -> None:
         """
         Store a response whose content is in memory, less than a chunk of it.
 
         :param stored: its ``content_id``, ``size`` and place are set here.
         :param primary: as for :meth:`ContentWriter.commit`.
-        :param done: called with ``True`` once the record is on disk; with ``False`` if the store does not take it, or
-            there is a newer record.
+        :param done: called with ``True`` once the record is on disk, with ``False`` if there is a newer one, or with
+            why the store does not take it.
         """
         stored.content_id = os.urandom(layout.CONTENT_ID_OCTETS)
         stored.size = len(content)
         stored.flags &= ~_IN_BLOBS
         if self._pins.full_small:
-            done(False)
+            done(StoreFull("small", "above its share"))
             return
         self._shared.small.submit(
             len(content) + len(stored.head) + len(stored.key),
             lambda txn: txn.store(key_hash, stored, [content], primary),
-            lambda result: done(result is True),
+            done,
             grows=True,
         )
 

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from edgecache import node
 from edgecache.fills import fills, warming
+from edgecache.fills.fill import Phase
 from edgecache.rules.asking import Asked
 from edgecache.rules.health import FAILING_WORD
 from edgecache.rules.selectors import Selector
@@ -393,17 +394,50 @@ class CollapseTests(RigCase):
             first = await self.client()
             first.send("/a")
             await first.head()
+            fill = self.running
             self.assertEqual(b"new", (await self.ask("/a", "Cache-Control: no-cache")).content)
             await self.hit("/a")
             going.set()
             self.assertEqual(content_of(400_000), await first.reader.readexactly(400_000))
-            ended = (Counter.STORED, Counter.STORE_FAILURES)
-            await self.until(
-                lambda: sum(self.counter(counter, worker) for counter in ended for worker in range(self.workers)) == 2
-            )
+            await self.until(lambda: fill.phase is Phase.ENDED)
             self.assertEqual(b"new", (await self.hit("/a")).content)
+            self.assertEqual([1, 0], [self.count(one) for one in (Counter.STORED, Counter.STORE_FAILURES)])
 
         return self.run_async(test())
+
+    def test_nor_does_what_was_asked_for_before_a_purge(self):
+        async def test():
+            going = asyncio.Event()
+
+            async def script(exchange: Exchange):
+                if self.origin.count("/a") > 1:
+                    return await exchange.answer(b"new", FRESH)
+                await going.wait()
+                await exchange.answer(b"old", FRESH)
+
+            self.origin.scripts["/a"] = script
+            first = await self.client()
+            first.send("/a")
+            await self.until(lambda: self.origin.count("/a") == 1)
+            fill = self.running
+            await self.purge(Selector("url", Sites(self.config).all[0].id, b"/a"))
+            await self.hit("/a")
+            going.set()
+            self.assertEqual(b"old", (await first.receive()).content)
+            await self.until(lambda: fill.phase is Phase.ENDED)
+            self.assertEqual(b"new", (await self.hit("/a")).content)
+            self.assertEqual([1, 0], [self.count(one) for one in (Counter.STORED, Counter.STORE_FAILURES)])
+
+        return self.run_async(test())
+
+    @property
+    def running(self) -> Any:
+        """The only fill."""
+        [fill] = {fill for worker in self._workers for fill in worker.pages._fills._running.values()}
+        return fill
+
+    def count(self, counter: int) -> int:
+        return sum(self.counter(counter, worker) for worker in range(self.workers))
 
     def test_a_client_that_leaves_disturbs_nobody(self):
         async def test():
