@@ -19,7 +19,7 @@ from attrs import define, field
 from twisted.logger import Logger
 
 from edgecache.store.control import Control
-from edgecache.store.disk import sync_directory
+from edgecache.syncing import sync_directory
 from edgecache.words.errors import StartError
 from edgecache.words.purging import ALL_SCOPES, Scope, Token
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from edgecache.store.disk import sync_directory
+from edgecache.syncing import sync_directory
 from edgecache.words.errors import StartError
 
 LOCK = "lock"

@@ -13,9 +13,9 @@ import struct
 from attrs import frozen
 from xxhash import xxh3_64_intdigest
 
-from edgecache.store import disk
 from edgecache.store.aside import condemn
 from edgecache.store.layout import PAGE
+from edgecache.syncing import sync_directory
 
 NAME = "anchor"
 """Of the file, in the directory of its environment."""
@@ -117,7 +117,7 @@ def _recover(directory: str, cache: str) -> None:
         os.close(descriptor)
     # From here on, until there is another, commits sync what they write.
     os.unlink(os.path.join(directory, NAME))
-    disk.sync_directory(directory)
+    sync_directory(directory)
 
 
 def _unpacked(page: bytes) -> Slot | None:

@@ -39,6 +39,7 @@ from edgecache.store.anchorfile import HEAD_OCTETS, NAME, Slot, latest, number_o
 from edgecache.store.environment import Environment
 from edgecache.store.layout import PAGE
 from edgecache.store.threads import InThread
+from edgecache.syncing import sync_directory
 from edgecache.words.ports import Timer, Timers
 
 _log = Logger()
@@ -97,7 +98,7 @@ class Anchor:
             anchor._hold()
             # Where there is one of this name, it holds something.
             os.rename(new, path)
-            disk.sync_directory(environment.path)
+            sync_directory(environment.path)
         except BaseException:
             anchor.close()
             for each in (new, path):
@@ -140,7 +141,7 @@ class Anchor:
         try:
             self.hold()
             os.unlink(os.path.join(self._environment.path, NAME))
-            disk.sync_directory(self._environment.path)
+            sync_directory(self._environment.path)
         except (OSError, lmdb.Error, NoAnchor) as error:
             _log.warn("store: the last commits of blobs may not be on disk: {error}", error=error)
         self.close()

@@ -7,7 +7,7 @@ import shutil
 
 from twisted.logger import Logger
 
-from edgecache.store import disk
+from edgecache.syncing import sync_directory
 
 _log = Logger()
 
@@ -36,8 +36,8 @@ def move_aside(data: str, names: tuple[str, ...], why: str) -> None:
             elif os.path.lexists(kept):
                 os.unlink(kept)
             os.rename(path, kept)
-            disk.sync_directory(aside)
-            disk.sync_directory(data)
+            sync_directory(aside)
+            sync_directory(data)
             _log.warn("store: {name} moved to {kept} and begun anew: {why}", name=name, kept=kept, why=why)
         # Only now: a crash or a power cut before the rename must find the mark again.
         if os.path.exists(path + MARK):

@@ -34,10 +34,10 @@ from edgecache.index.downloads import Event, Kind
 from edgecache.index.tabulating import CLIENT_KEYS, FILE_KEYS, Row
 from edgecache.index.useragents import OTHER, Installer, installer_of
 from edgecache.store.aside import MARK, condemn
-from edgecache.store.disk import sync_directory
 from edgecache.store.environment import DAMAGE
 from edgecache.store.formats import Format, from_json, odd
 from edgecache.store.partials import Partials
+from edgecache.syncing import sync_directory
 from edgecache.words.config import GIB
 
 _log = Logger()

@@ -1,4 +1,4 @@
-"""What the data directory lies on: which file system, how much is free there, and that names are there as well."""
+"""What the data directory lies on: which file system, and how much is free there."""
 
 from __future__ import annotations
 
@@ -92,19 +92,6 @@ def cache(path: str) -> str:
             return f"{file.read().strip()} {mount}"
     except OSError:
         return ""
-
-
-def sync_directory(path: str) -> None:
-    """
-    Names in the directory are on disk after this: those of files that were synced are not, without it.
-
-    :raises OSError: they may not be.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def takes_writes(path: str) -> bool:

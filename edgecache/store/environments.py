@@ -34,6 +34,7 @@ from edgecache.store.environment import Environment
 from edgecache.store.opening import Unusable, create, meta, open_one
 from edgecache.store.popularity import Popularity
 from edgecache.store.sizes import fitted, map_sizes
+from edgecache.syncing import sync_directory
 from edgecache.words.config import MIB, StoreSettings
 from edgecache.words.errors import StartError
 
@@ -310,5 +311,5 @@ def _made(data: str, name: str, size: int, incarnation: bytes, expected: bytes |
 def _keep_names(data: str, names: Iterable[str]) -> None:
     """Before anything is answered: what is synced in a file is lost with the file's name."""
     for name in names:
-        disk.sync_directory(os.path.join(data, name))
-    disk.sync_directory(data)
+        sync_directory(os.path.join(data, name))
+    sync_directory(data)

@@ -33,9 +33,9 @@ from edgecache.index.downloads import DIRECTORY, SUFFIX, Event, Reader, log_line
 from edgecache.index.tabulating import Query, Row, tabulated
 from edgecache.rules.sites import site_id
 from edgecache.store.counts import Batch, DownloadCounts
-from edgecache.store.disk import sync_directory
 from edgecache.store.environment import DAMAGE
 from edgecache.store.threads import InThread
+from edgecache.syncing import sync_directory
 from edgecache.words.config import Config
 from edgecache.words.errors import EdgeError
 from edgecache.words.ports import Timer, Timers

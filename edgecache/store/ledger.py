@@ -17,7 +17,7 @@ from attrs import define
 from twisted.logger import Logger
 from xxhash import xxh3_64_intdigest
 
-from edgecache.store.disk import sync_directory
+from edgecache.syncing import sync_directory
 from edgecache.words.purging import Row
 
 _log = Logger()

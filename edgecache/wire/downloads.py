@@ -30,6 +30,7 @@ from edgecache.index.distributions import is_distribution
 from edgecache.index.downloads import HEADER, SUFFIX, Kind, common, sent_range
 from edgecache.rules.asking import Asked
 from edgecache.rules.presenting import REMEMBERED_OCTETS
+from edgecache.syncing import sync_directory
 from edgecache.words.counters import Counter
 from edgecache.words.messages import Request, field_values
 from edgecache.words.ports import Counts, Timer, Timers
@@ -284,11 +285,7 @@ def _sync(descriptor: int) -> None:
 
 def _sync_names(directory: str) -> None:
     try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(directory)
     except OSError as error:
         _log.error("downloads: the name of a file of events could not be synced: {why}", why=error.strerror)
 
