@@ -22,11 +22,17 @@ class BudgetCase(ClockedCase):
     # Longer than everything here: what ends a wait is the client's time.
     upstream = UpstreamSettings(head_seconds=60.0)
 
-    def in_vain(self, target: str, first: Callable[[Exchange], Awaitable[None]]) -> None:
-        """The origin has ``first`` for whoever asks first, as late as that, and then nothing."""
+    def in_vain(self, target: str, first: Callable[[Exchange], Awaitable[None]], others: int = 0) -> None:
+        """
+        The origin has ``first`` for whoever asks first, as late as that, and then nothing.
+
+        :param others: that have joined before any time passes.
+        """
+        joined = self.counter(Counter.COLLAPSED) + others
 
         async def script(exchange: Exchange) -> None:
             if self.origin.count(target) == 1:
+                await self.until(lambda: self.counter(Counter.COLLAPSED) == joined)
                 await self.seconds(FIRST)
                 await first(exchange)
             else:
@@ -70,9 +76,10 @@ class BudgetTests(BudgetCase):
             await exchange.answer(b"yours", "Cache-Control: private")
 
         async def test() -> None:
-            self.in_vain("/a", private)
+            self.in_vain("/a", private, others=1)
             first, second = await self.client(), await self.client()
             first.send("/a")
+            await self.until(lambda: self.origin.count("/a") == 1)
             second.send("/a")
             self.assertEqual(b"yours", (await first.receive()).content)
             self.assertEqual(503, (await self.waited("/a", second)).status)
