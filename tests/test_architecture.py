@@ -48,6 +48,11 @@ class ArchitecturePageTests(SynchronousTestCase):
     def test_every_package_is_described(self) -> None:
         self.assertEqual([], [name for name in PACKAGES if f"`{name}`" not in PAGE])
 
+    def test_every_decision_is_in_their_index_once(self) -> None:
+        decisions = ROOT / "docs" / "decisions"
+        named = re.findall(r"^\* \[\d+\]\((\S+)\): ", (decisions / "README.md").read_text(), re.MULTILINE)
+        self.assertEqual(sorted(path.name for path in decisions.glob("[0-9]*.md")), sorted(named))
+
     def test_the_name_check_can_fail(self) -> None:
         self.assertFalse(resolves("rules.policy.on_nothing"))
         self.assertFalse(resolves("nowhere.at_all"))
