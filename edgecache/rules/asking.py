@@ -168,8 +168,8 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
     :param admitted: another worker of this node has let it in.
 
     :return: :class:`Refuse` for a host of no site (421), a path of no site of the host (404), one that climbs above
-        its site or leads into another (400), a loop (508, RFC 8586), what an index does not take: other methods (405), GET or HEAD with
-        content (400), and for want of a client's credentials (401).
+        its site or leads into another (400), a loop (508, RFC 8586), what an index does not take: other methods (405),
+        GET or HEAD with content (400), and for want of a client's credentials (401).
     """
     of_host = sites.of_host(request.authority)
     if not of_host:
