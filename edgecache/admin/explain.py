@@ -12,6 +12,7 @@ from edgecache.admin.explained import summary
 from edgecache.admin.parts import AdminParts
 from edgecache.admin.queries import arguments
 from edgecache.admin.requests import AdminRequest
+from edgecache.rules.sites import host_octets
 from edgecache.words.messages import Fields
 from edgecache.words.purging import Token
 
@@ -66,7 +67,7 @@ class Explanations:
         hosts = [host for site in self._parts.config.sites for host in site.hosts]
         if "*" in hosts or not hosts:
             return next(name.encode("ascii") for name in _NO_SITES if name not in hosts or name == _NO_SITES[-1])
-        return hosts[0].encode("idna" if not hosts[0].isascii() else "ascii")
+        return host_octets(hosts[0])
 
     def _complete(self, document: dict[str, Any]) -> None:
         """What the loop alone knows: how addresses are, and which purge it was."""

@@ -212,7 +212,8 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
     place = place_of(path) if site.index else NOWHERE
     if place.reference is not None and readable:
         # Relative: however this node is reached, and wherever the site is below it.
-        return Refuse(301, "The page is elsewhere.", fields=((b"location", place.reference + mark + query),))
+        above = site.above if place.reference.startswith(b"/") else b""
+        return Refuse(301, "The page is elsewhere.", fields=((b"location", above + place.reference + mark + query),))
     try:
         min_serial = _min_serial(request.fields) if MIN_SERIAL in said else None
     except ValueError as error:

@@ -160,6 +160,63 @@ def redirected(path: bytes) -> bytes | None:
     return None
 
 
+def straightened(path: bytes) -> bytes | None:
+    """
+    Origins answer odd spellings of a page as well (an index URL that ends in a slash gives ``//simple/foo/``), but what
+    they answer has their own links, and no purge of the project would name it.
+
+    :param path: below the site's own path, without query, of no page or artifact.
+    :return: reference to the page or artifact that is meant; ``None`` for what is none. It is relative, but where the
+        path has empty segments: clients do not agree on what leads out of them.
+
+    >>> straightened(b"/simple/./%66oo/"), straightened(b"//simple/foo/"), straightened(b"/a//b")
+    (b'../../simple/foo/', b'/simple/foo/', None)
+    """
+    if _ODD.search(path) is None:
+        return None
+    plain = b"/" + b"/".join(_resolved(unescaped(path)))
+    if plain == path or place_of(plain) == Place(file=is_file(plain)):
+        return None
+    if b"//" in path:
+        return plain
+    up = len(_resolved(path[: path.rindex(b"/") + 1])) - 1
+    return (b"../" * up or b"./") + plain[1:]
+
+
+_ODD = re.compile(rb"/[./]|%")
+
+
+def _resolved(path: bytes) -> list[bytes]:
+    """:return: segments without empty ones and dots (RFC 3986 §5.2.4); the last one is empty for a directory."""
+    steps: list[bytes] = []
+    segment = b""
+    for segment in path.split(b"/"):
+        if segment == b"..":
+            del steps[-1:]
+        elif segment not in (b"", b"."):
+            steps.append(segment)
+    return [*steps, b""] if segment in (b"", b".", b"..") else steps
+
+
+_ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+def unescaped(target: bytes) -> bytes:
+    """
+    :return: with escapes of unreserved characters undone, and others in upper case (RFC 3986 §6.2.2).
+
+    >>> unescaped(b"/%7ea%2f")
+    b'/~a%2F'
+    """
+    return _ESCAPED.sub(_unescaped, target) if b"%" in target else target
+
+
+def _unescaped(matched: re.Match[bytes]) -> bytes:
+    octet = int(matched[1], 16)
+    return bytes((octet,)) if octet in _UNRESERVED else matched[0].upper()
+
+
 def _normalised(spelt: bytes) -> bytes | None:
     name = unquote_to_bytes(spelt)
     return normalised_name(name) if _NAME.fullmatch(name) else None
@@ -220,7 +277,7 @@ class Place:
     """
     What a path of an index means.
 
-    :ivar reference: of :func:`redirected`.
+    :ivar reference: of :func:`redirected`, or of :func:`straightened`, which may begin with a slash: below the site.
     :ivar file: it is an artifact, or belongs to one (:func:`is_file`).
     :ivar canonical: the one target by which that page or artifact is stored; ``b""`` for anything else.
     """
@@ -250,7 +307,9 @@ def _place(path: bytes) -> Place:
         canonical = artifact_path(artifact.project, artifact.sha256, artifact.filename + artifact.companion)
         return Place(artifact=artifact, file=True, canonical=canonical)
     page = page_of(path)
-    return Place(redirected(path), page=page, file=is_file(path), canonical=path if page is not None else b"")
+    if page is not None:
+        return Place(page=page, file=is_file(path), canonical=path)
+    return Place(redirected(path) or straightened(path), file=is_file(path))
 
 
 # All clients ask for the same paths, with heads of many kinds. At worst six megabytes.

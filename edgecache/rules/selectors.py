@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import xxhash
 from attrs import frozen
 
-from edgecache.rules.indexpaths import canonical_prefix, place_of, project_tag
-from edgecache.rules.sites import Site, Sites, without_default_port
+from edgecache.rules.indexpaths import canonical_prefix, place_of, project_tag, unescaped
+from edgecache.rules.sites import Site, Sites, host_octets, without_default_port
 from edgecache.words.purging import Row
 from edgecache.words.reasons import PurgeMode
 
@@ -108,15 +108,6 @@ def selectors_of_target(site_id: int, target: bytes) -> tuple[int, ...]:
     return (all_selector(site_id), url_selector(site_id, target), *prefix_selectors(site_id, target))
 
 
-_PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
-_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-
-
-def _decoded(matched: re.Match[bytes]) -> bytes:
-    octet = int(matched[1], 16)
-    return bytes((octet,)) if octet in _UNRESERVED else matched[0].upper()
-
-
 def normal_target(target: bytes) -> bytes:
     """
     :return: path and query as a purge must find them however they were spelt (RFC 3986 §6.2.2): escapes of
@@ -125,8 +116,7 @@ def normal_target(target: bytes) -> bytes:
     >>> normal_target(b"/%7ea/./b/../c%2f?x=%41")
     b'/~a/c%2F?x=A'
     """
-    if b"%" in target:
-        target = _PERCENT.sub(_decoded, target)
+    target = unescaped(target)
     if b"/." not in target:
         return target
     path, mark, query = target.partition(b"?")
@@ -153,17 +143,25 @@ def named_by_url(url: bytes, sites: Sites, kind: str = "url") -> list[Selector] 
     :return: ``None`` if it is neither.
     """
     if url.startswith(b"/"):
-        path = normal_target(url.partition(b"#")[0])
+        path = normal_target(_escaped(url.partition(b"#")[0]))
         below = [(site, site.selected(path, prefix=kind == "prefix")) for site in sites.all]
         return [Selector(kind, site.id, _meant(kind, site, target)) for site, target in below if target is not None]
     matched = _ABSOLUTE.fullmatch(url)
     if matched is None:
         return None
-    authority = matched[2].rpartition(b"@")[2].lower()
+    authority = host_octets(matched[2].rpartition(b"@")[2].decode("utf-8", "replace"))
     authority = without_default_port(matched[1].lower(), authority)
     rest = matched[3] if matched[3].startswith(b"/") else b"/" + matched[3]
-    named = sites.named(authority, normal_target(rest), prefix=kind == "prefix")
+    named = sites.named(authority, normal_target(_escaped(rest)), prefix=kind == "prefix")
     return [Selector(kind, site.id, _meant(kind, site, path)) for site, path in named]
+
+
+_RAW = re.compile(rb"[^\x21-\x7e]")
+
+
+def _escaped(target: bytes) -> bytes:
+    """What no request has as it is, people write so all the same."""
+    return _RAW.sub(lambda matched: b"%%%02X" % matched[0][0], target)
 
 
 def _meant(kind: str, site: Site, target: bytes) -> bytes:
@@ -172,8 +170,10 @@ def _meant(kind: str, site: Site, target: bytes) -> bytes:
         return target
     path = target.partition(b"?")[0]
     place = place_of(path)
-    if place.reference is not None:
-        place = place_of(normal_target(path[: path.rindex(b"/") + 1] + place.reference))
+    while place.reference is not None:
+        above = b"" if place.reference.startswith(b"/") else path[: path.rindex(b"/") + 1]
+        path = normal_target(above + place.reference)
+        place = place_of(path)
     return place.canonical or (canonical_prefix(target) if kind == "prefix" else target)
 
 

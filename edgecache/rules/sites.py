@@ -58,6 +58,11 @@ class Site:
         """
         return self.index and self.lends
 
+    @property
+    def above(self) -> bytes:
+        """What is before a path of the site for clients, as far as that is known."""
+        return (b"" if self.public is None else self.public[1]) + self.path
+
     def below(self, target: bytes) -> bytes | None:
         """
         :param target: as its clients know it.
@@ -130,9 +135,7 @@ class Sites:
                 via=b"1.1 " + token,
                 cache_name=node_name(config.node.id),
                 cdn_id=token.lower(),
-                hosts=frozenset(
-                    host.lower().encode("idna" if not host.isascii() else "ascii") for host in settings.hosts
-                ),
+                hosts=frozenset(map(host_octets, settings.hosts)),
                 origins=tuple(_origin(url) for url in settings.origins),
                 path=settings.path.encode("ascii"),
                 public=_origin(settings.public_url) if settings.public_url else None,
@@ -226,6 +229,21 @@ def _resolved(target: bytes) -> list[bytes] | None:
         elif name not in (b"", b"."):
             steps.append(name)
     return [*steps, b""] if name in (b"", b".", b"..") else steps
+
+
+def host_octets(authority: str) -> bytes:
+    """
+    :return: an authority as Host has it: lower case, names of other alphabets in ASCII (RFC 3490); one that can be no
+        name's as it is.
+
+    >>> host_octets("B\xfccher.example:80")
+    b'xn--bcher-kva.example:80'
+    """
+    lowered = authority.lower()
+    try:
+        return lowered.encode("ascii" if lowered.isascii() else "idna")
+    except UnicodeError:
+        return lowered.encode()
 
 
 def host_of(authority: bytes) -> bytes:

@@ -284,6 +284,31 @@ class IndexTests(SynchronousTestCase):
                 assert isinstance(found, Refuse), target
                 self.assertEqual((301, ((b"location", location.encode()),)), (found.status, found.fields))
 
+    def test_so_are_other_spellings_that_origins_would_answer_with_their_own_links(self) -> None:
+        """Relative as well, but where a segment is empty: clients do not agree on what leads out of that."""
+        below = sites(profile=Profile.INDEX, path="/team")
+        public = sites(profile=Profile.INDEX, path="/team", public_url="https://front.test/x")
+        for target, location in (
+            ("/simple/./foo/", "../../simple/foo/"),
+            ("/simple/foo/.?a=b", "../../simple/foo/?a=b"),
+            ("/x/../simple/foo", "../simple/foo"),
+            ("/%73imple/foo/", "../../simple/foo/"),
+            ("/simple/foo/%2e%2e/bar/", "../../../../simple/bar/"),
+            ("/%73imple", "./simple"),
+            ("//simple/foo/", "{}/simple/foo/"),
+            ("/simple//Foo", "{}/simple/Foo"),
+            ("/simple/foo//", "{}/simple/foo/"),
+            ("///pypi/foo/json", "{}/pypi/foo/json"),
+            ("//files/a/-/a-1.tar.gz", "{}/files/a/-/a-1.tar.gz"),
+        ):
+            for of, site, above in ((INDEX, "", ""), (below, "/team", "/team"), (public, "/team", "/x/team")):
+                found = ask(request(target=site + target), of)
+                assert isinstance(found, Refuse), target
+                self.assertEqual((301, ((b"location", location.format(above).encode()),)), (found.status, found.fields))
+        for target in ("//", "//other//", "/simple/../other", "/packages//a.whl", "/simple/%2f/", "/other/%66oo"):
+            self.assertEqual(target.encode(), asked(of=INDEX, target=target).target)
+            self.assertEqual(target.encode(), asked(of=PLAIN, target=target).target)
+
     def test_where_it_leads_nobody_is_redirected_again(self) -> None:
         for target in ("/simple/", "/simple/foo-bar/", "/pypi/foo-bar/json", "/pypi/foo-bar/1.0/json"):
             self.assertIsNotNone(asked(of=INDEX, target=target).page, target)

@@ -178,6 +178,15 @@ class PurgeTests(SynchronousTestCase):
         known = sites(("team", "a.test", "/team"), simple_path="/pypi/simple/")
         self.assertEqual({("team", b"/simple/x/")}, named("https://team.origin/root/pypi/simple/x/", known))
 
+    def test_letters_of_all_alphabets_are_what_requests_have_in_their_place(self) -> None:
+        known = sites(("a", "b\xfccher.test", "/x"), ("rest", "*", ""), profile=Profile.PLAIN)
+        self.assertEqual(
+            {("a", b"/%C3%BC%20y?z=%E2%82%AC"), ("rest", b"/x/%C3%BC%20y?z=%E2%82%AC")},
+            named("http://B\xfccher.test/x/\xfc y?z=\u20ac", known),
+        )
+        self.assertIn(("rest", b"/%C3%BC/"), named("/\xfc/", known, "prefix"))
+        self.assertEqual({("rest", b"/x")}, named("http://" + "\xfc" * 70 + ".test/x", known))
+
     def test_the_public_url_names_its_site(self) -> None:
         known = sites(("team", "inside.test", "/team"), public_url="https://front.test/below")
         self.assertEqual({("team", b"/simple/x/")}, named("https://front.test/below/team/simple/x/", known))
@@ -188,6 +197,10 @@ class PurgeTests(SynchronousTestCase):
         self.assertEqual({("all", b"/"), ("team", b"/"), ("sub", b"/")}, named("http://a.test/", SHARED, "prefix"))
         self.assertEqual({("team", b"/")}, named("https://team.origin/", SHARED, "prefix"))
         self.assertEqual({("all", b"/team/simple/"), ("team", b"/simple/")}, named("/team/simple/", SHARED, "prefix"))
+
+    def test_a_page_is_meant_by_whatever_spelling_leads_to_it(self) -> None:
+        for path in ("/team//simple/Foo", "/team/simple/./foo/", "/team/%73imple//foo"):
+            self.assertIn(("team", b"/simple/foo/"), named(path, SHARED), path)
 
     def test_what_a_purge_selects_is_what_a_request_is_selected_by(self) -> None:
         found = asked(of=SHARED, authority="a.test", target="/team/simple/x/")
