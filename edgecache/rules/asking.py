@@ -131,14 +131,14 @@ MIN_SERIAL = b"edgecache-min-serial"
 
 BYPASS = b"edgecache-bypass"
 
-_OVERRIDES = frozenset(
+OVERRIDES = frozenset(
     (b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-rewrite-url")
 )
 """Some origins take these for the method or the target: then the answer is to another request than the key says."""
 
 _SPEAKING = (
     CONDITION_FIELDS
-    | _OVERRIDES
+    | OVERRIDES
     | {b"authorization", b"cache-control", b"cdn-loop", b"pragma", b"range", BYPASS, MIN_SERIAL, PAGE, POSITIONS}
 )
 """Fields that change what becomes of a request. Most have none of them, and are not searched for each one."""
@@ -237,7 +237,7 @@ def ask(request: Request, sites: Sites, *, admitted: bool = False) -> Asked | Re
             shared_key = b"\n".join(value for _, value in shared_fields(request, file=file))
     else:
         bypass = (
-            (conditions is not None and conditions.for_origin) or directives.no_store or not said.isdisjoint(_OVERRIDES)
+            (conditions is not None and conditions.for_origin) or directives.no_store or not said.isdisjoint(OVERRIDES)
         )
     authority = request.authority if site.settings.preserve_host else b""
     needed = page_needed(request.fields) if page is not None and PAGE in said else None

@@ -11,6 +11,7 @@ import re
 
 from attrs import define
 
+from edgecache.rules.asking import OVERRIDES
 from edgecache.words.config import LimitSettings
 from edgecache.words.errors import EdgeError
 from edgecache.words.messages import Fields
@@ -31,7 +32,7 @@ _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 
 _READ_HERE = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"))
 # With "_" for "-" these reach some origins as the real thing (CGI's environment folds both).
-_LOOKALIKES = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection"))
+_LOOKALIKES = OVERRIDES | {b"host", b"content-length", b"transfer-encoding", b"connection"}
 
 
 @define(eq=False, repr=False)
@@ -84,7 +85,7 @@ def read_section(block: bytes, minor: int, limits: LimitSettings, *, trusted: bo
         if name in _READ_HERE:
             seen.setdefault(name, []).append(value)
         elif b"_" in name and name.replace(b"_", b"-") in _LOOKALIKES:
-            raise RequestRefused(400, "field name that imitates framing")
+            raise RequestRefused(400, "field name that imitates another")
         elif name.startswith(INTERNAL) and not trusted and name not in PUBLIC:
             continue
         fields.append((name, value))

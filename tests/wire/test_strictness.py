@@ -113,6 +113,8 @@ FRAMING = {
     "a name with an underscore": post(b"Transfer_Encoding: chunked", b"Content-Length: 5", content=b"0\r\n\r\n"),
     "a length with an underscore": post(b"Content_Length: 5", content=b"hello"),
     "a Host with an underscore": get(b"Transfer_encoding: x"),
+    "another target with an underscore": get(b"X_Original-URL: /admin"),
+    "another method with an underscore": get(b"X-HTTP_Method_Override: DELETE"),
     "a name after a space": post(b"X: y", b" Transfer-Encoding: chunked", content=b"0\r\n\r\n"),
     "a name after a form feed": post(b"\x0cTransfer-Encoding: chunked", content=b"0\r\n\r\n"),
     "a name after NUL": post(b"\x00Transfer-Encoding: chunked", content=b"0\r\n\r\n"),
