@@ -21,13 +21,13 @@ class Candidates:
 
     :ivar left: in the order in which they are best asked.
     :ivar better: those that others may not be asked beside, only after (a fallback is no equal); none: all are equals.
-    :ivar wrong: what these have sent was of no use.
+    :ivar avoid: what these have sent was of no use.
     """
 
     _ejected: Callable[[Address], bool]
     left: list[Address]
     better: frozenset[Address] = NONE
-    wrong: frozenset[Address] = NONE
+    avoid: frozenset[Address] = NONE
 
     def first(self) -> Address:
         """:return: the one at the head, which is left no longer; there must be one."""
@@ -49,7 +49,7 @@ class Candidates:
         return self.choice and (address not in self.better or self._following() in self.better)
 
     def _following(self) -> Address:
-        return min(self.left, key=lambda address: (address in self.wrong, self._ejected(address)))
+        return min(self.left, key=lambda address: (address in self.avoid, self._ejected(address)))
 
     def _is_out(self, address: Address) -> bool:
-        return address in self.wrong or self._ejected(address)
+        return address in self.avoid or self._ejected(address)

@@ -6,35 +6,33 @@ import enum
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, evolve
+from attrs import define, evolve, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from edgecache.fills import pagefill
 from edgecache.fills.artifacts import Sought, Wait
-from edgecache.fills.homes import LookUp
 from edgecache.fills.keeping import Kept
 from edgecache.fills.plainly import Plainly, is_ordinary
 from edgecache.fills.storing import Storing, store
-from edgecache.fills.uploading import Form
+from edgecache.fills.thoroughly import Thoroughly
 from edgecache.fills.waiting import Waiters
 from edgecache.processes.background import background
 from edgecache.rules.access import unlent
-from edgecache.rules.artifacts import is_named
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Again, Forward, Freshen, Pass, ServeStale, Store
 from edgecache.rules.locating import relocated
 from edgecache.rules.lookups import Told, stripped, told_by
-from edgecache.rules.outbound import interim_head, outbound
+from edgecache.rules.outbound import interim_head
 from edgecache.rules.pages import PAGE, serial_of
-from edgecache.rules.policy import invalidated, may_share, on_response
+from edgecache.rules.policy import may_share, on_response
 from edgecache.rules.selectors import any_tag_selector
 from edgecache.rules.sites import Site
 from edgecache.upstream.addresses import Address, origins_of
 from edgecache.upstream.responses import Response
 from edgecache.words.config import Policy
 from edgecache.words.counters import Counter
-from edgecache.words.errors import ClientGone, UpstreamFailed
+from edgecache.words.errors import UpstreamFailed
 from edgecache.words.messages import Head
 
 if TYPE_CHECKING:
@@ -44,6 +42,28 @@ _log = Logger()
 
 # A member of an enum costs a tenth of a microsecond each time it is named.
 FILLS, FILLS_RUNNING = int(Counter.FILLS), int(Counter.FILLS_RUNNING)
+
+
+@frozen
+class Tried:
+    """
+    What came of a fill before it is begun once more.
+
+    :ivar restarts: how often it was asked, and what came was of no use ...
+    :ivar avoid: ... from these: others are to be asked first.
+    :ivar settled: files of the project were told that it is gone or quarantined, in an epoch before the fill's floor.
+    """
+
+    restarts: int = 0
+    avoid: frozenset[Address] = frozenset()
+    settled: bool = False
+
+    def again(self, *avoid: Address) -> Tried:
+        """:return: the same with another restart, for what these have sent."""
+        return evolve(self, restarts=self.restarts + 1, avoid=self.avoid.union(avoid))
+
+
+FIRST = Tried()
 
 
 class Phase(enum.Enum):
@@ -64,14 +84,14 @@ class Fill:
     :ivar waiters: who is to be sent what comes of it.
     :ivar began: monotonic seconds.
     :ivar until: monotonic seconds; by then whoever has waited from the begin has the first octet, or an error.
-    :ivar restarts: how often it was asked before, and answered with wrong content ...
-    :ivar avoid: ... by these.
+    :ivar tried: what came of it before.
     :ivar kept: what an earlier fill has brought, yet to be used.
     :ivar storing: its content on its way, if that is stored.
     :ivar lasting: it goes on after its exchange, until its record is committed.
     :ivar late: those who waited for a page have been told so, and nobody joins any longer.
     :ivar known: which serial was known of the project of a page when it was asked for.
-    :ivar settled: files of the project were told that it is gone or quarantined, in an epoch before ``floor``.
+    :ivar asks_home: its key's home among the siblings is asked first.
+    :ivar copied: the response came from a sibling that had it stored, because the origin gave none.
     """
 
     fills: Fills
@@ -83,24 +103,17 @@ class Fill:
     waiters: Waiters
     began: float
     until: float
-    restarts: int = 0
-    avoid: frozenset[Address] = frozenset()
-    settled: bool = False
+    tried: Tried = FIRST
     phase: Phase = Phase.ASKING
     plan: Store | Freshen | None = None
     kept: Kept | None = None
     storing: Storing | None = None
     lasting: bool = False
-    _running: Deferred[None] | None = None
-    _asking: bool = False
-    _look_up: LookUp | None = None
-    # Of a file that a page of an index names.
-    _sought: Sought | None = None
-    # Of an upload: what is sent, and by whom.
-    _form: Form | None = None
-    _peer: bytes = b""
     late: bool = False
     known: int = 0
+    asks_home: bool = False
+    copied: bool = False
+    _running: Deferred[None] | None = None
 
     # Joining
 
@@ -111,8 +124,7 @@ class Fill:
         if self.leader.authorized and not asked.authorized and self.plan is None:
             # Most likely it will not be for all; and who sends credentials shall keep nobody waiting who has none.
             return False
-        asks_home = self._look_up is not None and self._look_up.home
-        if asked.sibling is not None and asks_home and self.phase is Phase.ASKING:
+        if asked.sibling is not None and self.asks_home and self.phase is Phase.ASKING:
             # Whom we ask may in turn be waiting for whoever asks us.
             return False
         plan = self.plan
@@ -136,11 +148,6 @@ class Fill:
         if kept is not None:
             kept.writer.abandon()
 
-    @property
-    def copied(self) -> bool:
-        """Did the response come from a sibling that had it stored, because the origin gave none?"""
-        return self._look_up is not None and self._look_up.copied
-
     # The exchange
 
     def start(self) -> None:
@@ -151,7 +158,7 @@ class Fill:
         if is_ordinary(self):
             Plainly(self).begin()
         else:
-            self.go(self._exchange())
+            self.go(Thoroughly(self).exchange())
 
     def go(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
         """:param work: does all that is left to do."""
@@ -178,81 +185,19 @@ class Fill:
         if self.storing is None or not self.storing.filling.withheld:
             self.waiters.refuse_all()
 
-    async def _exchange(self) -> None:
-        content, first = None, self.waiters.first
-        if first is not None and self.leader.request.has_content:
-            content = first.downstream.request_content()
-            if self.leader.upload:
-                content = self._form = Form(content)
-                self._peer = first.downstream.peer
-        self._sought = self.fills.seek(self.leader, self.forward)
-        if self._sought is not None and await self._vouched(self._sought):
-            return
-        asking = outbound(self.leader, self.forward, content=content)
-        requested_at = self.fills.clock()
-        if self.registered is not None:
-            self.kept = self.fills.keep.take(self.registered, self.leader)
-        broken = None if self.kept is None else self.kept.broken
-        # After the floor was taken, which it has to cover.
-        look_up = self.fills.siblings(self.leader, self.forward) if self.registered is not None else None
-        self._look_up = look_up
-        doubt = self.fills.doubts.of(self.leader.key_hash)
-        if self.registered is None and first is not None and self._form is None:
-            # An upload that is sent counts, whoever waits for its answer.
-            first.downstream.on_gone(self)
-        if self.leader.page is not None:
-            self.known = self.fills.serials.known(self.leader).serial
-        self._asking = True
-        try:
-            response = await self.fills.attempts.ask(
-                self.leader.site,
-                asking,
-                self.interim,
-                self.until,
-                self.avoid if doubt is None else self.avoid | doubt.avoid,
-                broken,
-                look_up,
-                self._sought,
-                resumable=doubt is None or not doubt.mixed,
-            )
-        except UpstreamFailed as failure:
-            if self._form is not None and failure.sent:
-                # It may have been taken, whatever became of the answer.
-                await self.fills.uploaded(self.leader, bytes(self._form.begin), self._peer)
-            self.fail(failure)
-            return
-        except (CancelledError, ClientGone):
-            self.leave()
-            return  # nobody waits for an answer any longer
-        finally:
-            self._asking = False
-        if self.kept is not None and response.begun:
-            # The safe side: a purge since then may have meant the first octets.
-            self.floor = self.kept.plan.stored.floor
-        told = self.told(response)
-        if self.leader.unsafe:
-            selectors = invalidated(self.leader, response.head)
-            if selectors:
-                # Before the client hears of it: its next request must not be answered from before.
-                await self.fills.invalidate(selectors)
-        if self._form is not None and 200 <= response.head.status < 300:
-            await self.fills.uploaded(self.leader, bytes(self._form.begin), self._peer)
-        left = self.followed(response, told, requested_at)
-        if left is not None:
-            await left
-
     def followed(
-        self, response: Response, told: Told | None, requested_at: float
+        self, response: Response, told: Told | None, requested_at: float, sought: Sought | None = None
     ) -> Coroutine[Deferred[Any], Any, None] | None:
         """
         Decide what becomes of the response, and do it.
 
         :param told: see :meth:`told`.
         :param requested_at: wall time, seconds.
+        :param sought: the file of an index that it is about.
         :return: what takes longer than this call; ``None``: nothing does.
         """
         fallback = _is_fallback(self.leader.site, response) if told is None else told.fallback
-        decided = None if self._sought is None else self._sought.decide(response, told, self.floor)
+        decided = None if sought is None else sought.decide(response, told, self.floor)
         decision = decided or on_response(
             self.leader,
             self.forward,
@@ -278,7 +223,7 @@ class Fill:
                 response.cancel()
             case Freshen():
                 response.cancel()
-                return self._freshen(decision)
+                return self.freshen(decision)
             case ServeStale():
                 self._serve_stale(decision, response)
             case Again():
@@ -292,7 +237,7 @@ class Fill:
                 # The store has its first octets, and may not have it any longer.
                 response.cancel()
                 self.give_up_kept()
-                self.fills.ask_anew(self, self.avoid)
+                self.fills.ask_anew(self, self.tried.again())
             case Pass() if decision.page is not None:
                 return pagefill.pass_on(self, decision, response, fallback)
             case Pass():
@@ -312,33 +257,6 @@ class Fill:
         response.head = head
         return told
 
-    async def _vouched(self, sought: Sought) -> bool:
-        """
-        A stored file that its page names by digest is that page's to judge (DESIGN 9).
-
-        :return: everybody was answered.
-        """
-        stored = self.forward.stored
-        if stored is None or not is_named(self.leader, stored):
-            return False
-        try:
-            good = await sought.vouched(stored, self.floor, self.until)
-        except UpstreamFailed as failure:
-            self.fail(failure)
-            return True
-        if good is None:
-            # It may have been told so just now: what siblings have may be older.
-            self.forward = evolve(self.forward, stored=None, at_origin=True)
-            self.waiters.void()
-            return False
-        await self._freshen(Freshen(good, self.record_hash))
-        return True
-
-    def wake(self) -> None:
-        """The only client of a request that nobody can join has left before its answer: give it up."""
-        if self._asking and self._running is not None:
-            self._running.cancel()
-
     def interim(self, head: Head) -> None:
         """One came before the response."""
         # Installers take any interim response for the final one (FIELD 3).
@@ -348,7 +266,8 @@ class Fill:
 
     # What may become of the response
 
-    async def _freshen(self, plan: Freshen) -> None:
+    async def freshen(self, plan: Freshen) -> None:
+        """What is stored is good, with these numbers: everybody gets that."""
         self.plan = plan
         page = bool(plan.stored.flags & PAGE)
         row = self.fills.serials.row(self.leader, serial_of(plan.stored) if page else None)
@@ -387,6 +306,11 @@ class Fill:
             response.cancel()
         else:
             self.waiters.pass_on(decision, response, own)
+
+    def cancel(self) -> None:
+        """Nobody wants an answer any more."""
+        if self._running is not None:
+            self._running.cancel()
 
     async def came_to_nothing(self, error: BaseException) -> None:
         """:param error: why there is no response; what is no failure of an upstream's is a defect of ours."""

@@ -18,7 +18,7 @@ from edgecache.fills.artifacts import Artifacts, Sought
 from edgecache.fills.attempts import Attempts
 from edgecache.fills.deriving import Derivations
 from edgecache.fills.doubts import Doubts
-from edgecache.fills.fill import Fill
+from edgecache.fills.fill import FIRST, Fill, Tried
 from edgecache.fills.homes import LookUp
 from edgecache.fills.keeping import Keep
 from edgecache.fills.late import LatePages
@@ -45,7 +45,6 @@ from edgecache.rules.varying import variant_hash
 from edgecache.store.epochs import Epochs
 from edgecache.store.reading import StoreReader
 from edgecache.store.writing import StoreWriter
-from edgecache.upstream.addresses import Address
 from edgecache.upstream.responses import Response
 from edgecache.wire.turns import Turns
 from edgecache.words.counters import Counter
@@ -259,20 +258,16 @@ class Fills:
     def restart(self, fill: Fill, forward: Forward) -> None:
         """Ask again for everybody who waits for ``fill``, with another question, in the time that is left."""
         place, waiters = fill.record_hash, fill.waiters.take()
-        self._start(fill.leader, forward, place, place, waiters, fill.until, fill.restarts, fill.avoid, fill.settled)
+        self._start(fill.leader, forward, place, place, waiters, fill.until, fill.tried)
 
-    def ask_anew(self, fill: Fill, avoid: frozenset[Address], *, settled: bool = False) -> None:
+    def ask_anew(self, fill: Fill, tried: Tried) -> None:
         """
-        What came was wrong, and nobody was sent any of it: ask the same again, others than ``avoid`` first.
+        What came was of no use, and nobody was sent any of it: ask the same again.
 
-        :param settled: it was right, but something else had to be done first.
+        :param tried: now.
         """
         waiters = fill.waiters.take()
-        restarts = fill.restarts if settled else fill.restarts + 1
-        settled = settled or fill.settled
-        self._start(
-            fill.leader, fill.forward, fill.record_hash, fill.registered, waiters, fill.until, restarts, avoid, settled
-        )
+        self._start(fill.leader, fill.forward, fill.record_hash, fill.registered, waiters, fill.until, tried)
 
     def continued(self, asked: Asked, forward: Forward) -> Callable[[Response], Response]:
         """:return: what makes the owner's response to ``asked`` go on from an origin, should the owner die."""
@@ -355,8 +350,8 @@ class Fills:
         if late is not None and not self.attempts.another(asked.site, late.avoid, late.address):
             Waiters(self, asked, self._begun, waiters).fail(late.failure)
             return
-        avoid = frozenset[Address]() if late is None else late.avoid
-        self._start(asked, forward, record_hash, record_hash, waiters, until, avoid=avoid)
+        tried = FIRST if late is None else Tried(avoid=late.avoid)
+        self._start(asked, forward, record_hash, record_hash, waiters, until, tried)
 
     def _stale_first(self, waiter: Waiter) -> bool:
         """While everybody who could be asked fails, no installer shall wait for that to be seen once more."""
@@ -382,15 +377,13 @@ class Fills:
         registered: bytes | None,
         waiters: list[Waiter],
         until: float,
-        restarts: int = 0,
-        avoid: frozenset[Address] = frozenset(),
-        settled: bool = False,
+        tried: Tried = FIRST,
     ) -> None:
         epoch = self.epochs.current()
         self._begun += 1
         waiting = Waiters(self, asked, self._begun, waiters)
         now = self.seconds()
-        fill = Fill(self, asked, forward, record_hash, epoch, registered, waiting, now, until, restarts, avoid, settled)
+        fill = Fill(self, asked, forward, record_hash, epoch, registered, waiting, now, until, tried)
         if registered is not None:
             # A fill from before a purge goes on for those who wait for it; nobody new finds it.
             self._running[registered] = fill

@@ -36,7 +36,7 @@ class LatePage:
     @property
     def avoid(self) -> frozenset[Address]:
         """Who is too slow, as far as is known."""
-        return self.fill.avoid | {self.address}
+        return self.fill.tried.avoid | {self.address}
 
     @property
     def good(self) -> bool:

@@ -52,7 +52,7 @@ async def store(fill: Fill, plan: Store, response: Response, fallback: bool) -> 
             failure = why if isinstance(why, UpstreamFailed) else _stalled(fill)
             _elsewhere(fill, failure, response.address)
             return
-        if page.quarantined and not fill.settled and not _had(fill, page.digest):
+        if page.quarantined and not fill.tried.settled and not _had(fill, page.digest):
             await settle(fill)
             return
         if is_list(leader) and not fallback and not _had(fill, page.digest):
@@ -141,7 +141,7 @@ def is_old(fill: Fill, plan: Freshen, response: Response, fallback: bool) -> boo
 def is_gone(fill: Fill, response: Response, fallback: bool) -> bool:
     """Does the origin say, for the first time, that a project is there no longer?"""
     page = fill.leader.page
-    if page is None or page.kind is not PageKind.PROJECT or fallback or fill.settled:
+    if page is None or page.kind is not PageKind.PROJECT or fallback or fill.tried.settled:
         return False
     if response.head.status not in (404, 410):
         return False
@@ -186,7 +186,7 @@ async def settle(fill: Fill) -> None:
     fill.waiters.void()
     _log.warn("{target}: gone or quarantined, and with it the project's files", target=_target(fill))
     await fill.fills.invalidate_here((project_selector(fill.leader),), PurgeMode.DELETE)
-    fill.fills.ask_anew(fill, fill.avoid, settled=True)
+    fill.fills.ask_anew(fill, evolve(fill.tried, settled=True))
 
 
 def _is_late(fill: Fill, reading: Deferred[ReadPage], address: Address) -> None:
@@ -211,17 +211,17 @@ def _stalled(fill: Fill) -> ContentStalled:
 def _elsewhere(fill: Fill, failure: UpstreamFailed, address: Address) -> None:
     """A page was of no use, and nobody was sent any of it: somebody else may have a better one."""
     fills = fill.fills
-    if isinstance(failure, OldPage) and failure.told >= fill.known and not fill.late and fill.restarts < RESTARTS:
+    if isinstance(failure, OldPage) and failure.told >= fill.known and not fill.late and fill.tried.restarts < RESTARTS:
         # It told all that was known when it was asked, and was overtaken on its way: nobody is to blame.
         _log.info("{target}: {failure}; asking again", target=_target(fill), failure=failure)
         fill.forward = evolve(fill.forward, no_cache=True, at_origin=True)
-        fills.ask_anew(fill, fill.avoid)
+        fills.ask_anew(fill, fill.tried.again())
         return
     fills.counts.add(Counter.UPSTREAM_FAILURES)
-    avoid = fill.avoid | {address}
-    if not fill.late and fill.restarts < RESTARTS and fills.attempts.another(fill.leader.site, avoid, address):
+    tried = fill.tried.again(address)
+    if not fill.late and tried.restarts <= RESTARTS and fills.attempts.another(fill.leader.site, tried.avoid, address):
         _log.warn("{target}: {failure}; asking elsewhere", target=_target(fill), failure=failure)
-        fills.ask_anew(fill, avoid)
+        fills.ask_anew(fill, tried)
     else:
         fill.fail(failure)
 

@@ -59,7 +59,7 @@ class Plainly:
             self._outbound = outbound(fill.leader, fill.forward)
             self._requested_at = fill.fills.clock()
             quest = attempts.search(
-                fill.leader.site, self._outbound, fill.interim, fill.until, fill.avoid, self._ticket
+                fill.leader.site, self._outbound, fill.interim, fill.until, fill.tried.avoid, self._ticket
             )
             quest.begin(self._answered, self._failed)
         except Exception as error:  # noqa: BLE001 - nobody to ask, or a defect of ours: both are told as always

@@ -92,7 +92,8 @@ class Quest:
         """
         self._on_answer, self._on_failure = on_answer, on_failure
         self._outlet.quests.add(self)
-        if self._candidates.choice or not self._resorts(self._ask_first):
+        # Of most quests nobody else is asked: that is looked at first.
+        if self._resort is None or self._candidates.choice or not self._resorts(self._ask_first):
             self._ask_first()
 
     def start(self) -> Deferred[Response]:

@@ -178,9 +178,9 @@ class Storing:
     def _unshown(self, failure: Exception) -> None:
         """The content broke off, or is wrong, and nobody was sent any of it."""
         fill = self._fill
-        if isinstance(failure, WrongDigest) and fill.restarts < RESTARTS:
+        if isinstance(failure, WrongDigest) and fill.tried.restarts < RESTARTS:
             # Put together from several, it was the first that broke off.
-            fill.fills.ask_anew(fill, fill.avoid | {self.filling.response.address})
+            fill.fills.ask_anew(fill, fill.tried.again(self.filling.response.address))
         elif isinstance(failure, UpstreamFailed):
             fill.fail(failure)
         else:
