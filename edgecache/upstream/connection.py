@@ -13,6 +13,8 @@ from edgecache.words.ports import Timer, Timers
 
 # A timer that fires this much early counts as due: clocks round.
 _SLACK = 0.001
+# What came in time may not have been looked at yet: this process, or its machine, may have stood still. It is by then.
+_LOOK_SECONDS = 0.01
 
 
 class User(Protocol):
@@ -47,6 +49,7 @@ class Connection(asyncio.Protocol):
         "_deadline",
         "_discard",
         "_gone",
+        "_looked",
         "_timer",
         "_timers",
         "address",
@@ -68,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._timer: Timer | None = None
         self._armed_for = inf
         self._deadline = inf
+        self._looked = inf  # the deadline at which octets were waiting
         self._gone = False
 
     # asyncio.Protocol
@@ -189,6 +193,10 @@ class Connection(asyncio.Protocol):
             return
         if self._timers.seconds() < self._deadline - _SLACK:
             self._arm(self._deadline)
+            return
+        if self.user is not None and self._looked != self._deadline and not self.undisturbed:
+            self._looked = self._deadline
+            self._arm(self._timers.seconds() + _LOOK_SECONDS)
             return
         self._deadline = inf
         if self.user is not None:

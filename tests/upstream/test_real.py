@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
 import ssl
 import tempfile
+import termios
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor  # noqa: TID251  (tests run on the reactor itself)
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from edgecache.processes.timers import LoopTimers
@@ -135,6 +138,42 @@ class PlainTests(RealCase):
                 taker = Taker()
                 (await again).attach(taker)
                 self.assertEqual(b"good", (await taker.over).content)
+
+    async def test_an_answer_that_is_there_when_the_loop_comes_to_look_at_its_deadline_came_in_time(self) -> None:
+        """All stood still, this process or the machine: no upstream is to blame for that."""
+        clock = Clock()
+        client = Client(LoopDialer(loop()), clock, self.settings)
+        self.addCleanup(client.close)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            answer = client.ask(Address(parse_origin("http://origin.example"), *server.getsockname()), GET)
+            origin = await self._accepted(server)
+            self._sent(origin, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+            clock.advance(2 * self.settings.head_seconds)
+            taker = self.taker()
+            (await answer).attach(taker)
+            self._sent(origin, b"good")
+            clock.advance(2 * self.settings.stall_seconds)
+            self.assertEqual(b"good", (await taker.over).content)
+
+    async def test_who_drips_is_waited_for_no_longer(self) -> None:
+        clock = Clock()
+        client = Client(LoopDialer(loop()), clock, self.settings)
+        self.addCleanup(client.close)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            answer = client.ask(Address(parse_origin("http://origin.example"), *server.getsockname()), GET)
+            origin = await self._accepted(server)
+            for octets in (b"HTTP", b"/1.1 200 OK\r\n"):
+                self._sent(origin, octets)
+                clock.advance(self.settings.head_seconds)
+            await self.assertFailure(answer, HeadTimedOut)
+
+    def _sent(self, sock: socket.socket, octets: bytes) -> None:
+        """Return when the other side's kernel has them: tcp(7), ``SIOCOUTQ``."""
+        sock.sendall(octets)
+        while fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)) != bytes(4):
+            os.sched_yield()
 
     async def _accepted(self, server: socket.socket) -> socket.socket:
         """:return: the next connection, once a request is there; its calls block."""
