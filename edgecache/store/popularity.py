@@ -74,6 +74,9 @@ class Popularity:
                 _make(path)
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
+                if node_process:
+                    # A power cut, or a copy that spares zeros, may have left holes in it.
+                    os.posix_fallocate(descriptor, 0, _SIZE)
                 mapped = mmap.mmap(descriptor, _SIZE)
             finally:
                 os.close(descriptor)

@@ -60,6 +60,17 @@ class PopularityTests(SynchronousTestCase):
         status = os.stat(os.path.join(self.data, NAME))
         self.assertEqual((0o100600, True), (status.st_mode, status.st_blocks * 512 >= status.st_size))
 
+    def test_holes_that_a_power_cut_or_a_copy_left_in_it_are_filled_for_a_full_disk_would_end_who_counts(self) -> None:
+        path = os.path.join(self.data, NAME)
+        self.open().close()
+        with open(path, "r+b") as file:
+            size = os.stat(path).st_size
+            file.truncate(4096)
+            file.truncate(size)
+        self.open()
+        status = os.stat(path)
+        self.assertGreaterEqual(status.st_blocks * 512, status.st_size)
+
     def test_a_worker_finds_it_or_does_not_start(self) -> None:
         self.assertRaises(StartError, Popularity.open, self.data, node_process=False)
 

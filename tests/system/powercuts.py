@@ -18,6 +18,7 @@ from attrs import define, field, frozen
 from tests.system.recording import Call
 
 PAGE, SECTOR = 4096, 512
+_ZEROS = bytes(PAGE)
 
 
 @define(eq=False)
@@ -39,7 +40,10 @@ class File:
         self.now[at : at + len(data)] = data
         pages = range(at // PAGE, -(-(at + len(data)) // PAGE))
         for page in pages:
-            self.dirty.setdefault(page, []).append((done, bytes(self.now[page * PAGE : (page + 1) * PAGE])))
+            octets = bytes(self.now[page * PAGE : (page + 1) * PAGE])
+            # Zeros where nothing was are as good as not written: the length alone says that they are there.
+            if page in self.dirty or page * PAGE < len(self.kept) or octets != _ZEROS:
+                self.dirty.setdefault(page, []).append((done, octets))
         return pages
 
     def sync(self, began: float, pages: Iterable[int] | None = None) -> None:
@@ -87,6 +91,17 @@ def _place(octets: bytearray, page: int, content: bytes) -> None:
 def _torn(old: bytes, new: bytes, chance: random.Random) -> bytes:
     old = old.ljust(len(new), b"\0")
     return b"".join(chance.choice((old, new))[at : at + SECTOR] for at in range(0, len(new), SECTOR))
+
+
+def _write(path: Path, octets: bytes) -> None:
+    """Pages that were never written, or are as if they had not been, are holes."""
+    with path.open("wb") as file:
+        for at in range(0, len(octets), PAGE):
+            page = octets[at : at + PAGE]
+            if page != _ZEROS:
+                file.seek(at)
+                file.write(page)
+        file.truncate(len(octets))
 
 
 Names = dict[str, File | None]
@@ -152,6 +167,8 @@ class Disk:
                 self._change(_Change("remove", (path,)))
             case "truncate" if file is not None:
                 file.truncate(call.at)
+            case "allocate" if file is not None:
+                file.truncate(max(call.at, len(file.now)))
             case "write" if file is not None:
                 pages = file.write(call.at, call.data, call.ended)
                 if call.through and not path.endswith(self.lying):
@@ -185,7 +202,7 @@ class Disk:
             if file is None and (place == at or place.parent.is_dir()):
                 place.mkdir()
             elif file is not None and place.parent.is_dir():
-                place.write_bytes(file.left(chance))
+                _write(place, file.left(chance))
 
     def _change(self, change: _Change) -> None:
         change.apply(self._names)

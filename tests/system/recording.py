@@ -1,8 +1,8 @@
 """
 What processes really write below a directory, in which order, and when they sync it: their system calls, by strace.
 
-Memory that is mapped and written to is not seen. Here that is the page of a node, which each start makes anew, LMDB's
-lock files, which the first to open them makes anew, and the counters of hits, which are left out.
+Memory that is mapped and written to is no call. :class:`Mapped` looks at the files now and then: what has changed since
+the look before was written meanwhile, and is synced by nobody.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 import unittest
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +19,11 @@ from attrs import define, field, frozen
 
 _TRACED = (
     *("openat", "mkdir", "rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "lseek"),
-    *("write", "writev", "pwrite64", "pwritev", "ftruncate", "truncate", "fsync", "fdatasync"),
+    *("write", "writev", "pwrite64", "pwritev", "ftruncate", "truncate", "fallocate", "fsync", "fdatasync"),
     # Whose descriptors are whose.
     *("fork", "vfork", "clone", "clone3"),
 )
+_PAGE = 4096
 _UNFINISHED = " <unfinished ...>"
 _LINE = re.compile(r"(\d+) +(\d+\.\d+) (.*)")
 _RESUMED = re.compile(r"<\.\.\. (\w+) resumed>")
@@ -38,7 +40,7 @@ class Call:
     :ivar began: wall time, as ``time.time`` gives it.
     :ivar path: of what it was done to, ``to`` the other one of a rename.
     :ivar data: octets written.
-    :ivar at: where, or the new size; -1: at the end.
+    :ivar at: where, or the new size (of an allocation: the least); -1: at the end.
     :ivar flags: of an open.
     :ivar through: the call returns when what it wrote is on disk (O_DSYNC).
     """
@@ -71,6 +73,33 @@ def calls(log: Path, below: Path) -> list[Call]:
     root, inside, parent = str(below), f"{below}/", str(below.parent)
     found = [call for call in _calls(log) if call.path in (root, parent) or call.path.startswith(inside)]
     return sorted(found, key=lambda call: call.ended)
+
+
+@define(eq=False)
+class Mapped:
+    """
+    Files below a directory that processes write to as memory.
+
+    :ivar names: of them, relative to it.
+    :ivar seen: of each, what the last look found.
+    """
+
+    below: Path
+    names: tuple[str, ...]
+    seen: dict[str, bytes] = field(factory=dict)
+
+    def look(self) -> list[Call]:
+        """:return: a write of each page that is another one than at the last look; at first, than zeros."""
+        found: list[Call] = []
+        for path in (self.below / name for name in self.names):
+            octets, now = path.read_bytes(), time.time()
+            before = self.seen.get(str(path), b"").ljust(len(octets), b"\0")
+            self.seen[str(path)] = octets
+            for at in range(0, len(octets), _PAGE):
+                page = octets[at : at + _PAGE]
+                if page != before[at : at + _PAGE]:
+                    found.append(Call(now, now, "write", str(path), data=page, at=at))
+        return found
 
 
 @define
@@ -125,6 +154,7 @@ def _call(
     opened, process = _OPEN.match(words), state.processes.setdefault(pid, pid)
     path = "" if opened is None else os.fsdecode(_decoded(opened[1])).removesuffix(" (deleted)")
     rest = words.rpartition(", ")[2]
+    # Of what is written to as memory, Mapped has the octets.
     texts = [] if "/popularity" in path else [_decoded(text) for text in _TEXT.findall(words)]
     match name:
         case "openat":
@@ -147,7 +177,7 @@ def _call(
             state.positions[path] = int(result)
             return None
         case "write" if "/popularity" in path:
-            return None
+            return Call(began, ended, "allocate", path, at=int(result))
         case "pwrite64" | "pwritev":
             through = (process, words.partition("<")[0]) in state.through
             data = b"".join(texts)[: int(result)]
@@ -161,6 +191,9 @@ def _call(
             return Call(began, ended, "truncate", path, at=int(rest))
         case "truncate":
             return Call(began, ended, "truncate", os.fsdecode(texts[0]), at=int(rest))
+        case "fallocate":
+            at, length = words.split(", ")[-2:]
+            return Call(began, ended, "allocate", path, at=int(at) + int(length))
         case "fork" | "vfork" | "clone" | "clone3":
             state.processes[result] = process if "CLONE_THREAD" in words else result
             return None

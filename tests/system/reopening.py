@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import time
 import traceback
+from pathlib import Path
 from typing import Any
 
 import lmdb
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, globalLogPublisher
 
+from edgecache.common import RUN
 from edgecache.index.tabulating import Query
+from edgecache.rules.eviction import HITS
 from edgecache.rules.sites import site_id
-from edgecache.store import layout
+from edgecache.store import layout, popularity
 from edgecache.store.checks import payload
 from edgecache.store.collecting import Collector
 from edgecache.store.control import Control
@@ -34,7 +35,9 @@ from edgecache.store.disk import Disk
 from edgecache.store.environments import Environments
 from edgecache.store.folding import Answer, Downloads
 from edgecache.store.page import Page
+from edgecache.store.pagelayout import FENCED
 from edgecache.store.pagewriter import PageWriter
+from edgecache.store.queues import read_standing
 from edgecache.store.reading import StoreReader
 from edgecache.store.record import Damaged, unpack
 from edgecache.store.serials import StoredSerials
@@ -48,6 +51,7 @@ NODE = "node"
 SETTINGS = StoreSettings(size=64 * MIB)
 _SECONDS = 60
 _SITE = site_id("default")
+_RECORDED = (layout.RECORDS, layout.QUEUE, layout.PLACES, layout.CONTENTS, layout.ORPHANS)
 
 
 @define(eq=False)
@@ -67,11 +71,15 @@ class Look:
     counts: dict[str, int] = field(factory=dict)
 
     def all(self) -> None:
-        """Twice: what the first start does must not undo anything."""
+        """Twice: what the first start does must not undo anything. Then all of it is evicted."""
+        path = Path(self.data, popularity.NAME)
+        counted = path.read_bytes() if path.exists() else b""
         first = self._open()
         second = self._open()
         if second[0] < first[0] or second[1] < first[1]:
             self._no(f"the log or the epochs went back from {first} to {second} at the second start")
+        self._hits(counted, path)
+        self._emptied()
 
     @property
     def _node(self) -> str:
@@ -82,11 +90,8 @@ class Look:
 
     def _open(self) -> tuple[int, int]:
         """:return: how far its own log, and its epochs, are in the end."""
-        environments = Environments.open(
-            self.data, SETTINGS, node_process=True, inspect=lambda _: Disk(0xEF53, 100 * GIB)
-        )
-        run = tempfile.mkdtemp(dir=os.path.dirname(self.data))
-        writer = PageWriter.create(os.path.join(run, "page"), 1)
+        environments = self._environments()
+        writer = self._page()
         page = Page.open(writer.path, 0)
         try:
             for name in ("control", "small", "blobs"):
@@ -111,7 +116,59 @@ class Look:
             page.close()
             writer.close()
             environments.close()
-            shutil.rmtree(run)
+
+    def _environments(self) -> Environments:
+        return Environments.open(self.data, SETTINGS, node_process=True, inspect=lambda _: Disk(0xEF53, 100 * GIB))
+
+    def _page(self) -> PageWriter:
+        """Whatever the last life left of its page, the new one says nothing of it."""
+        run = os.path.join(self.data, RUN)
+        os.makedirs(run, exist_ok=True)
+        self._count("pages", any(os.path.getsize(os.path.join(run, name)) for name in os.listdir(run)))
+        writer = PageWriter.create(os.path.join(run, "page"), 2)
+        health = {writer.health(slot) for slot in range(writer.addresses)}
+        common = (writer.fresh_until, writer.epoch, writer.trimmed, writer.draining, writer.full, health)
+        if common != (FENCED, 0, 0, False, (False, False), {0}) or writer.pins() or any(writer.totals()):
+            self._no(f"the page is not new: {common}, {writer.pins()}, {writer.totals()}")
+        return writer
+
+    def _hits(self, left: bytes, path: Path) -> None:
+        """What counts them is as it was left, or new, and all of it has room; none counts more than it may."""
+        found = path.read_bytes()
+        whole = left.startswith(popularity.MAGIC) and len(left) == len(found)
+        if found != (left if whole else popularity.MAGIC.ljust(len(found), b"\0")):
+            self._no("the counters of hits are neither what was left nor new")
+        if path.stat().st_blocks * 512 < len(found):
+            self._no("the counters of hits have holes: on a full disk, who counts one dies")
+        counters = popularity.Popularity.open(self.data, node_process=False)
+        hits = bytes(counters.hits)
+        self._count("counters", len(hits) - hits.count(0))
+        self._count("remembered", (counters.small.clock > 0) + (counters.blobs.clock > 0))
+        if hits.translate(None, bytes(range(HITS + 1))):
+            self._no("more hits are counted than can be")
+        counters.close()
+
+    def _emptied(self) -> None:
+        """Whatever hits left, and the queues: all can be evicted, and then nothing is left of it."""
+        environments, writer = self._environments(), self._page()
+        try:
+            self._collect(environments, writer, evolve(SETTINGS, evict_share=1e-9))
+            small, blobs = environments.small, environments.blobs
+            left = {name.decode(): self._keys(small, name) for name in _RECORDED}
+            left[layout.CHUNKS.decode()] = self._keys(blobs, layout.CHUNKS)
+            with small.env.begin() as txn:
+                sums = [standing.octets for standing in read_standing(txn, small.databases)]
+            if any(left.values()) or any(sums):
+                self._no(f"after all was evicted there is left: {left}, {sums}")
+        finally:
+            writer.close()
+            environments.close()
+
+    @staticmethod
+    def _collect(environments: Environments, writer: PageWriter, settings: StoreSettings) -> None:
+        collector = Collector(environments, writer, settings, set, Clock(), maybeDeferred)
+        while collector.turn(0.0):
+            pass
 
     def _purges(self, control: Control) -> None:
         """What was acknowledged is in the log, and the next one is numbered after all of it."""
@@ -222,15 +279,13 @@ class Look:
         self._count("downloads", counted)
         if not least <= counted <= most:
             self._no(f"{counted} downloads are counted of {least} to {most}")
-        if os.path.exists(os.path.join(directory, "counts.aside")):
+        if self.due["ready"] and os.path.exists(os.path.join(directory, "counts.aside")):
             self._no("the counts were moved aside")
         DownloadCounts.open(directory).close()
 
     def _tidy(self, environments: Environments, writer: PageWriter) -> None:
         """Once nobody fills anything, all that lies there belongs to a record."""
-        collector = Collector(environments, writer, SETTINGS, set, Clock(), maybeDeferred)
-        while collector.turn(0.0):
-            pass
+        self._collect(environments, writer, SETTINGS)
         rows = {
             name: self._keys(environments.blobs if name == layout.CHUNKS else environments.small, name)
             for name in (layout.CHUNKS, layout.CONTENTS, layout.ORPHANS)

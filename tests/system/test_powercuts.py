@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from bisect import bisect_right
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -24,6 +23,7 @@ from urllib.parse import urljoin
 from attrs import define, field
 from twisted.trial.unittest import SynchronousTestCase
 
+from edgecache.store.popularity import NAME
 from tests.quickdisk import quick_directory
 from tests.system import recording
 from tests.system.clients import Answer
@@ -45,6 +45,9 @@ ROUNDS = 12 if LONG else 3
 SIZES = (300, 9_000, 40_000, 65_512, 90_000, 300_000)
 # Events are synced each second; what a machine under strace takes is added.
 SYNCED_SECONDS = 3.0
+
+# What is written to as memory, so that there is no call of it.
+MAPPED = (NAME, "run/page", *(f"{name}/lock.mdb" for name in ("control", "small", "blobs", "downloads/counts")))
 
 # Little of the store may be used, so that eviction and freeing go on all the time.
 _STORE = "[store]\nevict_share = 0.02\nfull_share = 0.9\n"
@@ -90,6 +93,8 @@ class Work:
     def __init__(self, root: Path, chance: random.Random) -> None:
         self.facts = Facts()
         self.calls: list[Call] = []
+        # At which a cut can leave something else than before.
+        self.moments: list[float] = []
         self._chance = chance
         self._versions: dict[str, int] = {}
         self._origin = Origin(self._reply).start()
@@ -100,6 +105,7 @@ class Work:
         file.write_text("\n".join([_STORE, *sites]))
         arguments = ("--config", str(file), "--node", NODE)
         self.node = Node(root, profile="index", size="64MiB", arguments=arguments)
+        self._mapped = recording.Mapped(self.node.data, MAPPED)
 
     def close(self) -> None:
         self.node.end()
@@ -117,11 +123,15 @@ class Work:
                 self.facts.again = time.time()
             for _ in range(ROUNDS):
                 self._round()
+                self.calls += self._mapped.look()
             self.facts.killed = min(self.facts.killed, time.time())
             self.node.kill(self._chance)
         for log in self._logs:
-            self.calls += recording.calls(log, self.node.data)
+            recorded = recording.calls(log, self.node.data)
+            self.moments += [call.ended for call in recorded]
+            self.calls += recorded
             log.unlink()
+        self.calls.sort(key=lambda call: call.ended)
 
     def _round(self) -> None:
         known = sorted(self._versions)
@@ -222,17 +232,15 @@ class PowerCutTests(SynchronousTestCase):
         calls = self.work.calls
         chance = random.Random(SEED)
         # Half of them right after something was acknowledged, which is when most can be lost.
-        ended = [call.ended for call in calls]
         told = [when for when, *_ in self.work.facts.purges]
-        near = [bisect_right(ended, chance.choice(told)) for _ in range(count // 2)]
-        moments = sorted([*near, *(chance.randrange(1, len(calls) + 1) for _ in range(count - len(near)))])
+        near = [chance.choice(told) for _ in range(count // 2)]
+        moments = sorted([*near, *(chance.choice(self.work.moments) for _ in range(count - len(near)))])
         found = []
         done = 0
-        for number, moment in enumerate(moments):
-            for call in calls[done:moment]:
-                disk.apply(call)
-            done = max(done, moment)
-            now = calls[moment - 1].ended
+        for number, now in enumerate(moments):
+            while done < len(calls) and calls[done].ended <= now:
+                disk.apply(calls[done])
+                done += 1
             image = self.room / f"image-{number}"
             disk.cut(self.work.node.data, image, random.Random(SEED + number))
             due = self.work.facts.due(now, self._counted(now))
@@ -261,8 +269,15 @@ class PowerCutTests(SynchronousTestCase):
         if LONG:
             # What is recorded in docs/TESTING.md.
             sys.stdout.write(f"\nEDGECACHE_SEED={SEED}: {IMAGES} images after {len(self.work.calls)} calls: {seen}\n")
-        for name in ("records", "chunks", "superseded", "downloads"):
-            self.assertIn(name, seen, "nothing was shown")
+        for name in (
+            "records",
+            "chunks",
+            "superseded",
+            "downloads",
+            "pages",
+            *(("counters", "remembered") if LONG else ()),
+        ):
+            self.assertTrue(seen.get(name), f"nothing was shown of {name}")
 
     def test_a_disk_that_does_not_sync_is_found_out(self) -> None:
         """These tests can fail: without the syncs of one file, images of it are not what they must be."""
