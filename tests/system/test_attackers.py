@@ -130,13 +130,14 @@ class AttackersTests(SynchronousTestCase):
             until(lambda: not slow.left(), "the end of all slow clients")
             told = slow.told()
         self.settled(before)
-        statuses = {kind: sorted(each["statuses"]) for kind, each in told.items()}
+        # A machine that stood still before the first octet was sent has made silent ones of these.
+        statuses = {kind: {*each["statuses"]} - {"closed"} for kind, each in told.items()}
         # Whose head never ends is told so, where there is somebody who reads.
         for kind in ("half a word", "head octet by octet"):
-            self.assertEqual(["408"], statuses[kind], kind)
-        self.assertEqual(["431"], statuses["head too large at once"])
+            self.assertEqual({"408"}, statuses[kind], kind)
+        self.assertEqual({"431"}, statuses["head too large at once"])
         # Of these it is the machine's pace that says which comes first.
-        self.assertLessEqual({*statuses["endless head"], *statuses["head field by field"]}, {"408", "431"})
+        self.assertLessEqual(statuses["endless head"] | statuses["head field by field"], {"408", "431"})
         most = MOST_OWN + (sum(SLOW.values()) + sum(BUSY.values())) * MOST_EACH
         self.assertLess(watch.most - memory, most, told)
 
