@@ -108,6 +108,7 @@ class Clients:
     ``count`` threads that ask the nodes for this and that until ``over``.
 
     :ivar counts: of what happened, by a word.
+    :ivar errors: of nodes' own errors, by what Proxy-Status says of them.
     :ivar waits: seconds of small hits since :meth:`take`.
     :ivar down: nodes that are killed, and asked by nobody.
     :ivar failure: of the first client that was given something wrong.
@@ -117,6 +118,7 @@ class Clients:
     seed: int
     mix: dict[int, int] = field(factory=lambda: dict(MIXES[0]))
     counts: Counter[str] = field(factory=Counter)
+    errors: Counter[str] = field(factory=Counter)
     waits: list[float] = field(factory=list)
     octets: int = 0
     failure: BaseException | None = None
@@ -177,6 +179,8 @@ class Clients:
     def _judge(self, node: Node, target: str, answer: Answer, start: int, stop: int, statuses: tuple[int, ...]) -> None:
         if answer.status >= 500:
             self._count(f"{answer.status} at {node.root.name}")
+            with self._lock:
+                self.errors[f"{node.root.name}: {answer.fields.get('proxy-status')}"] += 1
             return
         if answer.status not in statuses:
             raise Wrong(f"{target}: {answer}")

@@ -70,7 +70,7 @@ class SoakTests(SynchronousTestCase):
             clients.stop()
             watching.join()
             trouble.settle()
-        told = f"EDGECACHE_SEED={SEED}\n{text(looks)}\n{dict(clients.counts)}\n{dict(trouble.done)}"
+        told = f"EDGECACHE_SEED={SEED}\n{text(looks)}\n{dict(clients.counts)}\n{dict(clients.errors)}\n{dict(trouble.done)}"
         if LONG:
             sys.__stdout__.write(f"\n{told}\n")
         for name in self.fleet.ids:
