@@ -70,7 +70,8 @@ class SoakTests(SynchronousTestCase):
             clients.stop()
             watching.join()
             trouble.settle()
-        told = f"EDGECACHE_SEED={SEED}\n{text(looks)}\n{dict(clients.counts)}\n{dict(clients.errors)}\n{dict(trouble.done)}"
+        counts = [dict(each) for each in (clients.counts, clients.errors, trouble.done)]
+        told = "\n".join((f"EDGECACHE_SEED={SEED}", text(looks), *map(str, counts)))
         if LONG:
             sys.__stdout__.write(f"\n{told}\n")
         for name in self.fleet.ids:
