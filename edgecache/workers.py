@@ -6,13 +6,11 @@ The same function starts a worker in its own process and, with ``--workers 0``, 
 
 from __future__ import annotations
 
-import base64
 import gc
 import time
-from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import gatherResults
 from twisted.logger import Logger
 
 from edgecache.fills.artifacts import Artifacts
@@ -22,6 +20,7 @@ from edgecache.fills.deriving import Derivations
 from edgecache.fills.fills import STARTS, Fills
 from edgecache.fills.homes import SiblingsAsked
 from edgecache.fills.keeping import Keep, kept_octets
+from edgecache.fills.nodeprocess import NodeProcess
 from edgecache.fills.outlet import Outlet
 from edgecache.fills.owners import UNCOUNTED, Owners
 from edgecache.fills.pages import Pages
@@ -34,12 +33,9 @@ from edgecache.node import Node
 from edgecache.processes.memory import give_back, keep_freed
 from edgecache.processes.timers import LoopTimers, boot_clock
 from edgecache.rules import status_fields
-from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Refuse
 from edgecache.rules.guesses import Guesses
 from edgecache.rules.purges import PurgeTable
-from edgecache.rules.selectors import Selector, rows_of
-from edgecache.rules.sharing import parted
 from edgecache.rules.siblinghood import marked
 from edgecache.rules.sites import Sites, node_token
 from edgecache.siblings.content import Applied, Guests
@@ -69,11 +65,8 @@ from edgecache.wire.sending import TURN
 from edgecache.wire.tls import Handshakes, tls_context, why
 from edgecache.wire.turns import Turns
 from edgecache.words.counters import Counter
-from edgecache.words.errors import EdgeError
 from edgecache.words.fleet import acquainted
-from edgecache.words.messages import combined
 from edgecache.words.purging import LogName
-from edgecache.words.reasons import PurgeMode
 from edgecache.workerparts import CountedDownloads, WorkerParts, access_log
 
 _log = Logger()
@@ -186,32 +179,6 @@ async def start_worker(parts: WorkerParts) -> Worker:
 
     shares = frozenset(site.id for site in sites.all if site.settings.share_invalidation and trust is not None)
 
-    async def invalidate_here(selectors: tuple[Selector, ...], mode: PurgeMode) -> None:
-        rows = rows_of((selector.canonical for selector in selectors), mode)
-        await parts.channel.call("outdated", rows=[(canonical.hex(), key, each) for canonical, key, each in rows])
-
-    async def invalidate(selectors: tuple[Selector, ...]) -> None:
-        here, shared = parted(selectors, shares)
-        # Not as stale either (RFC 9111 §4.4).
-        told: list[Any] = [Deferred.fromCoroutine(invalidate_here(here, PurgeMode.DELETE))]
-        if shared:
-            told.append(parts.channel.call("share", selectors=[selector.canonical.hex() for selector in shared]))
-        await gatherResults(told, consumeErrors=True)
-
-    async def uploaded(asked: Asked, begin: bytes, peer: bytes) -> None:
-        page.add(Counter.UPLOADS)
-        try:
-            await parts.channel.call(
-                "uploaded",
-                site=asked.site.settings.name,
-                content_type=(combined(asked.request.fields, b"content-type") or b"").decode("latin-1"),
-                begin=base64.b64encode(begin).decode("ascii"),
-                peer=peer.decode("latin-1"),
-            )
-        except EdgeError as error:
-            # The origin has it: whoever sent it must not send it again.
-            _log.error("an upload to {site} is not purged: {error}", site=asked.site.settings.name, error=error)
-
     def fenced() -> bool:
         return page.fresh_until <= boot_clock()
 
@@ -238,18 +205,15 @@ async def start_worker(parts: WorkerParts) -> Worker:
         sender,
         page,
         time.time,
-        invalidate,
+        NodeProcess(parts.channel, page, shares),
         node_id,
         fenced,
-        timers.seconds,
-        uploaded,
         timers,
         config.upstream.first_byte_seconds,
         owners,
         serials,
         Paging(serials, page, stored_serials, in_thread, config.index.page_octets),
         derivations,
-        invalidate_here,
     )
     catalogues = Catalogues(in_thread)
     pages = Pages(sites, fills, timers, catalogues.has)

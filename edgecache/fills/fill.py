@@ -142,6 +142,11 @@ class Fill:
         self.plan, self.phase = plan, Phase.STREAMING
         self.fills.found_at(self, plan.record_hash)
 
+    @property
+    def seconds_left(self) -> float:
+        """Until whoever has waited from the begin has to be answered."""
+        return max(self.until - self.fills.timers.seconds(), 0.0)
+
     def give_up_kept(self) -> None:
         """It is of no use."""
         kept, self.kept = self.kept, None
@@ -322,7 +327,7 @@ class Fill:
             raise error
 
     def fail(self, failure: UpstreamFailed) -> None:
-        if self.fills.lately.news((type(failure), failure.upstream), self.fills.seconds()):
+        if self.fills.lately.news((type(failure), failure.upstream), self.fills.timers.seconds()):
             _log.warn("{target}: {failure}", target=self.leader.request.target.decode("latin-1"), failure=failure)
         if self.fills.unstored is not None:
             self.fills.unstored.failed(self.leader, failure)

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from attrs import define, evolve, field
 from twisted.logger import Logger
@@ -22,6 +22,7 @@ from edgecache.fills.fill import FIRST, Fill, Tried
 from edgecache.fills.homes import LookUp
 from edgecache.fills.keeping import Keep
 from edgecache.fills.late import LatePages
+from edgecache.fills.nodeprocess import NodeProcess
 from edgecache.fills.owners import Owners
 from edgecache.fills.paging import Paging
 from edgecache.fills.representing import Representing, as_it_is
@@ -39,7 +40,7 @@ from edgecache.rules.lately import Lately
 from edgecache.rules.outbound import outbound
 from edgecache.rules.pages import PAGE
 from edgecache.rules.policy import other_variant, stale_first
-from edgecache.rules.selectors import Selector, tag_selector
+from edgecache.rules.selectors import tag_selector
 from edgecache.rules.siblinghood import marked
 from edgecache.rules.varying import variant_hash
 from edgecache.store.epochs import Epochs
@@ -71,9 +72,6 @@ class Fills:
 
     :ivar clock: wall time, seconds since the epoch.
     :ivar fenced: can this node not vouch for being up to date? See Note [joining while fenced].
-    :ivar seconds: monotonic.
-    :ivar uploaded: an origin has taken an upload: the request, what its content begins with, and who sent it; fires
-        once its project is purged.
     :ivar artifacts: finds the files that pages of an index name.
     :ivar doubts: keys whose content was found wrong lately.
     :ivar representing: answers with what is derived from pages.
@@ -82,8 +80,6 @@ class Fills:
     :ivar starts: how many fills begin in one turn of the loop; without it, all that are asked for.
     :ivar lately: failures that were logged.
     :ivar unshareable: keys whose response could not be shared lately.
-    :ivar invalidate: asks the node process for a local epoch for selectors; fires once it is published.
-    :ivar invalidate_here: the same for a mode, and never for siblings.
     :ivar first_byte_seconds: what clients are kept waiting at most.
     """
 
@@ -95,18 +91,15 @@ class Fills:
     sender: Sender
     counts: Counts
     clock: Callable[[], float]
-    invalidate: Callable[[tuple[Selector, ...]], Awaitable[None]]
+    node_process: NodeProcess
     node_id: bytes
     fenced: Callable[[], bool]
-    seconds: Callable[[], float]
-    uploaded: Callable[[Asked, bytes, bytes], Awaitable[None]]
     timers: Timers
     first_byte_seconds: float
     owners: Owners
     serials: Serials
     paging: Paging
     derivations: Derivations
-    invalidate_here: Callable[[tuple[Selector, ...], PurgeMode], Awaitable[None]]
     artifacts: Artifacts | None = None
     doubts: Doubts = field(init=False)
     unshareable: Unshareable = field(init=False)
@@ -120,7 +113,7 @@ class Fills:
 
     @doubts.default
     def _no_doubts(self) -> Doubts:
-        return Doubts(self.seconds)
+        return Doubts(self.timers.seconds)
 
     @unshareable.default
     def _all_shareable(self) -> Unshareable:
@@ -181,7 +174,7 @@ class Fills:
         seconds, sibling = self.first_byte_seconds, asked.sibling
         if sibling is not None and sibling.budget_seconds < seconds:
             seconds = sibling.budget_seconds
-        return self.seconds() + seconds
+        return self.timers.seconds() + seconds
 
     def refresh(self, asked: Asked, forward: Forward, record_hash: bytes) -> None:
         """Validate a stored response behind the client's back (RFC 5861 §3), unless that is happening already."""
@@ -340,7 +333,7 @@ class Fills:
         running = self._running.get(record_hash)
         if running is None or not running.joinable_by(asked, self.clock()):
             return None
-        if self.fenced() and self.seconds() - running.began > FENCED_JOIN_SECONDS:
+        if self.fenced() and self.timers.seconds() - running.began > FENCED_JOIN_SECONDS:
             return None
         return running
 
@@ -382,7 +375,7 @@ class Fills:
         epoch = self.epochs.current()
         self._begun += 1
         waiting = Waiters(self, asked, self._begun, waiters)
-        now = self.seconds()
+        now = self.timers.seconds()
         fill = Fill(self, asked, forward, record_hash, epoch, registered, waiting, now, until, tried)
         if registered is not None:
             # A fill from before a purge goes on for those who wait for it; nobody new finds it.

@@ -47,7 +47,7 @@ class LatePage:
     @property
     def failure(self) -> ContentStalled:
         """What whoever would like to have it is told."""
-        return ContentStalled(self.address.name, self.fill.fills.seconds() - self.fill.began)
+        return ContentStalled(self.address.name, self.fill.fills.timers.seconds() - self.fill.began)
 
     def wait(self, seconds: float) -> None:
         """It has so long to come to its end."""
@@ -90,7 +90,7 @@ class LatePages:
         before = self._coming.get(fill.record_hash)
         late = self._coming[fill.record_hash] = LatePage(fill, address, reading)
         fills = fill.fills
-        late.wait(max(fill.began + PATIENCE * fills.first_byte_seconds - fills.seconds(), 0.0))
+        late.wait(max(fill.began + PATIENCE * fills.first_byte_seconds - fills.timers.seconds(), 0.0))
         if before is not None:
             before.cut()
 

@@ -37,7 +37,7 @@ async def overtake(fills: Fills, asked: Asked, serial: int | None) -> None:
         return
     older = tuple(_older(fills, asked, serial))
     if older:
-        await fills.invalidate_here(older, PurgeMode.REVALIDATE)
+        await fills.node_process.invalidate_here(older, PurgeMode.REVALIDATE)
 
 
 def _older(fills: Fills, asked: Asked, serial: int) -> Iterator[Selector]:

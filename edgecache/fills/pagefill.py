@@ -44,7 +44,9 @@ async def store(fill: Fill, plan: Store, response: Response, fallback: bool) -> 
     fill.give_up_kept()
     fill.begin(plan)
     reading = Deferred.fromCoroutine(fills.paging.read(leader, response, fallback=fallback))
-    late = fills.timers.callLater(max(fill.until - fills.seconds(), 0.0), _is_late, fill, reading, response.address)
+    late = fills.timers.callLater(
+        max(fill.until - fills.timers.seconds(), 0.0), _is_late, fill, reading, response.address
+    )
     try:
         try:
             page = await reading
@@ -100,7 +102,7 @@ async def pass_on(fill: Fill, decision: Pass, response: Response, fallback: bool
         response.cancel()
         return
     reading = Deferred.fromCoroutine(fills.paging.read(own.asked, response, fallback=fallback))
-    late = fills.timers.callLater(max(fill.until - fills.seconds(), 0.0), _cut, fill, reading)
+    late = fills.timers.callLater(fill.seconds_left, _cut, fill, reading)
     try:
         page = await reading
         # Whoever asks next may get it from elsewhere.
@@ -173,7 +175,7 @@ async def catch_up(fill: Fill, document: bytes) -> None:
         selectors = tuple(Selector("prefix", site, path) for path in (b"/simple/", b"/pypi/"))
     else:
         selectors = tuple(Selector("tag", site, project_tag(name)) for name in behind)
-    await fills.invalidate_here(selectors, PurgeMode.REVALIDATE)
+    await fills.node_process.invalidate_here(selectors, PurgeMode.REVALIDATE)
 
 
 async def settle(fill: Fill) -> None:
@@ -185,7 +187,7 @@ async def settle(fill: Fill) -> None:
     fill.forward = evolve(fill.forward, stored=None, no_cache=True, at_origin=True)
     fill.waiters.void()
     _log.warn("{target}: gone or quarantined, and with it the project's files", target=_target(fill))
-    await fill.fills.invalidate_here((project_selector(fill.leader),), PurgeMode.DELETE)
+    await fill.fills.node_process.invalidate_here((project_selector(fill.leader),), PurgeMode.DELETE)
     fill.fills.ask_anew(fill, evolve(fill.tried, settled=True))
 
 
@@ -205,7 +207,7 @@ def _cut(fill: Fill, reading: Deferred[ReadPage]) -> None:
 
 
 def _stalled(fill: Fill) -> ContentStalled:
-    return ContentStalled(fill.leader.site.settings.name, fill.fills.seconds() - fill.began)
+    return ContentStalled(fill.leader.site.settings.name, fill.fills.timers.seconds() - fill.began)
 
 
 def _elsewhere(fill: Fill, failure: UpstreamFailed, address: Address) -> None:

@@ -68,7 +68,7 @@ class Thoroughly:
             selectors = invalidated(leader, response.head)
             if selectors:
                 # Before the client hears of it: its next request must not be answered from before.
-                await fills.invalidate(selectors)
+                await fills.node_process.invalidate(selectors)
         if 200 <= response.head.status < 300:
             await self._uploaded()
         left = fill.followed(response, told, requested_at, sought)
@@ -152,4 +152,4 @@ class Thoroughly:
     async def _uploaded(self) -> None:
         form = self._form
         if form is not None:
-            await self._fill.fills.uploaded(self._fill.leader, bytes(form.begin), self._peer)
+            await self._fill.fills.node_process.uploaded(self._fill.leader, bytes(form.begin), self._peer)

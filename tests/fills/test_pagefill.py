@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import time
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import orjson
@@ -322,7 +323,7 @@ class GoneTests(PageCase):
             self.page("six-1.0.tar.gz")
             await self.json()
             fills = self._workers[0].pages._fills
-            invalidate, published = fills.invalidate_here, asyncio.Event()
+            invalidate, published = fills.node_process.invalidate_here, asyncio.Event()
             answers = []
 
             def fails(exchange: Exchange) -> Any:
@@ -338,7 +339,7 @@ class GoneTests(PageCase):
                 await invalidate(*args)
                 published.set()
 
-            fills.invalidate_here = slowly
+            fills.node_process = SimpleNamespace(invalidate_here=slowly)
             self.origin.scripts[PAGE] = sends(b"no", status="404 Not Found")
             first = await self.json("Cache-Control: no-cache")
             await published.wait()
