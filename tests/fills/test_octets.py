@@ -1,4 +1,4 @@
-"""What clients are sent beside what the origin sent, octet for octet: nothing changes but what a cache has to change."""
+"""What clients are sent beside what the origin sent, octet for octet: nothing changes but what a cache must change."""
 
 from __future__ import annotations
 
