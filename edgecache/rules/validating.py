@@ -120,13 +120,13 @@ def updated(
     if told is not None:
         freshness = as_told(freshness, told, responded_at)
     flags = freshness.flags | (stored.flags & (~_OF_FRESHNESS if says or not page else ~0))
-    if _forbids(directives, site):
-        # It is good for this request; but it must not be used again.
+    tags = tags_of_response(asked, head) if has_tags(head) else []
+    if _forbids(directives, site) or len(tags) > MAX_TAGS:
+        # It is good for this request; but it must not be used again, nor without what it can be purged by.
         flags |= Flag.ALWAYS_VALIDATE | Flag.NEVER_STALE
     selectors = stored.selectors
     if has_tags(head):
-        tags = tags_of_response(asked, head)[:MAX_TAGS]
-        selectors = asked.selectors + tuple(tag_selector(site.id, tag) for tag in tags)
+        selectors = asked.selectors + tuple(tag_selector(site.id, tag) for tag in tags[:MAX_TAGS])
     if told is not None and told.selectors is not None:
         selectors = record_selectors(asked, [], told)
     fresh = evolve(

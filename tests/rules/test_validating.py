@@ -140,6 +140,12 @@ class FreshenTests(SynchronousTestCase):
             (*asked().selectors, tag_selector(site, b"u")), validated(self.one, "Surrogate-Key: u").selectors
         )
 
+    def test_one_with_more_tags_than_are_kept_must_not_be_used_again(self) -> None:
+        """A purge of one that is left out would not reach it."""
+        for count, expected in ((64, True), (65, False)):
+            fresh = validated(self.one, "Surrogate-Key: " + " ".join(f"t{n}" for n in range(count)))
+            self.assertEqual(expected, reused(asked(), fresh, after=101), count)
+
     def test_via_is_not_doubled(self) -> None:
         self.assertEqual("1.1 edge-1", field_lines(validated(validated(self.one)).head)["via"])
         self.assertEqual("1.1 o, 1.1 edge-1", field_lines(validated(self.one, "Via: 1.1 o").head)["via"])
