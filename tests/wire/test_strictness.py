@@ -359,3 +359,42 @@ class RefusedTests(SynchronousTestCase):
     def test_other_refusals(self) -> None:
         for name, (status, row) in OTHER.items():
             self.refused(status, {name: row})
+
+
+TCHAR = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+VCHAR_AND_MORE = frozenset((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
+NOTHING: frozenset[int] = frozenset()
+CONTROLS = frozenset((*range(0x21), 0x7F, 0x85, 0xA0, 0xFF))
+
+# Where an octet is put, and which octets leave a field line there that has nothing to do with Transfer-Encoding.
+PLACES = {
+    b"%cTransfer-Encoding: chunked": TCHAR,
+    b"Transfer%cEncoding: chunked": TCHAR - frozenset(b"-_") | frozenset(b":"),
+    b"Transfer-Encoding%c: chunked": TCHAR,
+    b"Transfer-Encoding:%cchunked": NOTHING,
+    b"Transfer-Encoding: chun%cked": NOTHING,
+    b"Transfer-Encoding: chunked%c": NOTHING,
+    b"Transfer-Encoding: chunked%cX: y": NOTHING,
+    b"Transfer-Encoding: chunked\r%cX: y": NOTHING,
+    b"Transfer-Encoding: chunked%c\nX: y": NOTHING,
+    b"X: y%cTransfer-Encoding: chunked": VCHAR_AND_MORE,
+    b"X: y\r%cTransfer-Encoding: chunked": NOTHING,
+    b"X: y%c\nTransfer-Encoding: chunked": NOTHING,
+}
+
+
+class OctetsTests(SynchronousTestCase):
+    """Each octet in each place around a coding that the length beside it contradicts: FIELD 8's mutations among them."""
+
+    def test_it_is_another_field_or_refused(self) -> None:
+        """RFC 9110 §5.1, §5.5, RFC 9112 §6.1"""
+        rig = Rig()
+        refused, accepted = Verdict(b"400", 1, 0, True), Verdict(b"200", 1, 1, False)
+        for place, harmless in PLACES.items():
+            for octet in range(256):
+                row = post(b"Content-Length: 5", place % octet, content=b"hello")
+                data, expected = (row, accepted) if octet in harmless else (row + SMUGGLED, refused)
+                self.assertEqual(expected, judge([data], rig), place % octet)
+                if octet in CONTROLS:
+                    octets = [data[at : at + 1] for at in range(len(data))]
+                    self.assertEqual(expected, judge(octets, rig), (place % octet, "octet by octet"))
