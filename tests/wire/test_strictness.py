@@ -384,7 +384,7 @@ PLACES = {
 
 
 class OctetsTests(SynchronousTestCase):
-    """Each octet in each place around a coding that the length beside it contradicts: FIELD 8's mutations among them."""
+    """Each octet at each place around a coding that the length beside it contradicts (FIELD 8, and more)."""
 
     def test_it_is_another_field_or_refused(self) -> None:
         """RFC 9110 §5.1, §5.5, RFC 9112 §6.1"""
