@@ -43,8 +43,6 @@ LONG = IMAGES > 100
 ROUNDS = 12 if LONG else 3
 
 SIZES = (300, 9_000, 40_000, 65_512, 90_000, 300_000)
-# Events are synced each second; what a machine under strace takes is added.
-SYNCED_SECONDS = 3.0
 
 # What is written to as memory, so that there is no call of it.
 MAPPED = (NAME, "run/page", *(f"{name}/lock.mdb" for name in ("control", "small", "blobs", "downloads/counts")))
@@ -58,12 +56,10 @@ class Facts:
     """
     What clients and operators were told, and when: each is true from then on.
 
-    :ivar killed: the first life's end, ``again``: the second one is ready.
+    :ivar ready: when the first life was.
     """
 
     ready: float = math.inf
-    killed: float = math.inf
-    again: float = math.inf
     purges: list[tuple[float, str, int, dict[str, int]]] = field(factory=list)
     serials: list[tuple[float, str, int]] = field(factory=list)
 
@@ -117,14 +113,10 @@ class Work:
         for log in self._logs:
             self.node.prefix = recording.prefix(log)
             self.node.start()
-            if self.facts.ready == math.inf:
-                self.facts.ready = time.time()
-            else:
-                self.facts.again = time.time()
+            self.facts.ready = min(self.facts.ready, time.time())
             for _ in range(ROUNDS):
                 self._round()
                 self.calls += self._mapped.look()
-            self.facts.killed = min(self.facts.killed, time.time())
             self.node.kill(self._chance)
         for log in self._logs:
             recorded = recording.calls(log, self.node.data)
@@ -194,7 +186,7 @@ class Reopener:
     def close(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait(120)
         self._process.stdout.close()
 
 
@@ -224,8 +216,10 @@ class PowerCutTests(SynchronousTestCase):
         self.room = Path(quick_directory(self))
         self.reopener = Reopener()
         self.addCleanup(self.reopener.close)
-        events = [call for call in self.work.calls if call.name == "write" and ".events" in call.path]
-        self._events = [(call.ended, _downloads(call.data)) for call in events]
+        events = [call for call in self.work.calls if ".events" in call.path]
+        self._events = [(call.ended, call.path, _downloads(call.data)) for call in events if call.name == "write"]
+        self._synced = [call for call in events if call.name == "sync"]
+        self.assertTrue(self._synced or not LONG)
 
     def images(self, disk: Disk, count: int) -> list[tuple[int, dict[str, Any]]]:
         """:return: of each image its number and what was found in it, the counts of all added up."""
@@ -249,13 +243,14 @@ class PowerCutTests(SynchronousTestCase):
         return found
 
     def _counted(self, now: float) -> tuple[int, int]:
-        facts, synced = self.work.facts, now - SYNCED_SECONDS
-        if synced < facts.again:
-            # A worker that was killed has not synced its last second; the next life counts that.
-            synced = min(synced, facts.killed - SYNCED_SECONDS)
+        """:return: downloads that are on the disk, and those that may be."""
+        synced: dict[str, float] = {}
+        for call in self._synced:
+            if call.ended <= now:
+                synced[call.path] = max(call.began, synced.get(call.path, 0.0))
         return (
-            sum(count for when, count in self._events if when <= synced),
-            sum(count for when, count in self._events if when <= now),
+            sum(count for when, path, count in self._events if when <= synced.get(path, 0.0)),
+            sum(count for when, _, count in self._events if when <= now),
         )
 
     def test_whatever_of_the_unsynced_pages_and_names_is_left_nothing_acknowledged_is_lost(self) -> None:
