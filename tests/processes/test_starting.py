@@ -47,7 +47,7 @@ class CommandTests(SynchronousTestCase):
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
 
@@ -219,7 +219,7 @@ class LifeTests(SynchronousTestCase):
         for expected in ("node eu-1", f"{NOBODY}", "admin on 127.0.0.1:", "store of 0.2 GiB", "1 worker"):
             self.assertIn(expected, said)
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(300)
         said = self.log.read_text()
         self.assertIn("stopped", said)
         self.assertNotIn("killing", said)
@@ -229,7 +229,7 @@ class LifeTests(SynchronousTestCase):
         process = self.start("--origin", "http://me:hush@127.0.0.1:9", "--workers", "1")
         self.wait_for("ready: ")
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(300)
         self.assertNotIn("hush", self.log.read_text())
         # Workers are forked from who has logged that already.
         self.assertEqual(1, self.log.read_text().count("shown to whoever lists processes"))
@@ -251,7 +251,7 @@ class LifeTests(SynchronousTestCase):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
         self.assertEqual("", children)
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(300)
         self.assertIn("stopped", self.log.read_text())
 
     def test_a_second_node_on_the_same_data_is_refused_and_says_who_has_it(self) -> None:
@@ -264,7 +264,7 @@ class LifeTests(SynchronousTestCase):
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         self.assertEqual(1, done.returncode)
@@ -317,7 +317,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_in_the_background_it_logs_to_a_file_and_leaves_a_pidfile(self) -> None:
         started = self.start("--workers", "1", twistd=())
-        self.assertEqual(0, started.wait(60))
+        self.assertEqual(0, started.wait(300))
         self.wait_for("ready: ", "twistd.log")
         pid = int((self.directory / "twistd.pid").read_text())
         self.assertEqual(f"{pid}\n", (self.directory / "edgecache-data" / "lock").read_text())

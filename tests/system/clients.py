@@ -193,7 +193,7 @@ class Together:
         thread.start()
         return thread
 
-    def join(self, seconds: float = 120.0) -> None:
+    def join(self, seconds: float = 300.0) -> None:
         """
         :raises AssertionError: when one does not end.
         """

@@ -255,7 +255,7 @@ class Node:
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=600,
             check=False,
         )
 

@@ -76,7 +76,7 @@ class Devpi:
             [str(commands / "devpi-init"), "--serverdir", str(data), "--no-root-pypi", "--root-passwd", "secret"],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
         if quiet.returncode != 0:

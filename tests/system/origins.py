@@ -18,7 +18,7 @@ from attrs import define, field, frozen
 from tests.system.contents import PIECE, Content, Octets
 
 # Longer than any test waits, shorter than a pytest run that hangs for ever.
-_HELD_SECONDS = 60.0
+_HELD_SECONDS = 300.0
 
 
 @frozen
@@ -55,7 +55,7 @@ class Hold:
         self.released.set()
 
     def stand(self) -> bool:
-        """For the origin: wait here. False when nobody released it in a minute."""
+        """For the origin: wait here. False when nobody released it in five minutes."""
         self.reached.set()
         return self.released.wait(_HELD_SECONDS)
 

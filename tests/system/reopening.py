@@ -49,7 +49,7 @@ from tests.system.contents import Artifact
 
 NODE = "node"
 SETTINGS = StoreSettings(size=64 * MIB)
-_SECONDS = 60
+_SECONDS = 600
 _SITE = site_id("default")
 _RECORDED = (layout.RECORDS, layout.QUEUE, layout.PLACES, layout.CONTENTS, layout.ORPHANS)
 

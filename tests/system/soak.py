@@ -219,7 +219,7 @@ class Clients:
     def _leaves(self, node: Node, target: str, choices: random.Random) -> None:
         """In the middle, without a word, or with a reset."""
         parts = urlsplit(node.url)
-        with socket.create_connection((str(parts.hostname), parts.port), timeout=30) as sock:
+        with socket.create_connection((str(parts.hostname), parts.port), timeout=120) as sock:
             sock.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             sock.recv(choices.choice((1, 100, PIECE)))
             if choices.random() < 0.5:

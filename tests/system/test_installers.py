@@ -133,7 +133,7 @@ class InstallerTests(SynchronousTestCase):
         home = self.root / f"home-{name}"
         home.mkdir()
         variables = environment() | {"HOME": str(home), "XDG_CACHE_HOME": str(home), "UV_CACHE_DIR": str(home / "uv")}
-        ran = subprocess.run(command, cwd=home, env=variables, capture_output=True, text=True, timeout=180, check=False)
+        ran = subprocess.run(command, cwd=home, env=variables, capture_output=True, text=True, timeout=600, check=False)
         shutil.rmtree(home)
         said = f"{ran.stdout[-2000:]}\n{ran.stderr[-4000:]}\n--- node:\n{self.node.log[-3000:]}"
         self.assertEqual(0, ran.returncode, f"{' '.join(command)}\n{said}")
@@ -156,7 +156,7 @@ class InstallerTests(SynchronousTestCase):
         """A virtual environment with the pip that this Python brings."""
         venv = self.root / "venv"
         if not venv.exists():
-            subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, env=environment(), timeout=120)
+            subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, env=environment(), timeout=600)
         return venv / "bin" / "python"
 
     def _download(self, name: str) -> Path:

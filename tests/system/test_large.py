@@ -1,7 +1,7 @@
 """
 One large artifact, two workers, three clients at once, one of which reads slowly and leaves.
 
-``EDGECACHE_LARGE_OCTETS`` sets the size (default 1 GiB), ``EDGECACHE_SLOW_SECONDS`` how long the slow one stays;
+``EDGECACHE_LARGE_OCTETS`` sets the size (default 256 MiB), ``EDGECACHE_SLOW_SECONDS`` how long the slow one stays;
 ``benchmarks/large.py`` does the same at full length and prints rates.
 """
 
@@ -22,7 +22,7 @@ from tests.system.origins import Origin, Reply
 from tests.system.watching import MemoryWatch
 
 MIB = 1 << 20
-SIZE = int(os.environ.get("EDGECACHE_LARGE_OCTETS", 1024 * MIB))
+SIZE = int(os.environ.get("EDGECACHE_LARGE_OCTETS", 256 * MIB))
 SLOW_SECONDS = float(os.environ.get("EDGECACHE_SLOW_SECONDS", "3"))
 GROWTH_LIMIT = 64 * MIB
 TARGET = "/packages/large.whl"

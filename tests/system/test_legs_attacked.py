@@ -98,7 +98,7 @@ class ListenersTests(SynchronousTestCase):
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with (
-            socket.create_connection((str(parts.hostname), parts.port), timeout=30) as sock,
+            socket.create_connection((str(parts.hostname), parts.port), timeout=120) as sock,
             context.wrap_socket(sock) as secure,
         ):
             secure.sendall(b"GET /packages/700/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -108,7 +108,7 @@ class ListenersTests(SynchronousTestCase):
         parts = urlsplit(self.node.url)
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_max_proto_version(SSL.TLS1_2_VERSION)
-        with socket.create_connection((str(parts.hostname), parts.port), timeout=30) as sock:
+        with socket.create_connection((str(parts.hostname), parts.port), timeout=120) as sock:
             sock.settimeout(None)
             secure = SSL.Connection(context, sock)
             secure.set_connect_state()

@@ -102,7 +102,7 @@ def _settings() -> dict[str, str]:
 
 def _pip_setting(key: str) -> str:
     command = [sys.executable, "-m", "pip", "config", "get", key]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     return ran.stdout.strip() if ran.returncode == 0 else ""
 
 
@@ -127,7 +127,7 @@ class Client:
             **variables,
         }
 
-    def run(self, *command: str | Path, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str | Path, seconds: float = 600.0) -> subprocess.CompletedProcess[str]:
         """:return: how it ended; whether that is right is the caller's to say."""
         return subprocess.run(
             [str(word) for word in command],
