@@ -64,6 +64,8 @@ _log = Logger()
 
 RUN = "run"
 """Below the data directory: what means nothing after this life of the node."""
+PAGE = "page"
+"""There: the mapped page."""
 
 _RESOLVING_THREADS = 8
 _LINK_THREADS = 4
@@ -79,7 +81,7 @@ class Common:
     :ivar workers: what the admin API shows of them.
     :ivar reloaded: and of the last reload.
     :ivar tell: notifies every worker.
-    :ivar given_up: told, again and again, of an environment that LMDB has given up in a worker.
+    :ivar given_up: told, again and again, of a worker and an environment that LMDB has given up in it.
     """
 
     config: Config
@@ -112,7 +114,7 @@ class Common:
     _looking: Looking = field(init=False)
     _owed: Owed = field(init=False)
     _operating: Operating | None = None
-    given_up: Callable[[str], None] = lambda name: None
+    given_up: Callable[[int, str], None] = lambda index, name: None
     _stopped: bool = False
 
     @classmethod
@@ -136,7 +138,7 @@ class Common:
         """
         data = config.node.data
         environments = Environments.open(data, config.store, node_process=True)
-        page = PageWriter.create(os.path.join(data, RUN, "page"), config.node.workers)
+        page = PageWriter.create(os.path.join(data, RUN, PAGE), config.node.workers)
         environments.lower_anchor()
         committing, collecting, holding = (
             OneThread.named(reactor, name) for name in ("control", "collector", "anchor")
@@ -292,7 +294,7 @@ class Common:
         channel.on("outcomes", self._watch.outcomes)
         channel.on("popular", self._looking.objects.popular)
         channel.on("unstored", self._looking.unstored)
-        channel.on("given-up", lambda name: self.given_up(name))
+        channel.on("given-up", lambda index, name: self.given_up(index, name))
         channel.on("list", lambda site: self._followers.hurry(site))
         if self._fleet is not None:
             channel.on("behind", self._fleet.mesh.catch_up)

@@ -17,20 +17,21 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from edgecache.common import RUN
+from edgecache.common import PAGE, RUN
 from edgecache.preparing import Prepared
 from edgecache.processes.staying import EACH_SECONDS, Staying
 from edgecache.reloading import Reloads
 from edgecache.store.crashing import watch_for_crashes
 from edgecache.store.disk import first_in, takes_writes
+from edgecache.store.popularity import NAME as POPULARITY
 from edgecache.store.threads import OneThread
 from edgecache.words.config import Config
 from edgecache.words.errors import EdgeError, StartError
 
 _log = Logger()
 
-BEGINS_SECONDS = 60.0
-"""From one end by itself to the next, where LMDB has given up an environment: as workers are replaced for that."""
+BEGINS_SECONDS, MOST_BEGINS_SECONDS = 60.0, 3600.0
+"""From one end by itself to the next: as workers are replaced for that; twice as long each time where it was no use."""
 
 
 @define(eq=False, repr=False)
@@ -54,6 +55,7 @@ class MemberService(Service, ABC):
     _thread: OneThread = field(init=False)
     reloads: Reloads = field(init=False)
     _staying: Staying | None = field(init=False, default=None)
+    _disk: OneThread | None = field(init=False, default=None)
 
     @config.default
     def _as_prepared(self) -> Config:
@@ -111,8 +113,8 @@ class MemberService(Service, ABC):
         """
 
     @abstractmethod
-    def given_up(self) -> str | None:
-        """:return: what LMDB has given up in this one (:attr:`edgecache.store.environment.Environment.given_up`)."""
+    def spent(self) -> str | None:
+        """:return: why the next life can do what this one cannot any more, for people; ``None``: it can do all."""
 
     def _begin(self) -> None:
         _ = Deferred.fromCoroutine(self._run()).addErrback(self._crashed)
@@ -137,31 +139,38 @@ class MemberService(Service, ABC):
     def _note_files(self) -> None:
         """These are to stay; whoever moves one of them on purpose sets :attr:`_staying` to ``None`` before."""
         data = self.config.node.data
-        names = ("lock", *(os.path.join(name, "data.mdb") for name in ("control", "small", "blobs")))
-        self._staying = Staying.of(os.path.join(data, name) for name in names)
+        stores = (os.path.join(name, "data.mdb") for name in ("control", "small", "blobs"))
+        # Without the page, or its hits, no worker can be started any more.
+        names = (os.path.join(RUN, PAGE), POPULARITY, *stores)
+        self._staying = Staying.of([*self.prepared.paths, *(os.path.join(data, name) for name in names)])
 
     def _watch_data(self) -> None:
         """See :mod:`edgecache.processes.staying`: whoever runs this starts it anew, with a directory that is there."""
         gone = self._staying.gone() if self.running and self._staying is not None else None
         if gone is not None:
             self._give_up(StartError(f"{gone} was removed or replaced while in use; the node ends"), "cannot go on")
-        elif self.running and self.given_up() is not None:
-            _ = self._thread(self._may_begin_anew).addCallback(self._tried)
+        elif self.running and (why := self.spent()) is not None:
+            if self._disk is None:
+                # Never waited for: a disk that does not answer keeps neither a reload nor the end of the node waiting.
+                self._disk = OneThread.named(self.reactor, "disk")
+                self._disk.start()
+            _ = self._disk(self._may_begin_anew).addCallback(self._tried, why)
         else:
             self.loop.call_later(EACH_SECONDS, self._watch_data)
 
     def _may_begin_anew(self) -> bool:
         """
-        The next life can use what LMDB has given up in this one. But while the disk fails this one serves on, and where
-        writes go on failing, nodes do not end one after the other. In a thread.
+        While the disk fails this life serves on, and where writes go on failing, nodes do not end one after the other.
+        In a thread.
         """
         data = self.config.node.data
-        return takes_writes(data) and first_in(os.path.join(data, RUN, "begun-anew"), BEGINS_SECONDS, time.time())
+        return takes_writes(data) and first_in(
+            os.path.join(data, RUN, "begun-anew"), BEGINS_SECONDS, MOST_BEGINS_SECONDS, time.time()
+        )
 
-    def _tried(self, may_begin: bool) -> None:
+    def _tried(self, may_begin: bool, why: str) -> None:
         if may_begin and self.running:
-            why = f"LMDB has given up {self.given_up()}, which the disk did not take; the node ends, to begin anew"
-            self._give_up(StartError(why), "cannot go on")
+            self._give_up(StartError(f"{why}; the node ends, to begin anew"), "cannot go on")
         else:
             self.loop.call_later(EACH_SECONDS, self._watch_data)
 

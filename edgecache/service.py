@@ -96,6 +96,8 @@ class NodeService(MemberService):
     # Seconds of the loop.
     _renewed_at: float = -math.inf
     _tried_at: float = -math.inf
+    # When the worker of a place was replaced for what LMDB has given up in it; infinity while it is.
+    _exchanged_at: dict[int, float] = field(factory=dict)
     # Until operators are answered.
     _operators_wait: Timer | None = None
 
@@ -115,9 +117,9 @@ class NodeService(MemberService):
         self.common.collector.damaged = self._damaged
         self.common.given_up = self._given_up
 
-    def given_up(self) -> str | None:
+    def spent(self) -> str | None:
         """See :class:`MemberService`."""
-        return self.common.environments.given_up
+        return self.common.environments.spent
 
     async def run(self) -> None:
         """See :class:`MemberService`."""
@@ -216,21 +218,21 @@ class NodeService(MemberService):
         finally:
             self._renewing = False
 
-    def _given_up(self, name: str) -> None:
-        """In a worker, of which there may be more: others can use it."""
-        if not self._renewing and self._timers.seconds() >= self._tried_at + RENEW_SECONDS:
-            self._renewing = True
-            _log.error("store: LMDB has given up {name} in a worker; workers are replaced", name=name)
-            self.reloads.between(self._exchange)
+    def _given_up(self, index: int, name: str) -> None:
+        """In one worker; the others can use it."""
+        now = self._timers.seconds()
+        if now >= self._exchanged_at.get(index, -math.inf) + RENEW_SECONDS:
+            self._exchanged_at[index] = math.inf
+            _log.error("store: LMDB has given up {name} in worker {index}, which is replaced", name=name, index=index)
+            self.reloads.between(lambda: self._exchange(index))
 
-    async def _exchange(self) -> None:
+    async def _exchange(self, index: int) -> None:
         try:
-            await self._replace(range(max(1, self.config.node.workers)), [])
+            await self._replace([index], [])
         except EdgeError as error:
-            _log.error("store: {error}; workers are replaced later", error=error)
+            _log.error("store: {error}; worker {index} is replaced later", error=error, index=index)
         finally:
-            self._tried_at = self._timers.seconds()
-            self._renewing = False
+            self._exchanged_at[index] = self._timers.seconds()
 
     @property
     def _timers(self) -> LoopTimers:

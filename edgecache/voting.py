@@ -26,7 +26,7 @@ from edgecache.admin.address import ADMIN_FILE
 from edgecache.admin.parts import AdminParts, ReloadState
 from edgecache.admin.site import listen
 from edgecache.admin.tokens import Tokens
-from edgecache.common import RUN
+from edgecache.common import PAGE, RUN
 from edgecache.fleet import Fleet, entry_octets
 from edgecache.member import MemberService
 from edgecache.preparing import shown
@@ -73,7 +73,7 @@ class Voter:
         """
         assert config.siblings is not None
         environment, incarnation = open_control(config.node.data)
-        page = PageWriter.create(os.path.join(config.node.data, RUN, "page"), 0)
+        page = PageWriter.create(os.path.join(config.node.data, RUN, PAGE), 0)
         thread = OneThread.named(reactor, "control")
         control = Control.open(environment, page, thread, node_id=config.node.id, incarnation=incarnation)
         fleet = Fleet.open(config, control, page, reactor, timers, boot_clock)
@@ -120,9 +120,9 @@ class Voter:
         self._unready = None
 
     @property
-    def given_up(self) -> str | None:
+    def spent(self) -> str | None:
         """See :class:`~edgecache.member.MemberService`."""
-        return self._environment.name if self._environment.given_up else None
+        return self._environment.spent
 
     async def follow(self, config: Config) -> None:
         """
@@ -165,9 +165,9 @@ class VoterService(MemberService):
         )
         self.voter = Voter.open(config, self.reactor, LoopTimers(self.loop), lambda: self.reloads.last)
 
-    def given_up(self) -> str | None:
+    def spent(self) -> str | None:
         """See :class:`~edgecache.member.MemberService`."""
-        return self.voter.given_up
+        return self.voter.spent
 
     async def run(self) -> None:
         """See :class:`~edgecache.member.MemberService`."""

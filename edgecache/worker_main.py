@@ -92,7 +92,7 @@ class _Main:
     ) -> Payload:
         settings = from_plain(config)
         self._page = Page.open(page, block)
-        self._beat(self._page)
+        self._beat(self._page, index)
         owner_socket = self._sockets.pop() if owner_paths else None
         public = len(self._sockets) - content
         assert self._stream is not None
@@ -116,13 +116,13 @@ class _Main:
         self._worker = await start_worker(parts)
         return {}
 
-    def _beat(self, page: Page) -> None:
+    def _beat(self, page: Page, index: int) -> None:
         """Tell the watchdog that this loop turns, and the node process if another worker would be better off."""
         page.beat(time.monotonic())
         given_up = None if self._environments is None else self._environments.given_up
         if given_up is not None and self._stream is not None:
-            self._stream.channel.notify("given-up", name=given_up)
-        self._loop.call_later(TICK_SECONDS / 2, self._beat, page)
+            self._stream.channel.notify("given-up", index=index, name=given_up)
+        self._loop.call_later(TICK_SECONDS / 2, self._beat, page, index)
 
     async def _drained(self, seconds: float, quiet_seconds: float, last: bool) -> Payload:
         if self._worker is None:

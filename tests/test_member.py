@@ -12,7 +12,7 @@ from twisted.internet import reactor  # noqa: TID251  # the one that conftest in
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from edgecache.member import BEGINS_SECONDS, MemberService
+from edgecache.member import BEGINS_SECONDS, MOST_BEGINS_SECONDS, MemberService
 from edgecache.preparing import Prepared, prepare
 from edgecache.store.disk import first_in
 from edgecache.words.config import Config, ListenSettings, NodeSettings
@@ -39,20 +39,30 @@ class _Renewing(MemberService):
     async def take_over(self, config: Config) -> None:
         pass
 
-    def given_up(self) -> None:
+    def spent(self) -> None:
         pass
 
     def _give_up(self, error: Exception, what: str = "cannot start") -> None:
         self.ended = True
 
 
-class GivenUpTests(SynchronousTestCase):
-    def test_a_node_ends_by_itself_once_a_minute_at_most_whoever_starts_it_anew(self) -> None:
+class SpentTests(SynchronousTestCase):
+    def test_a_node_ends_by_itself_once_a_minute_at_most_and_where_that_is_no_use_ever_more_seldom(self) -> None:
         path, now = self.mktemp(), 1_700_000_000.0
-        for at, expected in ((now, True), (now + 2, False), (now + 59, False), (now + 60, True), (now + 61, False)):
-            self.assertEqual(expected, first_in(path, BEGINS_SECONDS, at), at)
-        self.assertTrue(first_in(path, BEGINS_SECONDS, now - 3600), "a clock that was set back keeps nobody")
-        self.assertFalse(first_in(path + "/x", BEGINS_SECONDS, now), "what cannot be remembered would be true again")
+
+        def first(at: float) -> bool:
+            return first_in(path, BEGINS_SECONDS, MOST_BEGINS_SECONDS, now + at)
+
+        ends = [at for at in range(0, 20_000, 20) if first(at)]
+        self.assertEqual([0, 60, 180, 420, 900, 1860, 3780, 7380, 10_980, 14_580, 18_180], ends)
+        later = ends[-1] + 2 * MOST_BEGINS_SECONDS
+        self.assertEqual([True, False, True], [first(later), first(later + 59), first(later + 60)], "it was of use")
+        self.assertTrue(first(-3600), "a clock that was set back keeps nobody")
+        Path(path).write_bytes(b"\xff" * 100)
+        self.assertTrue(first(later + 10_000), "nor what nobody can read")
+        self.assertFalse(
+            first_in(path + "/x", BEGINS_SECONDS, MOST_BEGINS_SECONDS, now), "what cannot be remembered would be again"
+        )
 
 
 class DataTests(TestCase):

@@ -11,7 +11,7 @@ from attrs import define
 from edgecache.rules.indexpaths import project_tag
 from edgecache.rules.selectors import all_selector, tag_selector
 from edgecache.store.controlrows import ODD, Purges, Rows
-from edgecache.store.environment import Environment
+from edgecache.store.environment import DAMAGE, Environment
 from edgecache.words.errors import ControlFailed
 from edgecache.words.purging import Demanded, Entry, LogName, Position, Token, TooOld
 from edgecache.words.reasons import PurgeMode
@@ -126,5 +126,8 @@ class ControlReader:
                 yield Rows(txn, self._environment.databases)
         except ODD as error:
             raise ControlFailed(f"a row is not what was written: {error}") from error
+        except DAMAGE as error:
+            self._environment.condemn(str(error))
+            raise ControlFailed(f"damaged: {error}") from error
         except lmdb.Error as error:
             raise ControlFailed(str(error)) from error

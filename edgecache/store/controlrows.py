@@ -26,6 +26,7 @@ from hashlib import blake2b
 import lmdb
 from attrs import define, evolve, frozen
 
+from edgecache.store.layout import META_INCARNATION
 from edgecache.words.purging import Demanded, Entry, LogName, Row, Scope, SerialDemand, Token
 from edgecache.words.reasons import PurgeMode
 
@@ -204,6 +205,11 @@ class Rows:
     def admit(self) -> None:
         """Keep that this node is not joining any more (DESIGN 9)."""
         self.put(META, _ADMITTED_KEY, b"")
+
+    def begin_anew(self, incarnation: bytes) -> None:
+        """Another log of this node's own begins, of another name; what it was told before is not known for certain."""
+        self.put(META, META_INCARNATION, incarnation)
+        self.delete(META, _ADMITTED_KEY)
 
     def admitted(self) -> bool:
         """Was :meth:`admit` called, ever?"""

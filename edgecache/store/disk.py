@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
 import tempfile
@@ -106,18 +107,27 @@ def takes_writes(path: str) -> bool:
     return True
 
 
-def first_in(path: str, seconds: float, now: float) -> bool:
+def first_in(path: str, seconds: float, most: float, now: float) -> bool:
     """
     :param path: of a file that remembers it, also for later processes.
+    :param most: each time that it was asked again soon after, twice as many seconds count; at most so many.
     :param now: seconds since the epoch.
     :return: is this asked for the first time in so many seconds? Not where that cannot be remembered.
     """
+    wait, past = seconds, math.inf
     try:
+        if os.path.exists(path):
+            past = now - os.stat(path).st_mtime
+            with open(path, "rb") as file:
+                said = file.read(16).strip()
+            wait = float(said) if said.isdigit() else seconds
         # Of a clock that was set back, what is to come says nothing.
-        if os.path.exists(path) and 0.0 <= now - os.stat(path).st_mtime < seconds:
+        if 0.0 <= past < min(wait, most):
             return False
-        with open(path, "wb"):
-            os.utime(path, (now, now))
+        again = 0.0 <= past < 2 * wait
+        with open(path, "wb") as file:
+            file.write(b"%d\n" % (min(most, 2 * wait) if again else seconds))
+        os.utime(path, (now, now))
     except OSError:
         return False
     return True

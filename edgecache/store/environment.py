@@ -11,7 +11,7 @@ import lmdb
 from attrs import define, field
 from twisted.logger import Logger
 
-from edgecache.store.aside import condemn
+from edgecache.store.aside import MARK, condemn
 from edgecache.store.layout import PAGE
 
 _log = Logger()
@@ -81,6 +81,13 @@ class Environment:
             # Something else, which whoever reads or writes sees, too.
             return False
         return False
+
+    @property
+    def spent(self) -> str | None:
+        """:return: why another process can do here what this one cannot any more, for people. Of control: of any."""
+        if self.name == "control" and (self.condemned or os.path.exists(self.path + MARK)):
+            return "control is damaged, and moved aside at the next start"
+        return f"LMDB has given up {self.name}, which the disk did not take" if self.given_up else None
 
     def adopt_size(self) -> bool:
         """

@@ -8,6 +8,10 @@ Note [a pair]: small and blobs are one store. Each carries control's incarnation
 missing, damaged or of another incarnation, both go to ``DATA/aside`` (which holds the latest such
 pair only) and the store begins empty. So no record can meet chunks of another life.
 
+Note [an older copy]: where small has seen epochs that control has not, control is a backup, or its disk has lied. It
+would give those epochs again, to purges that records of before would be taken to have outlived, and numbers of its log
+as well. So it gets another incarnation, as if it had been lost: small and blobs are void, and another log begins.
+
 Note [who syncs what]: every commit syncs its pages before it writes LMDB's head, so that any head on disk is that of
 a whole state; but workers sync nothing of blobs: what of it is on disk for certain, the node process says a moment
 later (:mod:`edgecache.store.anchoring`), and a power cut takes back what came after that. What is missing then is a
@@ -29,6 +33,7 @@ from twisted.logger import Logger
 from edgecache.store import anchorfile, anchoring, disk, layout
 from edgecache.store.anchoring import Anchor, Lead
 from edgecache.store.aside import MARK, move_aside
+from edgecache.store.controlrows import Rows
 from edgecache.store.disk import Disk
 from edgecache.store.environment import Environment
 from edgecache.store.opening import Unusable, create, meta, open_one
@@ -100,6 +105,11 @@ class Environments:
     def given_up(self) -> str | None:
         """:return: the name of one that nothing but another process can use (:attr:`Environment.given_up`)."""
         return next((one.name for one in (self.control, self.small, self.blobs) if one.given_up), None)
+
+    @property
+    def spent(self) -> str | None:
+        """:return: of the first (:attr:`Environment.spent`)."""
+        return next((why for one in (self.control, self.small, self.blobs) if (why := one.spent) is not None), None)
 
     @property
     def damaged(self) -> bool:
@@ -188,6 +198,13 @@ def _open_all(data: str, settings: StoreSettings, inspect: Callable[[str], Disk]
         popularity = Popularity.open(data, node_process=True)
         anchorfile.recover(os.path.join(data, "blobs"), found.cache)
         small, blobs = _open_pair(data, settings, incarnation, inspect)
+        known, seen = _last_epoch(control), _seen_epoch(small)
+        if seen > known:
+            for one in (small, blobs):
+                one.env.close()
+            incarnation = _begun_anew(control)
+            why = f"control is an older copy: it knows {known} epochs, of which small has seen {seen}"
+            small, blobs = _anew(data, settings, incarnation, why, inspect)
     except BaseException:
         control.env.close()
         raise
@@ -227,6 +244,28 @@ def _open_made(data: str) -> Environments:
     return Environments(control, small, blobs, incarnation, popularity=popularity)
 
 
+def _last_epoch(control: Environment) -> int:
+    """:return: that control has given."""
+    with control.env.begin() as txn:
+        return Rows(txn, control.databases).purges().epoch
+
+
+def _seen_epoch(small: Environment) -> int:
+    """:return: the last one that anything in small is good up to."""
+    with small.env.begin() as txn:
+        value = txn.get(layout.META_EPOCH, db=small.databases[layout.META])
+    seen: int = 0 if value is None else layout.U64_KEY.unpack(value)[0]
+    return seen
+
+
+def _begun_anew(control: Environment) -> bytes:
+    """See Note [an older copy]. :return: its incarnation from now on."""
+    incarnation = secrets.token_bytes(layout.INCARNATION_OCTETS)
+    with control.env.begin(write=True) as txn:
+        Rows(txn, control.databases).begin_anew(incarnation)
+    return incarnation
+
+
 _NAMES = {
     "control": layout.CONTROL_DATABASES,
     "small": layout.SMALL_DATABASES,
@@ -252,7 +291,7 @@ def _open_pair(
     try:
         news = []
         for name, size in zip(("small", "blobs"), sizes, strict=True):
-            environment, new = _made(data, name, size, incarnation, incarnation)
+            environment, new = _made(data, name, size, incarnation, incarnation, settings.evict_share)
             opened.append(environment)
             news.append(new)
         if news[0] != news[1]:
@@ -284,17 +323,20 @@ def _anew(
     return small, blobs
 
 
-def _made(data: str, name: str, size: int, incarnation: bytes, expected: bytes | None) -> tuple[Environment, bool]:
+def _made(
+    data: str, name: str, size: int, incarnation: bytes, expected: bytes | None, share: float = 1.0
+) -> tuple[Environment, bool]:
     """
     Open an environment, making it when there is none.
 
     :param incarnation: written into a new one.
     :param expected: what one that exists must carry; ``None`` takes any.
+    :param share: see :func:`~edgecache.store.opening.open_one`.
     :raises Unusable: it is damaged, half-made, or of another incarnation or layout.
     """
     if os.path.exists(os.path.join(data, name + MARK)):
         raise Unusable("it was found damaged while in use")
-    environment = open_one(data, name, _NAMES[name], size, readonly=False, incarnation=incarnation)
+    environment = open_one(data, name, _NAMES[name], size, readonly=False, incarnation=incarnation, share=share)
     new = not environment.databases
     try:
         if new:

@@ -14,7 +14,8 @@ small
   orphans   content id (16) -> :data:`ORPHAN_ROW`
   serials   :func:`serial_key` -> :data:`SERIAL_ROW`: the highest serial of any page of a project that was stored, and
             the floor of that page. Written with the page, outside eviction; it never goes back
-  meta      :data:`META_LAYOUT`, :data:`META_INCARNATION`, :data:`META_SEQUENCE`, :data:`META_STANDING`
+  meta      :data:`META_LAYOUT`, :data:`META_INCARNATION`, :data:`META_SEQUENCE`, :data:`META_STANDING`,
+            :data:`META_EPOCH`
 blobs
   chunks    content id (16) + chunk index (u32) -> exactly :data:`CHUNK` octets + checksum
   meta      as in small
@@ -86,6 +87,9 @@ META_INCARNATION: Final = b"incarnation"
 
 META_SEQUENCE: Final = b"sequence"
 """Of small: the sequence, or number in a queue, that is given next (:data:`U64_KEY`); absent means 1."""
+
+META_EPOCH: Final = b"epoch"
+"""Of small: the highest floor of any record or serial that was ever written (:data:`U64_KEY`); absent means 0."""
 
 META_STANDING: Final = b"standing"
 """Of small: :data:`STANDING_ROW`, the sums of all rows of ``queue``."""

@@ -48,12 +48,14 @@ def open_one(
     *,
     readonly: bool,
     incarnation: bytes | None = None,
+    share: float = 1.0,
     sync: bool = True,
 ) -> Environment:
     """
     :param names: of the databases that it must have.
     :param size: of the map; 0 for what is in the file.
     :param incarnation: an empty one may be made, and is to be given it; by the node process alone.
+    :param share: of the map, what is there already takes so much at most: it is made larger than ``size`` for that.
     :param sync: commits wait for the disk (Note [who syncs what] in :mod:`edgecache.store.environments`).
     :return: the environment; without databases if it is empty and ``incarnation`` may be given to it.
     :raises Unusable: it is damaged, or of another layout.
@@ -91,6 +93,7 @@ def open_one(
         if meta(environment, layout.META_LAYOUT) != bytes((layout.LAYOUT,)):
             raise Unusable("it has another layout")
         if may_create:
+            _leave_room(environment, share)
             _commit_size(environment)
     except _UNUSABLE as error:
         env.close()
@@ -104,6 +107,26 @@ def open_one(
         env.close()
         raise
     return environment
+
+
+def _leave_room(environment: Environment, share: float) -> None:
+    """
+    What is there was stored when the map was larger: it keeps room in which something can be evicted.
+
+    In a map that is no larger than that nothing can be deleted any more, and all of it would have to go.
+    """
+    env = environment.env
+    with env.begin() as txn:
+        needed = int(environment.used(txn) / share) // layout.PAGE * layout.PAGE
+    if env.info()["map_size"] < needed:
+        _log.warn(
+            "store: {name} has {used} MiB already, and keeps a map of {size} MiB; a smaller one begins empty, "
+            "when small and blobs are removed",
+            name=environment.name,
+            used=int(needed * share) >> 20,
+            size=needed >> 20,
+        )
+        env.set_mapsize(needed)
 
 
 def _commit_size(environment: Environment) -> None:

@@ -57,6 +57,8 @@ class SmallTransaction:
     _contents: Any = field(init=False)
     _orphans: Any = field(init=False)
     _serials: Any = field(init=False)
+    # The highest floor that is written.
+    _epoch: int = 0
 
     def __attrs_post_init__(self) -> None:
         self._records = self._databases[layout.RECORDS]
@@ -107,6 +109,7 @@ class SmallTransaction:
             self._txn.delete(content_id, db=self._orphans)
         if primary is not None:
             self._nominate(*primary)
+        self._good_up_to(stored.floor)
         return True
 
     def freshen(self, key_hash: bytes, stored: Stored, serial: Serial | None) -> bool:
@@ -130,6 +133,7 @@ class SmallTransaction:
         )
         parts = record.pack(kept, old.sequence, old.checksum)
         self._put(key_hash, b"".join((*parts, old.value[old.octets :])), self._records)
+        self._good_up_to(stored.floor)
         return True
 
     def raise_serial(self, serial: Serial, floor: int) -> bool:
@@ -148,6 +152,7 @@ class SmallTransaction:
                 if known > serial.serial:
                     return False
                 floor = max(floor, known_floor)
+        self._good_up_to(floor)
         return self._put(key, layout.SERIAL_ROW.pack(serial.serial, floor), self._serials)
 
     def raise_floor(self, key_hash: bytes, content_id: bytes, floor: int) -> bool:
@@ -158,6 +163,7 @@ class SmallTransaction:
         if old.record.content_id != content_id or old.record.floor >= floor:
             return False
         self._put(key_hash, record.with_floor(old.value, floor), self._records)
+        self._good_up_to(floor)
         return True
 
     def remove(self, key_hash: bytes, content_id: bytes | None) -> bool:
@@ -187,8 +193,19 @@ class SmallTransaction:
         return self._put(content_id, row, self._orphans)
 
     def finish(self) -> None:
-        """Keep the order of eviction."""
+        """Keep the order of eviction, and which epochs control must know for what is written here to mean anything."""
         self._queues.finish()
+        if self._epoch > self._known_epoch():
+            self._put(layout.META_EPOCH, layout.U64_KEY.pack(self._epoch), self._databases[layout.META])
+
+    def _good_up_to(self, floor: int) -> None:
+        if floor > self._epoch:
+            self._epoch = floor
+
+    def _known_epoch(self) -> int:
+        value: Any = self._txn.get(layout.META_EPOCH, None, self._databases[layout.META])
+        known: int = 0 if value is None else layout.U64_KEY.unpack(value)[0]
+        return known
 
     def _find(self, key_hash: bytes) -> _Old | None:
         """:return: the record; ``None`` also for a damaged one, which may be overwritten."""

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.eviction import PROBATION, Queue, Standing
 from edgecache.store import layout
+from edgecache.store.controlrows import Purges, Rows
 from edgecache.store.disk import Disk
 from edgecache.store.environments import Environments
 from edgecache.store.filling import ContentWriter
@@ -68,6 +69,13 @@ def octets(size: int, salt: int = 0) -> bytes:
     return hashlib.shake_128(salt.to_bytes(4, "big")).digest(size)
 
 
+def given(environments: Environments, epoch: int) -> None:
+    """Its control has given all epochs up to this one."""
+    control = environments.control
+    with control.env.begin(write=True) as txn:
+        Purges(epoch).put(Rows(txn, control.databases))
+
+
 class Loop:
     """The loop's side of ``callFromThread``: calls happen when the test says so."""
 
@@ -110,6 +118,7 @@ class StoreTestCase(SynchronousTestCase):
 
     def start(self) -> None:
         self.environments = Environments.open(self.data, self.settings, node_process=True, inspect=lambda _: LOCAL)
+        given(self.environments, 1 << 40)
         self.loop = Loop()
         self.writer = StoreWriter(self.environments, self.page, SPAWN, self.loop)  # type: ignore[arg-type]  # what it uses of a reactor
         self.reader = StoreReader(self.environments, self.page, self.writer.damaged)

@@ -14,8 +14,11 @@ from edgecache.store import anchorfile, layout
 from edgecache.store.disk import FUSE, Disk, inspect
 from edgecache.store.environments import Environments
 from edgecache.store.sizes import map_sizes
+from edgecache.store.small import SmallTransaction
 from edgecache.words.config import GIB, MIB, StoreSettings
 from edgecache.words.errors import StartError
+from edgecache.words.stored import Serial
+from tests.store.rooms import given
 
 SETTINGS = StoreSettings(size=64 * MIB)
 EXT4 = 0xEF53
@@ -172,6 +175,28 @@ class MovingAsideTests(EnvironmentsTestCase):
         self.assertNotEqual(first.incarnation, second.incarnation)
         self.assertTrue(second.created)
         self.assertEqual([False, False], self.kept(second))
+
+    def test_a_control_that_is_an_older_copy_is_as_good_as_lost(self) -> None:
+        """It gives epochs again that records are good up to: what is purged then would stay fresh."""
+        first = self.open()
+        self.put(first)
+        shutil.copytree(self.path("control"), self.path("backup"))
+        with first.small.env.begin(write=True) as txn:
+            small = SmallTransaction(txn, first.small.databases)
+            small.raise_serial(Serial(1, b"p", 1), 7)
+            small.finish()
+        given(first, 7)
+        first.close()
+        second = self.open()
+        self.assertEqual([True, True], self.kept(second))
+        second.close()
+        shutil.rmtree(self.path("control"))
+        shutil.copytree(self.path("backup"), self.path("control"))
+        third = self.open()
+        self.assertEqual([False, False], self.kept(third))
+        self.assertNotEqual(first.incarnation, third.incarnation)
+        third.close()
+        self.assertEqual(third.incarnation, self.open().incarnation)
 
     def test_a_damaged_control_is_kept_for_whoever_wants_to_look(self) -> None:
         self.made()

@@ -6,6 +6,7 @@ import math
 import random
 from itertools import count
 
+from attrs import evolve
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 
@@ -67,6 +68,25 @@ class QuotaTests(StoreTestCase):
             self.assertTrue(all(fill.share <= 0.85 for fill in self.collector.fills()))
             self.store(octets(20_000), response(b"after"))
             self.check()
+
+    def test_a_store_that_is_to_be_smaller_keeps_what_it_has_and_room_to_evict_it(self) -> None:
+        """Files of LMDB never shrink, and in a map without a free page nothing can be deleted."""
+        self.settings = evolve(SETTINGS, size=4 * SETTINGS.size)
+        self.restart()
+        for number in range(15):
+            self.store(octets(4 * MIB), response(b"large %d" % number))
+        self.settings = SETTINGS
+        self.restart()
+        self.node_page.set_full(False, False)
+        self.collector = Collector(
+            self.environments, self.node_page, self.settings, lambda: self.alive, Clock(), maybeDeferred
+        )
+        self.collect()
+        self.assertEqual((0, False), (self.collector.collected.failures, self.environments.damaged))
+        self.assertTrue(all(fill.share <= 0.86 for fill in self.collector.fills()))
+        self.assertTrue(octets(4 * MIB) == self.content(b"large 14"))
+        self.store(octets(20_000), response(b"after"))
+        self.check()
 
     def test_what_an_earlier_release_has_filled_to_its_last_page_is_begun_anew(self) -> None:
         self.environments.small.most = math.inf
