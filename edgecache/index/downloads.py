@@ -25,6 +25,8 @@ DIRECTORY, SUFFIX = "downloads", ".events"
 """Where files of events are, below the data directory, and how their names end; one that does not is not complete."""
 
 _EVENT_FIELDS, _COMMON_FIELDS = 7, 4
+# Until the year 5138. What is damaged may have more digits than any day has a number, or than Python reads.
+_TIME, _OCTETS = re.compile(rb"[0-9]{1,14}"), re.compile(rb"[0-9]{1,19}")
 _RANGE = re.compile(rb"([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 _CONTENT_RANGE = re.compile(rb"\r\ncontent-range: *bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19}) *\r\n", re.IGNORECASE)
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,19}) *\r\n", re.IGNORECASE)
@@ -132,7 +134,7 @@ class Reader:
 
     def _event(self, line: bytes) -> Event | None:
         fields = line.split(b"\t")
-        if len(fields) != _EVENT_FIELDS or not fields[0].isdigit() or not fields[4].isdigit():
+        if len(fields) != _EVENT_FIELDS or not _TIME.fullmatch(fields[0]) or not _OCTETS.fullmatch(fields[4]):
             return None
         told = self._common.get(fields[6])
         given, part = fields[5], None

@@ -162,6 +162,10 @@ class Downloads:
             counts, self._counts = self._counts, None
             counts.condemn(str(error))
             return
+        if isinstance(error, lmdb.PanicError) and self._counts is not None:
+            # Until it is opened anew; what is on disk is whole.
+            self._counts.close()
+            self._counts = None
         if isinstance(error, lmdb.MapFullError) and self._counts is not None:
             oldest = self._counts.days()[:1]
             _log.error("downloads: the counts are full; the oldest day goes")

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.index.distributions import distribution_of
 from edgecache.index.downloads import HEADER, Event, Kind, Reader, common, log_line, sent_range
-from edgecache.index.tabulating import Query, Row, day_number, merged, tabulated
+from edgecache.index.tabulating import Query, Row, day_number, iso_day, merged, tabulated
 
 COMMON = common(Kind.FILE, 0xABC, b"/files/six/-/six-1.16.0-py2.py3-none-any.whl", b"pip/24.0 {\t}")
 WHOLE = b"1532053159123\t192.0.2.7\tTLSv1.3\tTLS_AES_256_GCM_SHA384\t11053\t\t3"
@@ -42,6 +42,14 @@ class EventTests(SynchronousTestCase):
             self.assertIsNone(parse(b"1\t\t\t\t5\t" + given_ + b"\t3"), given_)
         for told in (COMMON[:20], COMMON.replace(b"D\t", b"E\t"), b""):
             self.assertIsNone(parse(WHOLE, told))
+
+    def test_more_digits_than_a_time_has_are_damage_for_no_calendar_knows_that_day(self) -> None:
+        for digits in (15, 20, 5000):
+            self.assertIsNone(parse(b"9" * digits + WHOLE[13:]), digits)
+            self.assertIsNone(parse(WHOLE.replace(b"11053", b"9" * (digits + 5))), digits)
+        last = parse(b"9" * 14 + WHOLE[13:])
+        assert last is not None
+        self.assertEqual("5138-11-16", iso_day(last.day))
 
     def test_damaged_lines_are_counted_and_no_others(self) -> None:
         reader = Reader()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import random
@@ -51,6 +52,25 @@ def line(
     told = common(kind, SITE, path, agent)
     number = zlib.crc32(told)
     return b"=%d\t%b\n%d\t%b\t\t\t%d\t%b\t%d\n" % (number, told, at, client, octets, part, number)
+
+
+@contextmanager
+def unwritable_heads(path: str) -> Iterator[None]:
+    """Where LMDB writes the heads of what it has open at ``path``, nothing is taken."""
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{number}") == path and fcntl.fcntl(number, fcntl.F_GETFL) & os.O_DSYNC:
+                kept, reading = os.dup(number), os.open(path, os.O_RDONLY)
+                os.dup2(reading, number, inheritable=False)
+                os.close(reading)
+                try:
+                    yield
+                finally:
+                    if os.path.realpath(f"/proc/self/fd/{number}") == path:
+                        os.dup2(kept, number, inheritable=False)
+                    os.close(kept)
+                return
+    raise AssertionError(f"{path} is not open")
 
 
 class FoldingCase(SynchronousTestCase):
@@ -234,6 +254,18 @@ class CountsTests(FoldingCase):
         self.assertEqual((1, 1), (first.rows[0]["downloads"], second.rows[0]["downloads"]))
         self.assertNotEqual(first.life, second.life)
         self.flushLoggedErrors()
+
+    def test_counts_that_lmdb_has_given_up_are_opened_anew(self) -> None:
+        """A write of their head has failed: nothing opens a transaction there until they are."""
+        self.write(line())
+        self.assertEqual(1, self.total())
+        with unwritable_heads(os.path.join(self.directory, "counts", "data.mdb")):
+            self.write(line())
+            self.downloads._turn_safely(None)
+        for _ in range(3):
+            self.downloads._turn_safely(None)
+        self.assertEqual(2, self.total())
+        self.assertEqual([], self.files())
 
     def test_a_row_that_is_not_what_was_written_is_damage_too_in_whichever_table(self) -> None:
         for number, name in enumerate((b"files", b"clients", b"partials", b"expiry", b"segments")):
