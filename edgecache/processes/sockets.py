@@ -81,12 +81,19 @@ class OwnerSockets:
     """
     Unix sockets on which workers ask each other, one per worker (DESIGN 4, owners of keys).
 
-    :ivar paths: by worker, as this process and the workers connect to them.
+    :ivar sockets: by worker.
     """
 
     sockets: list[socket.socket]
-    paths: list[str]
+    _base: str
+    # Of a path that is too long for a socket's name: kept open, so that it has a short one.
     _directory: int | None = field(default=None)
+
+    @property
+    def paths(self) -> list[str]:
+        """By worker, as this process and the workers connect to them; others once it is in the background."""
+        base = self._base if self._directory is None else f"/proc/{os.getpid()}/fd/{self._directory}"
+        return [f"{base}/owner-{index}.sock" for index in range(len(self.sockets))]
 
     @classmethod
     def bind(cls, directory: str, workers: int) -> OwnerSockets:
@@ -95,22 +102,18 @@ class OwnerSockets:
         :param workers: fewer than two need none.
         :raises StartError: when the file system has no such sockets.
         """
-        owner = cls([], [])
+        owner = cls([], directory)
         if workers < 2:
             return owner
         try:
             Path(directory).mkdir(mode=0o700, exist_ok=True)
-            base = directory
             if len(os.fsencode(directory)) + len("/owner-000.sock") > _SUN_PATH:
-                # A deep data directory: reach it through this process, which keeps it open.
                 owner._directory = os.open(directory, os.O_PATH | os.O_DIRECTORY)
-                base = f"/proc/{os.getpid()}/fd/{owner._directory}"
-            for index in range(workers):
-                path = f"{base}/owner-{index}.sock"
-                Path(path).unlink(missing_ok=True)
+            for _ in range(workers):
                 sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 owner.sockets.append(sock)
-                owner.paths.append(path)
+                path = owner.paths[-1]
+                Path(path).unlink(missing_ok=True)
                 sock.bind(path)
                 os.chmod(path, 0o600)
                 sock.listen(BACKLOG)

@@ -116,3 +116,14 @@ class OwnerSocketTests(SynchronousTestCase):
         owners = self.bind(2, deep)
         self.reach(owners.paths[1])
         self.assertEqual(["owner-0.sock", "owner-1.sock"], sorted(os.listdir(deep)))
+
+    def test_that_holds_also_when_twistd_has_gone_into_the_background(self) -> None:
+        """Another process has them then, and the one that made them is gone."""
+        deep = os.path.join(os.path.abspath(self.directory), *["d" * 60] * 3)
+        Path(deep).mkdir(parents=True)
+        owners = self.bind(2, deep)
+        child = os.fork()
+        if not child:
+            found = [path.split("/")[2] for path in owners.paths]
+            os._exit(0 if found == [str(os.getpid())] * 2 else 1)
+        self.assertEqual(0, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
