@@ -294,6 +294,9 @@ class Mesh:
         except ControlFailed as error:
             _log.error("siblings: what they sent could not be kept: {error}", error=error)
             effects = self._member.failed(self._boot())
+        except Exception:  # noqa: BLE001  # a defect of ours: what is not asked for again would never be kept
+            _log.failure("siblings: failed to keep what they sent")
+            effects = self._member.failed(self._boot())
         self._do(effects)
 
     async def _copied(self, copy: Copy) -> list[Effect]:

@@ -250,6 +250,20 @@ class SpreadingTests(MeshCase):
         self.seconds(2)
         self.assertTrue(self.nodes["b"].purged("/one"))
 
+    def test_what_could_not_be_kept_is_asked_for_again_whatever_was_wrong(self) -> None:
+        control = self.nodes["b"].control
+
+        def fails(*_: object) -> Any:
+            control._in_thread = maybeDeferred
+            raise LookupError("a defect of ours")
+
+        control._in_thread = fails
+        self.successResultOf(self.purge("a"))
+        self.assertFalse(self.nodes["b"].purged("/one"))
+        self.seconds(2)
+        self.assertTrue(self.nodes["b"].purged("/one"))
+        self.assertEqual(1, len(self.flushLoggedErrors(LookupError)))
+
 
 class RestartTests(MeshCase):
     def test_a_node_that_returns_is_fenced_until_it_has_caught_up(self) -> None:
