@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.python import usage
+
 from edgecache.admin.address import AdminAddress
 from edgecache.admin.downloadsclient import downloads
 from edgecache.cli_lines import say
 from edgecache.cli_nodes import NodesOptions
-from edgecache.index.tabulating import CLIENT_KEYS, FILE_KEYS
+from edgecache.index.tabulating import CLIENT_KEYS, FILE_KEYS, KEYS, Query, day_number
 
 
 class DownloadsOptions(NodesOptions):
@@ -32,6 +34,20 @@ class DownloadsOptions(NodesOptions):
         ["project", "p", None, "Only this project."],
         ["site", "s", None, "Only this site."],
     ]
+
+    def postOptions(self) -> None:
+        """:raises usage.UsageError: no node would understand that."""
+        for flag in ("from", "to"):
+            try:
+                _ = day_number(self[flag]) if self[flag] is not None else 0
+            except ValueError as error:
+                raise usage.UsageError(f"--{flag}: {error}") from None
+        by = tuple(key for key in self["by"].split(",") if key)
+        for key in by:
+            if key not in KEYS:
+                raise usage.UsageError(f"--by: {key!r} is none of {', '.join(KEYS)}")
+        if not Query(0, 0, by, {name: self[name] for name in ("project", "site") if self[name] is not None}).possible:
+            raise usage.UsageError("--by: what clients tell of themselves is not counted by file")
 
     async def run(self, reactor: Any, where: AdminAddress) -> int:
         """:return: exit status."""

@@ -13,6 +13,7 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache import cli
+from edgecache.index.tabulating import KEYS
 from edgecache.words.errors import ConfigError
 
 PAGE = (Path(__file__).parent.parent / "docs" / "COMMANDS.md").read_text()
@@ -123,6 +124,9 @@ class CommandsPageTests(SynchronousTestCase):
             (["purge", "--all", "--timeout", "nan"], "--timeout is a number of seconds, not 'nan'"),
             (["warm", "--most", "-1", "/a"], "--most is a whole number from 1, not '-1'"),
             (["warm", "--at-a-time", "1.5", "/a"], "--at-a-time is a whole number from 1, not '1.5'"),
+            (["downloads", "--from", "yesterday"], "--from: 'yesterday' is no day as 2018-07-20"),
+            (["downloads", "--by", "day,who"], f"--by: 'who' is none of {', '.join(KEYS)}"),
+            (["downloads", "--by", "filename,ci"], "--by: what clients tell of themselves is not counted by file"),
             (["certs", "ca", "--days", "36501"], "--days is a whole number from 1 to 36500, not '36501'"),
         ):
             error = self.assertRaises(usage.UsageError, cast(Any, cli.Options)().parseOptions, words)
