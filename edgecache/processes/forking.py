@@ -288,7 +288,11 @@ class Forks:
         _log.error("the process that workers are forked from has ended: {how}", how=how(status))
         children, self._children = self._children, {}
         for child in children.values():
-            child.died(signal.SIGKILL)
+            if self._answered or os.WIFSIGNALED(status):
+                child.died(signal.SIGKILL)
+            else:
+                # Nothing has ended it: it cannot import what a worker needs, and the next one could not, either.
+                child.refused(f"what they need cannot be imported ({how(status)}); the log above says why")
 
 
 def _open_standard() -> None:

@@ -222,6 +222,16 @@ class SupervisorTests(SupervisorCase):
             await supervisor.start()
         self.assertIn("cannot run /nonexistent/python: ", str(caught.exception))
 
+    async def test_workers_that_cannot_be_imported_fail_the_start_of_the_node(self) -> None:
+        """A broken installation: whoever starts the node is told, and nobody tries again and again."""
+        supervisor = self.supervisor(2, module="tests.processes.no_such_module")
+        with self.assertRaises(StartError) as caught:
+            await supervisor.start()
+        self.assertEqual(
+            "cannot be forked: what they need cannot be imported (exit status 1); the log above says why",
+            str(caught.exception),
+        )
+
     async def test_one_that_crashes_while_it_starts_is_tried_again(self) -> None:
         self.greeting["crash"] = True
         supervisor = self.supervisor(1)
