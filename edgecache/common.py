@@ -28,7 +28,7 @@ from edgecache.operating import Operating
 from edgecache.processes.background import background, briefly
 from edgecache.processes.channel import Channel
 from edgecache.processes.timers import boot_clock
-from edgecache.rules.selectors import rows_of
+from edgecache.rules.selectors import everything, rows_of
 from edgecache.rules.sites import Sites
 from edgecache.siblings.groups import GroupSharing
 from edgecache.siblings.origins import content_origins
@@ -207,7 +207,7 @@ class Common:
         linked = Resolver((), timers, upstream, look_up, common._named, LINK_SLOTS)
         common._links = LinkHosts(frozenset(origin.name for origin in origins), linked, roster, timers)
         common._followers = common._followers_of(config)
-        common._owed = Owed(control.local, page, timers, committing, Ledger.opened(data))
+        common._owed = Owed(control.local, page, timers, committing, everything(Sites(config)), Ledger.opened(data))
         common._looking = Looking.of(
             lambda: common.config,
             environments,

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from edgecache.admin.parts import SiblingView
 from edgecache.rules.membership import BadMembership, Membership
-from edgecache.rules.selectors import Selector, rows_of
+from edgecache.rules.selectors import everything
 from edgecache.rules.sites import Sites
 from edgecache.rules.spreading import Member
 from edgecache.siblings.caller import Caller
@@ -26,8 +26,6 @@ from edgecache.store.pagewriter import PageWriter
 from edgecache.words.config import Config, SiblingsSettings
 from edgecache.words.errors import ConfigError
 from edgecache.words.ports import Timers
-from edgecache.words.purging import Row
-from edgecache.words.reasons import PurgeMode
 
 _log = Logger()
 
@@ -58,11 +56,6 @@ def membership(config: Config) -> Membership:
 def entry_octets(settings: SiblingsSettings) -> int:
     """:return: content of an entry that fits into one message, as base64 and with what is around it."""
     return settings.message_octets * 5 // 8
-
-
-def _everything(config: Config) -> list[Row]:
-    """:return: rows that invalidate all that is stored."""
-    return rows_of((Selector("all", site.id, b"").canonical for site in Sites(config).all), PurgeMode.REVALIDATE)
 
 
 @define(eq=False, repr=False)
@@ -117,7 +110,7 @@ class Fleet:
             boot,
             time.time,
             page.publish_fresh_until,
-            _everything(config),
+            everything(Sites(config)),
             settings.pull_seconds,
         )
         listener = ControlListener.make(
@@ -153,7 +146,7 @@ class Fleet:
         if not identity.same(self._identity) or config.others != self._config.others:
             await self._caller.follow(identity, config.others)
         self._listener.follow(identity, members.others)
-        self.mesh.configured(members, _everything(config), settings.pull_seconds)
+        self.mesh.configured(members, everything(Sites(config)), settings.pull_seconds)
         self._config, self._identity, self.trust = config, identity, trust
 
     async def stop(self) -> None:

@@ -103,6 +103,11 @@ def rows_of(selectors: Iterable[bytes], mode: PurgeMode) -> list[Row]:
     return [(selector, xxhash.xxh3_64_intdigest(selector), int(mode)) for selector in (*named, *sites)]
 
 
+def everything(sites: Sites) -> list[Row]:
+    """:return: rows that invalidate all that is stored."""
+    return rows_of((Selector("all", site.id, b"").canonical for site in sites.all), PurgeMode.REVALIDATE)
+
+
 def selectors_of_target(site_id: int, target: bytes) -> tuple[int, ...]:
     """Hashes of everything by which a purge can name a URL before its response is known."""
     return (all_selector(site_id), url_selector(site_id, target), *prefix_selectors(site_id, target))

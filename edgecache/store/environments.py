@@ -36,7 +36,7 @@ from edgecache.store.aside import MARK, move_aside
 from edgecache.store.controlrows import Rows
 from edgecache.store.disk import Disk
 from edgecache.store.environment import Environment
-from edgecache.store.opening import Unusable, create, meta, open_one
+from edgecache.store.opening import Unusable, Unwritable, create, meta, open_one
 from edgecache.store.popularity import Popularity
 from edgecache.store.sizes import fitted, map_sizes
 from edgecache.syncing import sync_directory
@@ -336,7 +336,17 @@ def _made(
     """
     if os.path.exists(os.path.join(data, name + MARK)):
         raise Unusable("it was found damaged while in use")
-    environment = open_one(data, name, _NAMES[name], size, readonly=False, incarnation=incarnation, share=share)
+
+    def opened() -> Environment:
+        return open_one(data, name, _NAMES[name], size, readonly=False, incarnation=incarnation, share=share)
+
+    try:
+        environment = opened()
+    except Unwritable as unwritable:
+        # A disk that fails, or failed once, must cost nothing; what is damaged fails again.
+        if not disk.takes_writes(data):
+            raise StartError(f"the data directory {data} takes no writes: {unwritable}") from unwritable
+        environment = opened()
     new = not environment.databases
     try:
         if new:

@@ -35,6 +35,7 @@ _ROW: Final = struct.Struct("<HQB")
 class Ledger:
     """One thread at a time."""
 
+    _data: str
     _descriptor: int
     _end: int = 0
 
@@ -49,7 +50,7 @@ class Ledger:
         if not os.path.exists(path) or os.path.getsize(path) != OCTETS:
             _make(path)
             sync_directory(data)
-        return cls(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        return cls(data, os.open(path, os.O_RDWR | os.O_CLOEXEC))
 
     @classmethod
     def opened(cls, data: str) -> Ledger | None:
@@ -59,6 +60,12 @@ class Ledger:
         except OSError as error:
             _log.error("there is no room for what control may not be able to write later: {error}", error=error)
             return None
+
+    def replaced(self) -> Ledger | None:
+        """:return: an empty one in place of this, as :meth:`opened`."""
+        self.close()
+        os.unlink(os.path.join(self._data, NAME))
+        return self.opened(self._data)
 
     def rows(self) -> list[Row]:
         """

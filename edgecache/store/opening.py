@@ -40,6 +40,10 @@ class Unusable(Exception):
     """An environment must be moved aside; the message says why."""
 
 
+class Unwritable(Unusable):
+    """It was damaged so that it cannot be written; or the disk has failed, once or for good."""
+
+
 def open_one(
     data: str,
     name: str,
@@ -59,6 +63,7 @@ def open_one(
     :param sync: commits wait for the disk (Note [who syncs what] in :mod:`edgecache.store.environments`).
     :return: the environment; without databases if it is empty and ``incarnation`` may be given to it.
     :raises Unusable: it is damaged, or of another layout.
+    :raises Unwritable: so it seems; if it is opened again, and that fails as well, it is so.
     :raises StartError: this user may not use it.
     """
     path = os.path.join(data, name)
@@ -101,7 +106,7 @@ def open_one(
     except lmdb.Error as error:
         env.close()
         if str(error).endswith(_UNWRITABLE):
-            raise Unusable(str(error)) from error
+            raise Unwritable(str(error)) from error
         raise
     except BaseException:
         env.close()

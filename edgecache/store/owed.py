@@ -41,6 +41,7 @@ class Fence(Protocol):
 class Owed:
     """
     :ivar in_thread: the one that control is written by, or any other single one.
+    :ivar everything: rows that invalidate all that is stored.
     :ivar ledger: where it is kept; ``None``: nowhere.
     :ivar write: see :meth:`edgecache.store.control.Control.local`.
     :ivar fence: is held as long as anything is owed.
@@ -50,18 +51,30 @@ class Owed:
     _fence: Fence
     _timers: Timers
     _in_thread: InThread
+    _everything: Sequence[Row] = ()
     _ledger: Ledger | None = None
     _rows: dict[Row, None] = field(factory=dict)
     _stopped: bool = False
 
     def start(self) -> None:
         """Write what the last life of the node has owed; until then nothing is fresh."""
-        rows = [] if self._ledger is None else self._ledger.rows()
+        rows = self._found()
         if rows:
             _log.warn("{count} invalidations could not be written before the node ended", count=len(rows))
             self._fence.hold(True)
             self._rows.update(dict.fromkeys(rows))
             self._again()
+
+    def _found(self) -> Sequence[Row]:
+        """:return: what the ledger has; everything, where it cannot be read: a new one takes its place."""
+        if self._ledger is None:
+            return ()
+        try:
+            return self._ledger.rows()
+        except OSError as error:
+            _log.error("what was owed cannot be read, so everything is validated: {error}", error=error)
+        self._ledger = self._ledger.replaced()
+        return self._everything
 
     async def local(self, rows: Sequence[Row]) -> None:
         """

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tempfile
 
+import lmdb
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.store import anchorfile, layout
+from edgecache.store import anchorfile, disk, layout, opening
 from edgecache.store.disk import FUSE, Disk, inspect
+from edgecache.store.environment import Environment
 from edgecache.store.environments import Environments
 from edgecache.store.sizes import map_sizes
 from edgecache.store.small import SmallTransaction
@@ -197,6 +199,32 @@ class MovingAsideTests(EnvironmentsTestCase):
         self.assertNotEqual(first.incarnation, third.incarnation)
         third.close()
         self.assertEqual(third.incarnation, self.open().incarnation)
+
+    def test_a_disk_that_fails_for_a_moment_costs_nothing(self) -> None:
+        self.made()
+        failures = [lmdb.Error("mdb_txn_commit: Input/output error")]
+        for fails, kept in ((1, True), (2, False)):
+            left = failures * fails
+
+            def committed(environment: Environment, left: list[lmdb.Error] = left) -> None:
+                if environment.name == "control" and left:
+                    raise left.pop()
+
+            self.patch(opening, "_commit_size", committed)
+            environments = self.open()
+            self.assertEqual([kept, kept], self.kept(environments), "what fails again is damaged")
+            environments.close()
+
+    def test_a_start_on_a_disk_that_takes_nothing_moves_nothing(self) -> None:
+        self.made()
+
+        def fails(environment: Environment) -> None:
+            raise lmdb.Error("mdb_txn_commit: Input/output error")
+
+        self.patch(opening, "_commit_size", fails)
+        self.patch(disk, "takes_writes", lambda path: False)
+        self.assertRaises(StartError, self.open)
+        self.assertFalse(os.path.exists(self.path("aside")))
 
     def test_a_damaged_control_is_kept_for_whoever_wants_to_look(self) -> None:
         self.made()

@@ -38,7 +38,7 @@ class OwedTests(SynchronousTestCase):
 
     def begin(self) -> Owed:
         """One more life of the node."""
-        owed = Owed(self.write, self.writer, self.clock, maybeDeferred, Ledger.open(self.data))
+        owed = Owed(self.write, self.writer, self.clock, maybeDeferred, [row(0)], Ledger.open(self.data))
         self.addCleanup(owed.close)
         owed.start()
         return owed
@@ -105,6 +105,19 @@ class OwedTests(SynchronousTestCase):
         self.full = False
         self.begin()
         self.assertEqual([row(1)], self.written)
+
+    def test_where_it_cannot_be_read_everything_is_owed_once(self) -> None:
+        self.owe(1)
+        self.full = False
+        path = os.path.join(self.data, NAME)
+        # What reads as an error and can be replaced, as a file in a bad place of a disk.
+        ledger = Ledger(self.data, os.open(path, os.O_WRONLY))
+        owed = Owed(self.write, self.writer, self.clock, maybeDeferred, [row(0)], ledger)
+        self.addCleanup(owed.close)
+        owed.start()
+        self.assertEqual([row(0)], self.written)
+        self.begin()
+        self.assertEqual([row(0)], self.written, "once")
 
     def test_where_there_is_no_room_left_it_is_said(self) -> None:
         self.owe(0)
