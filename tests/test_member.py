@@ -79,3 +79,21 @@ class DataTests(TestCase):
         service.moving.callback(None)
         service._watch_data()
         self.assertFalse(service.ended)
+
+    def test_what_no_worker_can_be_started_without_is_to_stay(self) -> None:
+        data = self.mktemp()
+        prepared = prepare(Config(NodeSettings("n", data=data, workers=2), (), ListenSettings((), ())))
+        self.addCleanup(prepared.owners.close)
+        names = ("lock", "run/page", "popularity", "run/owner-1.sock", "control/data.mdb")
+        for name in names:
+            path = Path(data, name)
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+        for name in names:
+            service = _Renewing(prepared, cast(Any, reactor), cast(Any, None), lambda: prepared.config)
+            service.running = True
+            service._note_files()
+            os.rename(os.path.join(data, name), os.path.join(data, "elsewhere"))
+            service._watch_data()
+            self.assertTrue(service.ended, name)
+            os.rename(os.path.join(data, "elsewhere"), os.path.join(data, name))
