@@ -38,9 +38,15 @@ def variant_of(asked: Asked, nominated: tuple[bytes, ...]) -> bytes:
         lines: list[bytes] = []
         for name in nominated:
             value = normal(name, fields)
+            if value and name in _SECRET:
+                value = hashlib.blake2b(value, digest_size=32).hexdigest().encode()
             lines.append(name if value is None else name + b":" + value)
         variant = asked.variants[nominated] = b"\n".join(lines)
     return variant
+
+
+_SECRET = frozenset((b"authorization", b"cookie"))
+"""Fields whose values are in no record: that is kept on disk, and shown to operators."""
 
 
 def variant_hash(key_hash: bytes, variant: bytes) -> bytes:

@@ -76,6 +76,14 @@ class VariantTests(SynchronousTestCase):
         ):
             self.assertEqual(expected, same(name, (one,), (other,)), (name, one, other))
 
+    def test_no_record_has_what_a_client_has_shown_of_itself(self) -> None:
+        for name in ("Authorization", "Cookie"):
+            variant = variant_of(asked(f"{name}: secret"), (name.lower().encode(),))
+            self.assertNotIn(b"secret", variant)
+            for value in ("other", "", None):
+                lines = () if value is None else (f"{name}: {value}",)
+                self.assertNotEqual(variant, variant_of(asked(*lines), (name.lower().encode(),)), (name, value))
+
     def test_fields_that_are_not_nominated_don_t_matter(self) -> None:
         self.assertEqual(
             variant_of(asked("Foo: 1", "Other: 2"), (b"foo",)), variant_of(asked("Foo: 1", "Other: 3"), (b"foo",))
