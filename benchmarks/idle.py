@@ -47,6 +47,8 @@ SETTLING_SECONDS = 2.0
 """A worker looks each second whether a crowd has gone, whose memory it can give back."""
 
 FLOW_SECONDS = 6.0
+GONE_SECONDS = 2.0
+"""What a crowd took is given back within the seconds after it: deadlines are looked at once a second."""
 
 
 @frozen
@@ -187,6 +189,7 @@ def idle(side: Side, tls: bool, count: int, rate: float, context: ssl.SSLContext
         after = settled(side, tls)
     finally:
         crowd.leave()
+    time.sleep(GONE_SECONDS)
     left = (settled(side, tls) - start) / MIB
     kind = f"idle {'TLS' if tls else 'plain'}"
     return Figure(
@@ -209,6 +212,7 @@ def slow(side: Side, tls: bool, count: int, rate: float, context: ssl.SSLContext
             after = settled(side, tls)
     finally:
         crowd.leave()
+    time.sleep(GONE_SECONDS)
     left = (settled(side, tls) - start) / MIB
     kind = f"slow {'TLS' if tls else 'plain'}"
     return Figure(
