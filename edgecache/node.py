@@ -138,6 +138,12 @@ class Node:
         else:
             self._fills.join(asked, Forward(ForwardReason.METHOD, alone=True), asked.key_hash, downstream)
 
+    def passes(self, request: Request) -> bool:
+        """See :attr:`edgecache.wire.listener.Listener.passes`: who is refused is told at once."""
+        if request.asked is None:
+            request.asked = ask(request, self._sites)
+        return type(request.asked) is Asked
+
     async def _answer_after(
         self, read: Awaitable[None], request: Request, downstream: Downstream, owned: bool, looks: int
     ) -> None:

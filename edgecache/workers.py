@@ -277,6 +277,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
         )
 
     public, owned = listener(False), listener(True)
+    public.passes = node.passes
     # Whatever can fail comes before anything accepts.
     tls = None if config.tls is None else tls_context(config.tls)
     context = None if config.siblings is None or not parts.content else server_context(config.siblings)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import cast
 
 from edgecache.wire.answering import Answering
+from edgecache.wire.content import RequestContent
 from edgecache.wire.downloads import client_label
 from edgecache.wire.fieldlines import RequestRefused
 from edgecache.wire.listener import Listener
@@ -66,11 +67,11 @@ class Connection(Answering):
         super().__init__(listener)
         self._release = release
         self.peer = peer
-        self._held: Framed | None = None  # parsed, but its content must prove well-formed first: HOLD_OCTETS
+        self._held: Framed | None = None  # parsed, but more of its content is to come first: HOLD_OCTETS
         self._left = listener.limits.requests_per_connection
         self._eof = False
         self._advancing = False
-        self._yielding = False  # further requests are here, and wait for our next turn of the loop
+        self._yielding = False  # what is here waits for our next turn of the loop
         self._pace: Pace | None = None
         self._discarded = 0
         self._started = 0.0
@@ -131,13 +132,22 @@ class Connection(Answering):
         except RequestRefused as refused:
             self._refuse(refused)
             return
-        self._advance()
+        if self._held is not None:
+            if not self._is_short():
+                self._advance()
+        elif self._state is not READING:
+            self._advance()
+        elif self._listener.heads.open and not self._yielding:
+            self._take_turn()
+        else:
+            self._yield()
+            self._regulate()
 
     def _advance(self) -> None:
         """Take requests out of what is here until one of them must be waited for, or others are to have their turn."""
         if self._advancing or self._yielding:
             return
-        self._advancing = True
+        self._advancing, more = True, False
         try:
             for _ in range(PIPELINE_TURN):
                 framed = self._next() if self._state is READING else None
@@ -145,11 +155,11 @@ class Connection(Answering):
                     break
                 self._ask(framed)
             else:
-                self._yielding = self._state is READING and bool(self._intake.pending)
+                more = self._state is READING and bool(self._intake.pending)
         finally:
             self._advancing = False
-        if self._yielding:
-            self._listener.soon(self._take_turn)
+        if more:
+            self._yield()
         elif self._eof and self._state is READING:
             if self._intake.pending:
                 self._refuse(RequestRefused(400, BROKE_OFF))
@@ -157,8 +167,14 @@ class Connection(Answering):
                 self._close()
         self._regulate()
 
+    def _yield(self) -> None:
+        if not self._yielding:
+            self._yielding = True
+            self._listener.heads.wait(self._take_turn)
+
     def _take_turn(self) -> None:
         self._yielding = False
+        self._listener.heads.spend(1)
         self._advance()
 
     def _next(self) -> Framed | None:
@@ -179,12 +195,14 @@ class Connection(Answering):
         except RequestRefused as refused:
             self._refuse(refused)
             return None
-        content = intake.content
-        if framed.chunked and not framed.expects and content is not None and content.received < HOLD_OCTETS:
-            self._held = framed
-            return None
-        self._held = None
-        return framed
+        hold = self._is_short() and not framed.expects and self._listener.passes(framed.request)
+        self._held = framed if hold else None
+        return None if hold else framed
+
+    def _is_short(self) -> bool:
+        """Is there less of the current content than others should see of it at once?"""
+        content = self._intake.content
+        return content is not None and content.received < HOLD_OCTETS
 
     def _regulate(self) -> None:
         """Read the client while there is room for what it sends."""
@@ -312,9 +330,7 @@ class Connection(Answering):
         limits, waited = self._listener.limits, now - self._since
         match self._state:
             case State.READING if self._held is not None:
-                if waited > HOLD_SECONDS:
-                    held, self._held = self._held, None
-                    self._ask(held)
+                self._check_held(self._held, now)
             case State.READING if self._intake.pending:
                 if waited >= limits.head_seconds:
                     self._late(408)
@@ -335,6 +351,14 @@ class Connection(Answering):
                         self._transport.abort()
                 elif self._crawls(self._written - unsent, now):
                     self._late(None)
+
+    def _check_held(self, held: Framed, now: float) -> None:
+        content = cast(RequestContent, self._content)
+        if self._crawls(content.received, now):
+            self._late(408)
+        elif now - cast(Pace, self._pace).moved_at >= HOLD_SECONDS:
+            self._held = None
+            self._ask(held)
 
     def _crawls(self, moved: int, now: float) -> bool:
         if self._pace is None:

@@ -35,6 +35,12 @@ SWEEP_SECONDS = 1.0
 HANDSHAKES = 4
 """Steps of TLS handshakes in one turn of the loop: one with a signature takes up to a millisecond."""
 
+HEADS = 16
+"""
+Octets that are not just one request, looked at in one turn of the loop: parts of heads, heads with content, several at
+once. What is wrong with one takes up to a tenth of a millisecond to find and say.
+"""
+
 CHECKED = 50
 """Connections looked at in one turn of the loop: most cost next to nothing, but all may be over a deadline at once."""
 
@@ -108,10 +114,12 @@ class Listener:
         ``edgecache-`` are let in, and one client may make any number of connections.
     :ivar downloads: told about every exchange at its end, where downloads are counted.
     :ivar refusal: status and a short detail -> head and content of our own error responses.
+    :ivar passes: is a request's content for an upstream? Otherwise its head alone is the route's business.
     :ivar make: connections that are more than a client's: listener, peer, what to call when it is closed.
     :ivar unshaken: told of a TLS handshake that failed: the client's address, and why if it did not just leave.
     :ivar octets: of large contents, in one turn; may be shared with other listeners.
     :ivar handshakes: of TLS, as ``octets``.
+    :ivar heads: whatever is not one whole request without content, as ``octets``.
     :ivar give_back: gives free memory back to the system; takes some milliseconds.
     :ivar admitted: connections let in and not yet closed, those in their TLS handshake included.
     :ivar shaking: those in their TLS handshake, the oldest first, and since when: monotonic seconds.
@@ -132,11 +140,13 @@ class Listener:
     downloads: DownloadEvents | None = None
     wall: Callable[[], float] = time.time
     refusal: Callable[[int, str], tuple[bytes, bytes]] = refusal
+    passes: Callable[[Request], bool] = lambda request: True
     make: Callable[[Listener, bytes, Callable[[], None]], Connection] | None = None
     unshaken: Callable[[bytes, ssl.SSLError | None], None] = lambda peer, problem: None
     give_back: Callable[[], None] = lambda: None
     octets: Turns = Factory(lambda self: Turns(self.soon, TURN), takes_self=True)
     handshakes: Turns = Factory(lambda self: Turns(self.soon, HANDSHAKES), takes_self=True)
+    heads: Turns = Factory(lambda self: Turns(self.soon, HEADS), takes_self=True)
     memo: Memo[Framed] = field(factory=Memo, init=False)
     sections: Memo[Section] = field(factory=Memo, init=False)
     now: float = field(default=0.0, init=False)

@@ -38,10 +38,13 @@ LINGER_OCTETS = 1 << 20
 """A client that sends on and on without reading is cut earlier."""
 
 HOLD_OCTETS = 64 << 10
-"""Chunked content is shown to the route only when so much of it proved well-formed, or all of it."""
+"""
+A request's content is for an upstream only when so much of it is here, and proved well-formed, or all of it: until then
+a slow client keeps nobody waiting but us.
+"""
 
 HOLD_SECONDS = 1.0
-"""A client that sends its chunks slowly may be waiting for an answer first."""
+"""A client that sends nothing for so long may be waiting for an answer first."""
 
 PIPELINE_OCTETS = 16 << 10
 """With so many octets of further requests here the client is not read: some twenty of an installer's."""

@@ -876,6 +876,23 @@ class IndexInterimTests(RigCase):
         return self.run_async(test())
 
 
+class IndexContentTests(RigCase):
+    """DESIGN 12: an index takes no content."""
+
+    profile = Profile.INDEX
+
+    def test_who_sends_some_is_told_so_before_it_is_here(self):
+        async def test():
+            client = await self.client()
+            client.send("/simple/a/", "Content-Length: 5", method="POST")
+            client.writer.write(b"he")
+            # Whoever waited for the rest would find that it broke off.
+            client.writer.write_eof()
+            self.assertEqual(405, (await client.receive()).status)
+
+        return self.run_async(test())
+
+
 class LeavingTests(RigCase):
     """FIELD 1: a fill belongs to no client; an exchange that nobody can join belongs to its only one."""
 

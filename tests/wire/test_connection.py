@@ -38,6 +38,7 @@ class PersistenceTests(SynchronousTestCase):
         client = rig.connect()
         client.transport.write(GET % 1 + GET % 2)
         rig.network.settle(1)
+        rig.turns()
         self.assertEqual(ANSWER * 2, client.received)
 
     def test_the_same_octets_are_the_same_request(self) -> None:
@@ -300,6 +301,37 @@ class ContentTests(SynchronousTestCase):
         rig.say(b"0\r\n\r\n", client)
         self.assertEqual(ANSWER, client.received)
 
+    def test_long_content_with_a_length_too(self) -> None:
+        rig = Rig()
+        client = rig.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + bytes(HOLD_OCTETS - 1))
+        self.assertEqual([], rig.requests)
+        rig.say(b"\0", client)
+        self.assertEqual(HOLD_OCTETS, len(rig.contents[0].content))
+        rig.say(bytes(100_000 - HOLD_OCTETS), client)
+        self.assertEqual(ANSWER, client.received)
+
+    def test_who_sends_octet_by_octet_waits_until_all_are_here(self) -> None:
+        """What is behind the route would have to wait for each of them."""
+        for begin, octet, end in (
+            (b"Content-Length: 20\r\n\r\n", b"a", b""),
+            (b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n", b"0\r\n\r\n"),
+        ):
+            rig = Rig()
+            client = rig.say(b"POST / HTTP/1.1\r\nHost: a\r\n" + begin)
+            for _ in range(19):
+                rig.say(octet, client)
+                rig.seconds(0.75)
+            self.assertEqual([], rig.requests)
+            rig.say(octet + end, client)
+            self.assertEqual((b"a" * 20, ANSWER), (rig.contents[0].content, client.received))
+
+    def test_what_goes_no_further_is_answered_without_its_content(self) -> None:
+        rig = Rig()
+        rig.listener.passes = lambda request: False
+        rig.route = lambda request, downstream: downstream.send(OK, b"ok")
+        client = rig.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\nhello")
+        self.assertEqual(OK + b"Connection: close\r\n\r\nok", client.received)
+
     def test_a_fault_in_later_content_is_400_and_the_route_is_told(self) -> None:
         rig = Rig()
         client = rig.say(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
@@ -376,6 +408,7 @@ class ContentTests(SynchronousTestCase):
         rig = Rig()
         rig.route = lambda request, downstream: downstream.send(OK, b"ok")
         client = rig.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+        rig.seconds(3)
         self.assertEqual(LAST, client.received)
         self.assertEqual(1, len(rig.requests))
 
@@ -388,6 +421,7 @@ class ContentTests(SynchronousTestCase):
     def test_content_that_breaks_off_is_known_to_its_reader(self) -> None:
         rig = Rig()
         client = rig.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhell")
+        rig.seconds(3)
         client.transport.close()
         rig.network.settle()
         self.assertIsNotNone(rig.contents[0].source.failed)

@@ -143,6 +143,7 @@ class ContentTests(SynchronousTestCase):
                 rig.say(b"x" * 1000, client)
                 rig.seconds(1)
         self.assertTrue(client.received.startswith(b"HTTP/1.1 408 "))
+        self.assertEqual([], rig.requests, "nobody else was kept waiting")
 
     def test_a_little_more_is_enough(self) -> None:
         rig = Rig()

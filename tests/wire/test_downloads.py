@@ -208,8 +208,8 @@ class DownloadEventsTests(SynchronousTestCase):
         head = f"GET {FILE} HTTP/1.1\r\nHost: edge.test\r\n\r\n".encode()
         client = self.rig.connect()
         before = len(self.rig.network.clock.getDelayedCalls())
-        client.transport.write(head * 3)
-        self.rig.network.settle()
+        for _ in range(3):
+            self.rig.say(head, client)
         self.assertEqual(1, len(self.rig.network.clock.getDelayedCalls()) - before)
         self.assertEqual(3, len(self.lines()))
 

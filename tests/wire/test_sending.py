@@ -110,6 +110,7 @@ class FramingTests(SynchronousTestCase):
             rig.network.settle(quantum)
         source.give(complete=True)
         rig.network.settle(quantum)
+        rig.turns()
         if known:
             expected = KNOWN % len(content) + b"\r\n" + content
         else:

@@ -8,7 +8,9 @@ from typing import Any
 from attrs import define, field
 from twisted.trial.unittest import SynchronousTestCase
 
+from edgecache.wire.listener import HEADS
 from edgecache.wire.sending import BURST, PIECE, TURN, Pump
+from edgecache.wire.states import PIPELINE_OCTETS
 from edgecache.wire.turns import Turns
 from tests.wire.rig import OK, Client, Given, Rig
 
@@ -185,6 +187,70 @@ class LargeTests(SynchronousTestCase):
         while self.loop.calls:
             self.loop.turn()
         self.assertEqual(0, self.sources[1].reads)
+
+
+class HeadsTests(SynchronousTestCase):
+    """However many send what is not just one request, nobody else waits for more than some of them."""
+
+    def setUp(self) -> None:
+        self.loop = Loop()
+        self.rig = Rig()
+        self.rig.listener.heads = Turns(self.loop.soon, HEADS)
+
+    def crowd(self, octets: bytes) -> list[Client]:
+        clients = [self.rig.connect() for _ in range(2 * HEADS + 1)]
+        for link in self.rig.network.links:
+            link.b.protocol.data_received(octets)
+        return clients
+
+    def answered(self, clients: list[Client]) -> int:
+        self.rig.network.settle()
+        return sum(client.received != b"" for client in clients)
+
+    def test_faults_are_looked_for_and_told_some_in_each_turn(self) -> None:
+        for octets in (GET[:-2] + b"X: y\r\n" * 200, b"nonsense\r\n\r\n"):
+            self.setUp()
+            clients = self.crowd(octets)
+            answered = [self.answered(clients)]
+            while self.loop.calls:
+                self.loop.turn()
+                answered.append(self.answered(clients))
+            self.assertEqual([HEADS, 2 * HEADS, 2 * HEADS + 1], answered[:3])
+
+    def test_a_whole_request_does_not_wait(self) -> None:
+        self.crowd(b"nonsense\r\n\r\n")
+        self.assertEqual(OK + b"\r\nok", self.rig.say(GET % 1).received)
+
+    def test_what_comes_while_it_waits_is_in_order_and_its_end_is_seen(self) -> None:
+        self.rig.listener.heads.spend(HEADS)
+        client = self.rig.connect()
+        for octets in (b"GET /1 HTTP/1.1\r\n", b"Host: a\r\n", b"\r\n" + GET % 2, GET % 3):
+            self.rig.say(octets, client)
+        client.transport.write_eof()
+        self.assertEqual(0, self.answered([client]))
+        while self.loop.calls:
+            self.loop.turn()
+            self.rig.network.settle()
+        self.assertEqual([b"/1", b"/2", b"/3"], [request.target for request in self.rig.requests])
+        self.assertTrue(client.lost)
+
+    def test_who_sends_much_while_it_waits_is_not_read(self) -> None:
+        self.rig.listener.heads.spend(HEADS)
+        client = self.rig.say(GET[:-2] + b"X" * PIPELINE_OCTETS)
+        self.assertFalse(self.rig.link.b.is_reading())
+        self.loop.turn()
+        self.rig.network.settle()
+        self.assertEqual(b"HTTP/1.1 431 ", client.received[:13])
+
+    def test_one_that_leaves_while_it_waits_is_forgotten(self) -> None:
+        self.rig.listener.heads.spend(HEADS)
+        self.rig.say(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        self.rig.say(b"\r\n", None)
+        for link in self.rig.network.links:
+            link.cut(ConnectionResetError())
+        while self.loop.calls:
+            self.loop.turn()
+        self.assertEqual([], self.rig.requests)
 
 
 @define(eq=False)
