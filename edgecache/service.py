@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -22,28 +20,27 @@ from twisted.logger import Logger
 
 from edgecache.admin.parts import WorkerState
 from edgecache.common import Common
+from edgecache.inside import Insiders
 from edgecache.member import MemberService
 from edgecache.preparing import shown
 from edgecache.processes.background import background
-from edgecache.processes.channel import Channel, Payload, pair
+from edgecache.processes.channel import Payload
 from edgecache.processes.forking import WORKER_MODULE, Nursery
 from edgecache.processes.loop import reap_children
-from edgecache.processes.memory import collect_frozen, uncollected
+from edgecache.processes.memory import collect_frozen
 from edgecache.processes.running import Running
-from edgecache.processes.supervising import QUIET_SECONDS, REPLACED_QUIET_SECONDS, Supervisor
+from edgecache.processes.supervising import Supervisor
 from edgecache.processes.timers import LoopTimers
 from edgecache.store.crashing import SIGNALS, condemn_after
-from edgecache.store.page import Page
 from edgecache.upstream.dialing import LoopDialer
 from edgecache.words.config import GIB, Access, Config
 from edgecache.words.endpoints import origin_url
 from edgecache.words.errors import EdgeError, StartError
 from edgecache.words.ports import Timer
 from edgecache.words.reading import plain
-from edgecache.workerparts import WorkerParts
 
 if TYPE_CHECKING:
-    from edgecache.workers import Worker
+    pass
 
 _log = Logger()
 
@@ -52,29 +49,6 @@ RENEW_SECONDS = 60.0
 
 OPERATORS_WAIT_SECONDS = 3.0
 """So long until every worker accepts; then operators are answered all the same: one of them may never get up."""
-
-
-@define(eq=False, repr=False)
-class Inside:
-    """
-    The worker of ``--workers 0``; there are two for a moment while it is replaced.
-
-    :ivar block: of the page.
-    :ivar spawn: its number, as those of processes are.
-    :ivar channel: to it.
-    """
-
-    block: int
-    spawn: int
-    channel: Channel
-    page: Page
-    sockets: list[socket.socket]
-    worker: Worker = field(init=False)
-
-    def close(self) -> None:
-        """Let go of the listening sockets."""
-        for sock in self.sockets:
-            sock.close()
 
 
 @define(eq=False, repr=False)
@@ -88,8 +62,7 @@ class NodeService(MemberService):
     nursery: Nursery | None = None
     common: Common = field(init=False)
     _supervisor: Supervisor | None = None
-    _inside: Inside | None = None
-    _insiders: list[Inside] = field(factory=list)
+    _insiders: Insiders | None = None
     _stopping: bool = False
     _hurried: bool = False
     _renewing: bool = False
@@ -135,7 +108,8 @@ class NodeService(MemberService):
             self._supervisor = self._supervise()
             await self._supervisor.start()
         else:
-            self._inside = await self._start_inside()
+            self._insiders = Insiders(self.common, self.prepared, lambda: self.config, self.reactor, self.loop)
+            await self._insiders.start()
         self._operate()
         self.common.ready()
         _log.info("ready: {public}", public=" ".join(self.prepared.public.addresses))
@@ -241,17 +215,17 @@ class NodeService(MemberService):
     def _spawns(self) -> set[int]:
         if self._supervisor is not None:
             return self._supervisor.spawns()
-        return {worker.spawn for worker in self._insiders}
+        return set() if self._insiders is None else self._insiders.spawns()
 
     def _tell(self, op: str, **payload: Any) -> None:
         if self._supervisor is not None:
             self._supervisor.tell(op, **payload)
-        for worker in self._insiders:
-            worker.channel.notify(op, **payload)
+        elif self._insiders is not None:
+            self._insiders.tell(op, **payload)
 
     def _states(self) -> list[WorkerState]:
         if self._supervisor is None:
-            return [WorkerState(0, os.getpid(), self._inside is not None)]
+            return [WorkerState(0, os.getpid(), self._insiders is not None and self._insiders.serving is not None)]
         now, wall = LoopTimers(self.loop).seconds(), time.time()
         return [
             WorkerState(place.index, place.pid, place.ready, wall - (now - place.born), place.deaths)
@@ -285,69 +259,8 @@ class NodeService(MemberService):
         seconds = self.config.limits.drain_seconds
         if self._supervisor is not None:
             await self._supervisor.replace(places, seconds, replaced)
-        elif self._inside is not None and not self._stopping:
-            before, new = self._inside, await self._start_inside()
-            if self._stopping:
-                # What was there is drained already, and stays the one that is waited for.
-                await new.worker.drain(seconds, QUIET_SECONDS, last=True)
-                await self._end_inside(new)
-                return
-            self._inside = new
-            replaced.append(0)
-            draining = Deferred.fromCoroutine(before.worker.drain(seconds, REPLACED_QUIET_SECONDS, last=False))
-            # It accepts nothing more; if the node goes down now, nobody may wait in its sockets.
-            before.close()
-            await draining
-            await self._end_inside(before)
-
-    async def _start_inside(self) -> Inside:
-        """``--workers 0``: the same worker, in this process."""
-        # Workers that are processes import it for themselves.
-        with uncollected():
-            from edgecache.workers import start_worker
-
-        ours, theirs = pair(self.loop.call_soon)
-        taken = [other.block for other in self._insiders]
-        block = 1 if 0 in taken else 0
-        public, content = self.prepared.public.by_worker[0], self.prepared.content.by_worker[0]
-        # The loop knows one reader for each descriptor.
-        sockets = [sock.dup() for sock in (*public, *content)]
-        inside = Inside(block, secrets.randbits(63), ours, Page.open(self.common.page.path, block), sockets)
-        self._insiders.append(inside)
-        parts = WorkerParts(
-            config=self.config,
-            index=0,
-            count=1,
-            spawn=inside.spawn,
-            data=self.config.node.data,
-            page=inside.page,
-            environments=self.common.environments.as_they_are(),
-            channel=theirs,
-            sockets=inside.sockets[: len(public)],
-            owner_socket=None,
-            owner_paths=[],
-            reactor=self.reactor,
-            loop=self.loop,
-            content=inside.sockets[len(public) :],
-        )
-        starting = Deferred.fromCoroutine(start_worker(parts))
-        # After it has said what it listens to on the channel.
-        self.common.serve(ours)
-        try:
-            inside.worker = await starting
-        except BaseException:
-            self._gone_inside(inside)
-            raise
-        return inside
-
-    async def _end_inside(self, inside: Inside) -> None:
-        await inside.worker.stop()
-        self._gone_inside(inside)
-
-    def _gone_inside(self, inside: Inside) -> None:
-        self._insiders.remove(inside)
-        inside.close()
-        self.common.page.clear(inside.block)
+        elif self._insiders is not None:
+            await self._insiders.replace(seconds, replaced)
 
     def _introduce(self) -> None:
         """Who this is, in a few lines."""
@@ -392,15 +305,15 @@ class NodeService(MemberService):
         ends: list[Deferred[Any]] = []
         if self._supervisor is not None:
             ends.append(self._supervisor.stop(seconds))
-        if self._inside is not None:
-            ends.append(Deferred.fromCoroutine(self._inside.worker.drain(seconds, QUIET_SECONDS, last=True)))
+        if self._insiders is not None:
+            ends.append(Deferred.fromCoroutine(self._insiders.drain(seconds)))
         # Workers let in who waits already, and close theirs: new connections are refused, and go elsewhere.
         self.prepared.release()
         # It has nobody to wait for any longer than we do, and must not find anything closed.
         ends.append(Deferred.fromCoroutine(self.reloads.stop()))
         await gatherResults(ends)
-        for inside in list(self._insiders):
-            await self._end_inside(inside)
+        if self._insiders is not None:
+            await self._insiders.stop()
         self.prepared.owners.close()
         self._thread.stop()
         await self.common.stop()
