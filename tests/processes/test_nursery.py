@@ -26,7 +26,8 @@ def parent(pid: int | None) -> int:
 
 class StandingStillTests(SupervisorCase):
     async def test_one_that_was_stopped_goes_on_and_its_other_workers_with_it(self) -> None:
-        supervisor = self.supervisor(patience=PATIENCE)
+        # Half of it, after it was told to go on, is the machine's to wake it in.
+        supervisor = self.supervisor(patience=3 * PATIENCE)
         await supervisor.start()
         dying, other = (worker.pid for worker in supervisor.workers)
         assert dying is not None

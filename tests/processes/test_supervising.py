@@ -71,7 +71,7 @@ class Refusing:
 
 
 class SupervisorCase(TestCase):
-    timeout = 60
+    timeout = 300
 
     def setUp(self) -> None:
         self.reactor, self.loop = install_reactor()

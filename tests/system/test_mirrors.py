@@ -134,7 +134,7 @@ class FollowingTests(SynchronousTestCase):
         configuration = self.root / "edgecache.toml"
         # Without the follower every request would ask the origin.
         settings = ("page_seconds = 0", "recently_validated_seconds = 0", f"follow_seconds = {follow_seconds}")
-        configuration.write_text("\n".join(("[[site]]", *settings, "follow_fetch_seconds = 1.0", "")))
+        configuration.write_text("\n".join(("[[site]]", *settings, "follow_fetch_seconds = 3.0", "")))
         arguments = ("--config", str(configuration))
         self.node = Node(self.root, self.origin.url, profile="index", workers=1, arguments=arguments)
         self.addCleanup(self.node.end)
