@@ -15,17 +15,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 
 from edgecache.admin.address import ADMIN_FILE
 from edgecache.admin.parts import AdminParts, ReloadState, UpstreamState, WorkerState
 from edgecache.admin.tokens import Tokens
 from edgecache.following import Followers
 from edgecache.looking import Looking
+from edgecache.naming import Naming
 from edgecache.operating import Operating
-from edgecache.processes.background import background, briefly
 from edgecache.processes.channel import Channel
 from edgecache.processes.timers import boot_clock
 from edgecache.rules.selectors import everything, rows_of
@@ -47,8 +45,6 @@ from edgecache.store.threads import OneThread
 from edgecache.upstream.addresses import Origin, origins_of
 from edgecache.upstream.client import Client
 from edgecache.upstream.dialing import Dialer
-from edgecache.upstream.linkhosts import LINK_SLOTS, LinkHosts
-from edgecache.upstream.resolving import LookUpThreads, Resolver, thread_look_up
 from edgecache.upstream.roster import Roster
 from edgecache.upstream.watching import Watch
 from edgecache.upstreamstates import upstream_counts, upstream_states
@@ -66,11 +62,6 @@ RUN = "run"
 """Below the data directory: what means nothing after this life of the node."""
 PAGE = "page"
 """There: the mapped page."""
-
-_RESOLVING_THREADS = 8
-_LINK_THREADS = 4
-_FIRST_NAMES_SECONDS = 3.0
-"""Workers begin without addresses when names take longer than this."""
 
 
 @define(eq=False, repr=False)
@@ -105,11 +96,7 @@ class Common:
     _tell: Callable[..., None]
     # A list of 700,000 projects takes a while.
     _following: OneThread
-    _pool: ThreadPool = field(factory=lambda: LookUpThreads(0, _RESOLVING_THREADS, "resolver"))
-    # Names in pages that take long to look up must not keep those of the origins waiting.
-    _link_pool: ThreadPool = field(factory=lambda: LookUpThreads(0, _LINK_THREADS, "link resolver"))
-    _resolver: Resolver = field(init=False)
-    _links: LinkHosts = field(init=False)
+    _naming: Naming = field(init=False)
     _followers: Followers = field(init=False)
     _looking: Looking = field(init=False)
     _owed: Owed = field(init=False)
@@ -194,18 +181,7 @@ class Common:
             tell,
             following,
         )
-        origins, upstream = _origins(config), config.upstream
-        common._resolver = Resolver(
-            origins,
-            timers,
-            upstream,
-            thread_look_up(reactor, common._pool),
-            common._named,
-            range(LINK_SLOTS.start),
-        )
-        look_up = thread_look_up(reactor, common._link_pool)
-        linked = Resolver((), timers, upstream, look_up, common._named, LINK_SLOTS)
-        common._links = LinkHosts(frozenset(origin.name for origin in origins), linked, roster, timers)
+        common._naming = Naming.of(reactor, timers, config.upstream, _origins(config), roster, common._named)
         common._followers = common._followers_of(config)
         common._owed = Owed(control.local, page, timers, committing, everything(Sites(config)), Ledger.opened(data))
         common._looking = Looking.of(
@@ -217,7 +193,7 @@ class Common:
             timers,
             time.time,
             boot_clock,
-            lambda: common._addresses()["origins"],
+            lambda: common._naming.document["origins"],
         )
         return common
 
@@ -230,8 +206,7 @@ class Common:
         for thread in self._threads:
             thread.start()
         self._owed.start()
-        self._pool.start()
-        self._link_pool.start()
+        self._naming.open()
         if self._fleet is None:
             # A lone node's purges are all its own: whatever it published holds, also once it has siblings.
             if not self.control.read.admitted():
@@ -272,7 +247,7 @@ class Common:
             answer, new, peer="", front="Cache-Group-Invalidation"
         )
         self._operating = Operating.of(parts, self._reactor, self._tell)
-        await self._first_names()
+        await self._naming.start()
         if not self._stopped:
             self._followers.start()
 
@@ -300,8 +275,8 @@ class Common:
             channel.on("behind", self._fleet.mesh.catch_up)
         if self._operating is not None:
             self._operating.serve(channel)
-        channel.on("link", lambda origin: self._links.announce(origin))
-        channel.notify("addresses", **self._addresses())
+        channel.on("link", self._naming.announce)
+        channel.notify("addresses", **self._naming.document)
 
     async def follow(self, config: Config, leaving: Config | None = None) -> None:
         """
@@ -330,12 +305,8 @@ class Common:
         self.config = config
         if self._operating is not None:
             self._operating.parts.config = config
-        names = frozenset(origin.name for origin in origins)
-        background(self._links.follow(names, config.upstream), "resolve hosts that pages link to")
-        resolving = Deferred.fromCoroutine(self._resolver.follow(origins, config.upstream))
-        # What is asked meanwhile waits, in the listening sockets or at the workers of before.
-        await briefly(resolving, "resolve origins", self._timers, _FIRST_NAMES_SECONDS)
-        self._named({})
+        await self._naming.follow(origins, config.upstream)
+        self._named()
         if leaving is None and self._followers.empty:
             self._followers = self._followers_of(config)
             self._followers.start()
@@ -344,8 +315,7 @@ class Common:
         """After the last worker: nobody may need anything of this any more."""
         self._stopped = True
         self._followers.stop()
-        self._resolver.stop()
-        self._links.stop()
+        self._naming.stop()
         self._watch.stop()
         if self._operating is not None:
             await self._operating.stop()
@@ -361,8 +331,7 @@ class Common:
         for thread in self._threads:
             thread.stop()
         self._owed.close()
-        self._pool.stop()
-        self._link_pool.stop()
+        self._naming.close()
         self.environments.close()
         self.page.close()
 
@@ -381,19 +350,11 @@ class Common:
         except ControlFailed:
             await self._owed.local(rows_of(canonical, PurgeMode.DELETE))
 
-    def _addresses(self) -> dict[str, Any]:
-        """Of the origins, and of the hosts that pages link to."""
-        return {"origins": {**self._links.addresses, **self._resolver.document["origins"]}}
-
-    def _named(self, _: dict[str, Any]) -> None:
+    def _named(self) -> None:
         """A name has other addresses. In this order: a worker that hears of one finds its own word in the page."""
-        document = self._addresses()
+        document = self._naming.document
         self._watch.follow(document)
         self._tell("addresses", **document)
-
-    async def _first_names(self) -> None:
-        background(self._links.start(), "resolve hosts that pages link to")
-        await briefly(self._resolver.start(), "resolve origins", self._timers, _FIRST_NAMES_SECONDS)
 
     def _followers_of(self, config: Config | None) -> Followers:
         """:param config: ``None``: none, for now."""
@@ -406,7 +367,7 @@ class Common:
             boot_clock,
             time.time,
             self._following,
-            self._addresses,
+            lambda: self._naming.document,
             self._in_service,
         )
 
@@ -415,9 +376,9 @@ class Common:
         return condition is None or condition.state.in_service
 
     def _upstreams(self) -> list[UpstreamState]:
-        names = [*(origin.name for origin in _origins(self.config)), *self._links.names]
+        names = [*(origin.name for origin in _origins(self.config)), *self._naming.linked]
         offset = time.time() - self._timers.seconds()
-        return upstream_states(names, self._addresses()["origins"], self._watch, offset)
+        return upstream_states(names, self._naming.document["origins"], self._watch, offset)
 
 
 def _origins(config: Config) -> list[Origin]:
