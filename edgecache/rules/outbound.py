@@ -5,7 +5,6 @@ from __future__ import annotations
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward
 from edgecache.rules.fields import named_by_connection, parsed, serialised
-from edgecache.rules.pages import PAGE
 from edgecache.words.config import SIMPLE, Profile
 from edgecache.words.messages import Fields, Outbound, field_values, without
 from edgecache.words.ports import Source
@@ -65,11 +64,11 @@ def conditions_for(stored: Stored) -> Fields:
 
 def _may_have_changed_since(stored: Stored) -> bool:
     """
-    Was a page of an index changed within the second in which it was sent, so that its date may be that of two (RFC 9110
-    §8.8.2.2)? Uploads come in bursts, and a 304 after the purge for the second would make the first one good.
+    Was it changed within the second in which it was sent, so that its date may be that of two (RFC 9110 §8.8.2.2)?
+    Uploads come in bursts, and a 304 after the purge for the second would make the first one good.
     """
     modified = stored.last_modified
-    return bool(stored.flags & PAGE) and not stored.etag and modified is not None and stored.date - modified < 1
+    return not stored.etag and modified is not None and stored.date - modified < 1
 
 
 def interim_head(status: int, reason: bytes, fields: Fields, asked: Asked) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.asking import Asked
+from edgecache.rules.dates import format_date
 from edgecache.rules.decisions import Again, Forward, Freshen, Pass, Store
 from edgecache.rules.outbound import outbound
 from edgecache.rules.selectors import tag_selector
@@ -51,6 +52,16 @@ class QuestionTests(SynchronousTestCase):
     def test_without_validators_it_is_a_plain_get(self) -> None:
         self.assertEqual({}, self.conditions("Cache-Control: max-age=1"))
         self.assertEqual({}, self.conditions("Cache-Control: max-age=1", "Last-Modified: yesterday"))
+
+    def test_a_date_that_may_be_that_of_two_contents_validates_neither(self) -> None:
+        """RFC 9110 §8.8.2.2: what was uploaded, fetched and uploaded again in one second, and then purged."""
+        for before, lines, expected in (
+            (0, (), set()),
+            (1, (), {b"if-modified-since"}),
+            (0, ('ETag: "a"',), {b"if-none-match", b"if-modified-since"}),
+        ):
+            modified = f"Last-Modified: {format_date(NOW - before).decode()}"
+            self.assertEqual(expected, set(self.conditions("Cache-Control: max-age=1", modified, *lines)), before)
 
     def test_the_client_s_own_conditions_are_replaced(self) -> None:
         by = asked(
