@@ -22,7 +22,7 @@ from edgecache.wire.listener import Listener
 from edgecache.wire.pace import Pace
 from edgecache.wire.requests import Framed
 from edgecache.wire.sampling import Sampling
-from edgecache.wire.sending import HIGH_WATER, LOW_WATER
+from edgecache.wire.sending import HIGH_WATER
 from edgecache.wire.states import (
     ANSWERING,
     CLOSING,
@@ -378,8 +378,9 @@ class Connection(Answering):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        # Woken only when all is gone, plain connections can go on past the transport: see `direct`.
-        self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER if self._listener.secure else 0)
+        # Woken only when all is gone, plain connections can go on past the transport: see `direct`. One with TLS has
+        # its next piece encrypted only then: the kernel still has enough to send.
+        self._transport.set_write_buffer_limits(0 if self._listener.secure else HIGH_WATER, 0)
         sock = None if self._listener.secure else transport.get_extra_info("socket")
         self._descriptor = -1 if sock is None else sock.fileno()
         if self._listener.downloads is not None:

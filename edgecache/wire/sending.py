@@ -15,10 +15,7 @@ PIECE = 64 << 10
 """Octets of one write. With :data:`HIGH_WATER` a slow reader holds at most 96 KiB (DESIGN 13)."""
 
 HIGH_WATER = 32 << 10
-"""Above this in the transport's buffer no further piece is read."""
-
-LOW_WATER = 16 << 10
-"""Below this the next piece is read, where TLS needs a copy anyway."""
+"""Above this in the transport's buffer no further piece is read; with TLS, while there is anything."""
 
 BURST = 1 << 20
 """Octets written past the transport in one call: a few hundred microseconds' worth."""
