@@ -9,11 +9,21 @@ from collections.abc import Iterable
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fec0::/10")))
-# In a translator's own prefix an IPv4 address may be anywhere (RFC 8215). Some clouds' secrets are not link-local.
+# In a translator's own prefix an IPv4 address may be anywhere (RFC 8215). Some clouds' secrets are not link-local: of
+# the last four, one looks global and two private.
 _NOBODY = tuple(
     map(
         ipaddress.ip_network,
-        ("0.0.0.0/8", "255.255.255.255/32", "64:ff9b:1::/48", "192.0.0.0/24", "100.100.100.200/32"),
+        (
+            "0.0.0.0/8",
+            "255.255.255.255/32",
+            "64:ff9b:1::/48",
+            "192.0.0.0/24",
+            "100.100.100.200/32",
+            "168.63.129.16/32",
+            "fd00:ec2::/32",
+            "fd20:ce::/32",
+        ),
     )
 )
 # IPv4 addresses in the last 32 bits: translated (RFC 6052, RFC 7915), or compatible (RFC 4291 §2.5.5.1).
@@ -47,11 +57,11 @@ def reach_of(host: str) -> Reach:
         return Reach.OTHER
     if address.is_loopback:
         return Reach.LOOPBACK
-    if any(address.version == network.version and address in network for network in _PRIVATE):
-        return Reach.PRIVATE
     nobody = address.is_unspecified or any(address in network for network in _NOBODY)
     if nobody or address.is_multicast or address.is_link_local:
         return Reach.OTHER
+    if any(address.version == network.version and address in network for network in _PRIVATE):
+        return Reach.PRIVATE
     return Reach.GLOBAL if address.is_global else Reach.RESERVED
 
 
