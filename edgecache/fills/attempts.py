@@ -15,6 +15,7 @@ from edgecache.fills.hashing import Hashing
 from edgecache.fills.homes import LookUp, SiblingsAsked
 from edgecache.fills.outlet import ELSEWHERE, Outlet
 from edgecache.fills.quest import Quest
+from edgecache.fills.resorting import Resort
 from edgecache.fills.searching import Searches, names
 from edgecache.fills.ways import Seeking, Way
 from edgecache.processes.background import background
@@ -189,8 +190,9 @@ class Attempts:
         def copied() -> Deferred[Response | None]:
             return Deferred.fromCoroutine(siblings.copy(look_up, avoid))
 
+        resort = Resort(copied)
         try:
-            response = await self._from_origin(site, outbound, interim, until - kept, avoid, ticket, seeking, copied)
+            response = await self._from_origin(site, outbound, interim, until - kept, avoid, ticket, seeking, resort)
         except UpstreamFailed:
             copy = await copied()
             if copy is None:
@@ -213,7 +215,7 @@ class Attempts:
         avoid: frozenset[Address],
         ticket: Ticket,
         seeking: Seeking | None,
-        resort: Callable[[], Deferred[Response | None]] | None = None,
+        resort: Resort | None = None,
     ) -> Response:
         way = self._searches.way_of(site, outbound) if seeking is None else await seeking.way(until)
         if not isinstance(way, Way):

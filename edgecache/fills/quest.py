@@ -16,16 +16,16 @@ nothing about that address.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import inf
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 
 from edgecache.fills.candidates import Candidates
 from edgecache.fills.outlet import ELSEWHERE, Outlet
 from edgecache.fills.racing import Attempt, Phase
+from edgecache.fills.resorting import Resort
 from edgecache.fills.ways import LESSER, Judge
 from edgecache.rules.allowance import Ticket
 from edgecache.rules.hedging import Latencies
@@ -36,8 +36,6 @@ from edgecache.words.errors import ConnectionLost, HeadTimedOut, UpstreamBusy, U
 from edgecache.words.messages import Head, Outbound
 from edgecache.words.ports import Timer
 from edgecache.words.reasons import Outcome
-
-_log = Logger()
 
 _SLACK = 0.001
 
@@ -53,8 +51,7 @@ class Quest:
     :ivar until: monotonic seconds: when the client's time is over. With content there is no such time.
     :ivar candidates: whom there is to ask; one at least.
     :ivar judge: what is wrong with an answer, for whatever reason there is to know it; ``None``: nothing.
-    :ivar resort: somebody else, asked once: before who is ejected is, and where the last one in service takes as long
-        as one that hangs. Fires with ``None`` if that has nothing, and has its own deadline, maybe after ``until``.
+    :ivar resort: somebody else who may have it; ``None``: nobody.
     """
 
     _outlet: Outlet
@@ -65,7 +62,7 @@ class Quest:
     _ticket: Ticket
     _latencies: Latencies
     _judge: Judge | None = None
-    _resort: Callable[[], Deferred[Response | None]] | None = None
+    _resort: Resort | None = None
     # Who is told; nobody any more once that was done.
     _on_answer: Callable[[Response], None] | None = None
     _on_failure: Callable[[BaseException], None] | None = None
@@ -75,7 +72,6 @@ class Quest:
     _failure: UpstreamFailed | None = None
     _asked_again: bool = False
     _waiting: Timer | None = None
-    _resorting: Deferred[Response | None] | None = None
     _patience: float = _LEAST_PATIENCE
 
     def __attrs_post_init__(self) -> None:
@@ -127,7 +123,9 @@ class Quest:
     @property
     def _hopeful(self) -> bool:
         """May somebody who is asked still bring a head?"""
-        return self._resorting is not None or any(attempt.phase is not Phase.OUTRUN for attempt in self._attempts)
+        if self._resort is not None and self._resort.asking:
+            return True
+        return any(attempt.phase is not Phase.OUTRUN for attempt in self._attempts)
 
     def _ask(self, address: Address, *, fresh: bool = False) -> None:
         outlet = self._outlet
@@ -177,7 +175,8 @@ class Quest:
                 other.outrun()
                 # If this one disappoints, it may be asked after all.
                 self._candidates.left.append(other.address)
-        if not self._outbound.hedgeable or not (self._candidates.left or self._resort):
+        unasked = self._candidates.left or (self._resort is not None and self._resort.left)
+        if not self._outbound.hedgeable or not unasked:
             return
         if not self._candidates.choice:
             attempt.timer = outlet.timers.callLater(outlet.settings.head_seconds, self._doubt, attempt)
@@ -211,20 +210,14 @@ class Quest:
 
     def _resorts(self, then: Callable[[], None]) -> bool:
         """:return: somebody else is asked now, and ``then`` is called if that has nothing."""
-        resort, self._resort = self._resort, None
-        if resort is None:
+        resort = self._resort
+        if resort is None or not resort.left:
             return False
         self._limit()
-        self._resorting = asking = resort()
-        _ = asking.addErrback(self._unresorted).addCallback(self._resorted, then)
+        resort.ask(partial(self._resorted, then))
         return True
 
-    def _unresorted(self, failure: Failure) -> None:
-        if not isinstance(failure.value, CancelledError):
-            _log.failure("failed to ask somebody else", failure)
-
-    def _resorted(self, response: Response | None, then: Callable[[], None]) -> None:
-        self._resorting = None
+    def _resorted(self, then: Callable[[], None], response: Response | None) -> None:
         if self._over:
             return
         if response is not None:
@@ -324,7 +317,7 @@ class Quest:
             if attempt.phase is Phase.ASKED and self._had_its_time(attempt):
                 self._outlet.counts.add(Counter.UPSTREAM_FAILURES)
                 self._charge(attempt)
-        if self._resorting is None:
+        if self._resort is None or not self._resort.asking:
             self._give_up()  # else there is time for that, and it ends by itself
 
     # Going on
@@ -388,9 +381,8 @@ class Quest:
             if timer is not None:
                 timer.cancel()
         self._timer = self._waiting = None
-        resorting, self._resorting = self._resorting, None
-        if resorting is not None:
-            resorting.cancel()
+        if self._resort is not None:
+            self._resort.cancel()
         self._ticket.stay()
         self._ticket.settle()
         spare, self._spare = self._spare, None

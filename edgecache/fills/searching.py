@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred
 
 from edgecache.fills.candidates import NONE, Candidates
 from edgecache.fills.outlet import Outlet
 from edgecache.fills.quest import Quest
+from edgecache.fills.resorting import Resort
 from edgecache.fills.ways import Way
 from edgecache.rules.allowance import Ticket
 from edgecache.rules.hedging import Latencies
 from edgecache.rules.routing import candidates
 from edgecache.rules.sites import Site
 from edgecache.upstream.addresses import Address, AddressBook, Origin, origins_of
-from edgecache.upstream.responses import Response
 from edgecache.words.config import Policy
 from edgecache.words.errors import ResolveFailed
 from edgecache.words.messages import SAFE, Head, Outbound, without
@@ -70,7 +69,7 @@ class Searches:
         until: float,
         avoid: frozenset[Address],
         ticket: Ticket,
-        resort: Callable[[], Deferred[Response | None]] | None = None,
+        resort: Resort | None = None,
     ) -> Quest:
         """
         :param until: see :class:`~edgecache.fills.quest.Quest`, and ``resort``.
@@ -94,7 +93,7 @@ class Searches:
         addresses: list[Address],
         avoid: frozenset[Address],
         ticket: Ticket,
-        resort: Callable[[], Deferred[Response | None]] | None = None,
+        resort: Resort | None = None,
     ) -> Quest:
         """:return: the same for some of the way's ``addresses``, in this order; at least one. They are the quest's."""
         latencies = self._latencies.get(way.family)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from attrs import define, evolve, field
@@ -13,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from edgecache.fills.candidates import Candidates
 from edgecache.fills.outlet import Outlet
 from edgecache.fills.quest import Quest
+from edgecache.fills.resorting import Resort
 from edgecache.rules.allowance import Allowance, Ticket
 from edgecache.rules.health import EJECTED_WORD
 from edgecache.rules.hedging import LEAST_SAMPLES, Latencies
@@ -103,7 +103,7 @@ class Rig:
         better: int = 0,
         wrong: int = 0,
         within: float | None = None,
-        resort: Callable[[], Deferred[Response | None]] | None = None,
+        resort: Resort | None = None,
     ) -> Asked:
         """
         A quest in which the first ``better`` addresses are no equals of the others, and the last ``wrong`` ones have
@@ -354,7 +354,7 @@ class ResortTests(QuestTests):
             rig.words[0] = EJECTED_WORD
             response = rig.ask().response
             asking: Deferred[Response | None] = Deferred()
-            asked = rig.ask(within=1.0, resort=lambda asking=asking: asking)
+            asked = rig.ask(within=1.0, resort=Resort(lambda asking=asking: asking))
             rig.seconds(2)
             self.assertIn(asked.quest, rig.outlet.quests)
             asking.callback(response if found else None)
