@@ -23,9 +23,10 @@ from edgecache.siblings.origins import SiblingTrust
 from edgecache.siblings.server import ControlListener
 from edgecache.store.control import Control
 from edgecache.store.pagewriter import PageWriter
-from edgecache.words.config import Config, SiblingsSettings
+from edgecache.words.config import Config
 from edgecache.words.errors import ConfigError
 from edgecache.words.ports import Timers
+from edgecache.words.siblingsettings import SiblingsSettings
 
 _log = Logger()
 

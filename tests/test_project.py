@@ -21,8 +21,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from edgecache import cli, tap
 from edgecache.processes.settings import load, local_facts, read_secret
 from edgecache.words.checking import checked
-from edgecache.words.config import ClientSettings, Config, SiblingSettings, SiblingsSettings, SiteSettings
+from edgecache.words.config import ClientSettings, Config, SiteSettings
 from edgecache.words.reading import build, octets
+from edgecache.words.siblingsettings import SiblingSettings, SiblingsSettings
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent

@@ -18,8 +18,8 @@ from hashlib import blake2b
 
 from attrs import define, field, frozen
 
-from edgecache.words.config import Quorum
 from edgecache.words.errors import EdgeError
+from edgecache.words.siblingsettings import Quorum
 
 CLOCK_DRIFT = 0.01
 """A clock gains or loses at most this share: a hundred times what quartz does, so that slewing fits in."""

@@ -39,8 +39,8 @@ from edgecache.siblings.transport import (
     CertificateRefused,
     Message,
 )
-from edgecache.words.config import SiblingSettings
 from edgecache.words.ports import Timers
+from edgecache.words.siblingsettings import SiblingSettings
 
 _log = Logger()
 

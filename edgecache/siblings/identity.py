@@ -22,8 +22,8 @@ from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import extract_patterns
 from service_identity.hazmat import DNS_ID, URI_ID, IPAddress_ID, ServiceID, verify_service_identity
 
-from edgecache.words.config import SiblingsSettings
 from edgecache.words.errors import ConfigError, EdgeError
+from edgecache.words.siblingsettings import SiblingsSettings
 
 _SCHEME = "edgecache:"
 # An id alone may look like an address (all digits), which service-identity takes for no name.

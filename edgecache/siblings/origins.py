@@ -10,7 +10,8 @@ from attrs import frozen
 from edgecache.rules.homes import HomeNode, Homes
 from edgecache.siblings.identity import BadCertificate, check_peer_der, client_context
 from edgecache.upstream.addresses import Origin, sibling_origin
-from edgecache.words.config import Config, SiblingSettings, SiblingsSettings
+from edgecache.words.config import Config
+from edgecache.words.siblingsettings import SiblingSettings, SiblingsSettings
 
 
 def homes_of(config: Config) -> Homes:

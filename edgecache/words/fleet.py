@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import NoReturn, Protocol
 
-from edgecache.words.config import Config, Quorum, SiblingSettings, SiblingsSettings
+from edgecache.words.config import Config
 from edgecache.words.endpoints import endpoint, origin_url
 from edgecache.words.places import Path
+from edgecache.words.siblingsettings import Quorum, SiblingSettings, SiblingsSettings
 
 IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What the id of a node looks like."""

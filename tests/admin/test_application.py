@@ -11,9 +11,9 @@ from edgecache.admin.site import CONNECTIONS, admin_site
 from edgecache.rules.sites import Sites
 from edgecache.siblings.purger import Purger
 from edgecache.store.page import Page
-from edgecache.words.config import SiblingsSettings
 from edgecache.words.counters import Counter
 from edgecache.words.purging import PurgeState, Spreading
+from edgecache.words.siblingsettings import SiblingsSettings
 from tests.admin.harness import NOW, AdminCase, Client, with_purge
 
 

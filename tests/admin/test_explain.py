@@ -14,8 +14,8 @@ from edgecache.rules.health import EJECTED_WORD
 from edgecache.rules.sites import Sites
 from edgecache.store.pagelayout import FREE
 from edgecache.store.small import SmallTransaction
-from edgecache.words.config import SiblingSettings, SiblingsSettings
 from edgecache.words.messages import Request
+from edgecache.words.siblingsettings import SiblingSettings, SiblingsSettings
 from edgecache.words.stored import Flag, Stored
 from tests.admin.harness import NOW, AdminCase
 

@@ -19,9 +19,9 @@ from edgecache.admin.parts import FollowerCounts, FollowerView, ReloadState, Sib
 from edgecache.store.folding import Downloads
 from edgecache.store.page import Page
 from edgecache.store.scrubbing import Scrubbing
-from edgecache.words.config import SiblingsSettings
 from edgecache.words.counters import Counter
 from edgecache.words.latency import HITS, MISSES
+from edgecache.words.siblingsettings import SiblingsSettings
 from tests.admin.harness import NOW, AdminCase
 from tests.system.certificates import make_certificate
 

@@ -26,9 +26,9 @@ from edgecache.admin.warnings import warnings
 from edgecache.store.page import Page
 from edgecache.store.scrubbing import Scrubbing
 from edgecache.store.survey import Survey
-from edgecache.words.config import SiblingsSettings
 from edgecache.words.counters import Counter
 from edgecache.words.latency import MISSES
+from edgecache.words.siblingsettings import SiblingsSettings
 from tests.admin.harness import NOW, AdminCase
 from tests.system.certificates import make_certificate
 

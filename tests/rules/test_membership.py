@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.membership import CLOCK_DRIFT, BadMembership, Membership, configuration_hash
-from edgecache.words.config import Quorum
+from edgecache.words.siblingsettings import Quorum
 
 ids = st.sampled_from(["a", "b", "c", "d", "e", "f"])
 sets = st.frozensets(ids, min_size=1)

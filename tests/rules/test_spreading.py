@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.membership import Membership
 from edgecache.rules.spreading import Member
-from edgecache.words.config import Quorum
 from edgecache.words.purging import Entry, LogName, PurgeState
+from edgecache.words.siblingsettings import Quorum
 from edgecache.words.spreading import (
     FENCED,
     FREE,

@@ -20,7 +20,7 @@ from edgecache.siblings.certificates import make_ca, make_node
 from edgecache.siblings.identity import Identity
 from edgecache.siblings.server import ControlListener
 from edgecache.siblings.transport import Call, Handler
-from edgecache.words.config import SiblingSettings, SiblingsSettings
+from edgecache.words.siblingsettings import SiblingSettings, SiblingsSettings
 
 CALL_SECONDS = 2.0
 MESSAGE_OCTETS = 64 << 10

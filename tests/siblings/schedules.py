@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgecache.rules.membership import Membership
-from edgecache.words.config import Quorum
+from edgecache.words.siblingsettings import Quorum
 
 from .flaws import FLAWS
 from .host import Host

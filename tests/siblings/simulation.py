@@ -18,8 +18,8 @@ from attrs import define, field
 from edgecache.rules.membership import CLOCK_DRIFT, Membership
 from edgecache.rules.spreading import Member
 from edgecache.siblings.messages import from_document, to_document
-from edgecache.words.config import Quorum
 from edgecache.words.purging import LogName
+from edgecache.words.siblingsettings import Quorum
 from edgecache.words.spreading import Message, Send
 
 from .host import Disk, Host

@@ -32,9 +32,9 @@ from edgecache.siblings.identity import (
     server_context,
 )
 from edgecache.siblings.tls import context_of
-from edgecache.words.config import SiblingsSettings
 from edgecache.words.errors import ConfigError
 from edgecache.words.fleet import IDENTIFIER
+from edgecache.words.siblingsettings import SiblingsSettings
 from tests.siblings.fleet import DAY, Certificates, today
 from tests.system.impostors import Issuer, issue
 from tests.upstream.authority import Authority, key_pem

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.membership import CLOCK_DRIFT
-from edgecache.words.config import Quorum
+from edgecache.words.siblingsettings import Quorum
 
 from .flaws import FLAWS
 from .host import Host

@@ -14,13 +14,12 @@ from edgecache.words.config import (
     NodeSettings,
     Profile,
     Secret,
-    SiblingSettings,
-    SiblingsSettings,
     SiteSettings,
     StoreSettings,
     TLSSettings,
     UpstreamSettings,
 )
+from edgecache.words.siblingsettings import SiblingSettings, SiblingsSettings
 
 SITE = SiteSettings("default", Profile.PLAIN, ("http://one.example",))
 CONFIG = Config(NodeSettings("a"), (SITE,))

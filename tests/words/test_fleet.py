@@ -6,10 +6,11 @@ import orjson
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.words.checking import checked
-from edgecache.words.config import Config, Quorum
+from edgecache.words.config import Config
 from edgecache.words.errors import ConfigError
 from edgecache.words.fleet import acquainted, members, previous_members
 from edgecache.words.reading import Document, Facts, build, from_plain, plain
+from edgecache.words.siblingsettings import Quorum
 from tests.words.test_reading import no_secret
 
 OWN = '[node]\nid = "eu-1"\n[siblings]\nca = "ca.pem"\ncertificate = "eu-1.pem"\nkey = "eu-1.key"\n'
