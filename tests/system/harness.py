@@ -38,6 +38,19 @@ _CLEAN = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 _DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
 
+# Whoever is held by a test, or not given a turn by the machine, is waited for.
+UNHURRIED = """
+[upstream]
+connect_seconds = 300.0
+next_address_seconds = 300.0
+tls_seconds = 300.0
+head_seconds = 300.0
+stall_seconds = 300.0
+first_byte_seconds = 300.0
+hedge_share = 0.0
+"""
+
+
 class NodeDied(AssertionError):
     """The node ended by itself; its log is the message."""
 
@@ -258,6 +271,13 @@ class Node:
             timeout=600,
             check=False,
         )
+
+
+def unhurried(root: Path) -> tuple[str, ...]:
+    """:return: arguments of a node that waits for its origins; ``root`` is for their file."""
+    file = root / "unhurried.toml"
+    file.write_text(UNHURRIED)
+    return "--config", str(file)
 
 
 def environment() -> dict[str, str]:

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.clients import Answer
 from tests.system.contents import Artifact
-from tests.system.harness import Node
+from tests.system.harness import Node, unhurried
 from tests.system.origins import Hold, Origin, Reply, text
 from tests.system.processes import until
 
@@ -36,8 +36,12 @@ class StepTests(SynchronousTestCase):
             "FAKETIME_NO_CACHE=1",
             "NO_FAKE_STAT=1",
         )
+        root = Path(directory.name)
         self.node = Node(
-            Path(directory.name), self.origin.url, prefix=("env", *faked, "FAKETIME_DONT_FAKE_MONOTONIC=1")
+            root,
+            self.origin.url,
+            arguments=unhurried(root),
+            prefix=("env", *faked, "FAKETIME_DONT_FAKE_MONOTONIC=1"),
         )
         self.addCleanup(self.node.end)
         self.node.start()

@@ -22,7 +22,7 @@ from tests.rules.build import asked, sites
 from tests.system.clients import Answer, Download, Together
 from tests.system.contents import Artifact
 from tests.system.fleet import Fleet
-from tests.system.harness import Node, NodeDied
+from tests.system.harness import UNHURRIED, Node, NodeDied
 from tests.system.meddling import patient
 from tests.system.origins import BEFORE_HEAD, Hold, Origin, Reply, text
 from tests.system.processes import until
@@ -56,7 +56,7 @@ class HomesTestCase(SynchronousTestCase):
             cls.origin.url,
             workers=cls.workers,
             siblings="pull_seconds = 0.2\ncall_seconds = 1.0\nlease_seconds = 5.0",
-            more="[upstream]\neject_seconds = 1.0\nslow_start_seconds = 0.0",
+            more=f"{'[upstream]' if cls.silence else UNHURRIED}\neject_seconds = 1.0\nslow_start_seconds = 0.0",
             profile="plain",
             prefix=() if cls.silence else patient(cls.root / "first"),
         )

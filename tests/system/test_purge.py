@@ -11,7 +11,7 @@ from attrs import frozen
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.clients import Answer, Together
-from tests.system.harness import Node
+from tests.system.harness import Node, unhurried
 from tests.system.origins import BEFORE_HEAD, Hold, Origin
 from tests.system.processes import until
 from tests.system.versions import (
@@ -68,7 +68,8 @@ class PurgeTestCase(SynchronousTestCase):
         cls.versions = VersionedOrigin({page.target: page for page in PAGES})
         cls.origin = cls.versions.origin.start()
         cls.addClassCleanup(cls.origin.stop)
-        cls.node = Node(Path(directory.name), cls.origin.url)
+        root = Path(directory.name)
+        cls.node = Node(root, cls.origin.url, arguments=unhurried(root))
         cls.addClassCleanup(cls.node.end)
         cls.node.start()
 

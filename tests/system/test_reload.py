@@ -26,7 +26,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.system.certificates import make_certificate
 from tests.system.clients import Download, Together
 from tests.system.contents import Artifact
-from tests.system.harness import Node
+from tests.system.harness import UNHURRIED, Node
 from tests.system.origins import Hold, Origin, Reply, text
 from tests.system.processes import until
 
@@ -34,15 +34,15 @@ RATE = float(os.environ.get("EDGECACHE_RELOAD_RATE", "200"))
 RELOADS = int(os.environ.get("EDGECACHE_RELOADS", "2"))
 WHEEL = Artifact("wheel", 3_000_000)
 
-FILE = """
+FILE = f"""
 [[site]]
 profile = "plain"
-origins = ["{origin}"]
+origins = ["{{origin}}"]
 
 [limits]
-idle_seconds = {idle}
-drain_seconds = 10
-"""
+idle_seconds = {{idle}}
+drain_seconds = 100
+{UNHURRIED}"""
 
 
 @define(eq=False)
@@ -298,7 +298,7 @@ class DrainTests(ReloadCase):
         hold = Hold(1_000_000)
         self.addCleanup(hold.release)
         origin.serve("/wheel", Reply(WHEEL, etag='"1"', hold=hold))
-        self.file.write_text(FILE.format(origin=origin.url, idle=50).replace("= 10", "= 1"))
+        self.file.write_text(FILE.format(origin=origin.url, idle=50).replace("= 100", "= 1"))
         node = self.start(1)
         clients, download = Together(), Download(node.url, "/wheel", WHEEL)
         clients.start(download.read_all)

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.system.certificates import make_certificate
 from tests.system.clients import Download, Together
 from tests.system.contents import Artifact
-from tests.system.harness import Node
+from tests.system.harness import Node, unhurried
 from tests.system.origins import BEFORE_HEAD, Hold, Origin, Reply
 from tests.system.processes import until
 
@@ -31,7 +31,11 @@ class ServingTestCase(SynchronousTestCase):
 
     def start(self, workers: int, *arguments: str, profile: str = "plain") -> Node:
         node = Node(
-            self.root / f"{workers}{profile}", self.origin.url, workers=workers, profile=profile, arguments=arguments
+            self.root / f"{workers}{profile}",
+            self.origin.url,
+            workers=workers,
+            profile=profile,
+            arguments=arguments or unhurried(self.root),
         )
         self.addCleanup(node.end)
         return node.start()
@@ -122,7 +126,7 @@ class TLSTests(ServingTestCase):
         context = ssl.create_default_context(cafile=str(certificate))
         port = int(node.url.rpartition(":")[2])
         for _ in range(2):
-            connection = http.client.HTTPSConnection("localhost", port, timeout=30, context=context)
+            connection = http.client.HTTPSConnection("localhost", port, timeout=120, context=context)
             connection.request("GET", TARGET)
             response = connection.getresponse()
             self.assertEqual((200, WHEEL.whole()), (response.status, response.read()))
