@@ -28,6 +28,57 @@ def objection(membership: Membership, peer: str, sender: Sender) -> str:
     return ""
 
 
+LATE_MESSAGES = 10
+"""More than a process that has ended may have under way: those may be late by minutes."""
+
+_MOST_LIVES = 8
+
+
+@define(eq=False, repr=False)
+class _Life:
+    """:ivar late: messages of it that came when the next life had been heard of for longer than a lease."""
+
+    first: float
+    last: float
+    late: int = 0
+
+
+@define(eq=False, repr=False)
+class Lives:
+    """
+    Which processes speak for each sibling: one after the other; or two at a time, which write one log.
+
+    A machine was cloned, or a data directory copied with its identity. Of two entries with one number each sibling has
+    one, and says that it has the other as well. So neither is listened to: what they accept is not durable, and they
+    have no lease. The one that stays is listened to when the other has been silent for two leases.
+    """
+
+    # The newest last.
+    _of: dict[str, dict[str, _Life]] = field(factory=dict)
+
+    def objection(self, peer: str, life: str, now: float, lease_seconds: float) -> str:
+        """
+        A message of this life came.
+
+        :return: why it is not looked at, one sentence; ``""`` if it is.
+        """
+        if not life:
+            return ""
+        silent = now - 2 * lease_seconds
+        lives = self._of.setdefault(peer, {})
+        heard = lives.setdefault(life, _Life(now, now))
+        while (newest := next(reversed(lives.values()))) is not heard and newest.last <= silent:
+            lives.popitem()
+        if newest is not heard and newest.first + lease_seconds < now:
+            heard.late = 1 if heard.last <= silent else heard.late + 1
+        heard.last = now
+        if len(lives) > _MOST_LIVES:
+            del lives[next(iter(lives))]
+        if not any(one.late >= LATE_MESSAGES and one.last > silent for one in lives.values() if one is not newest):
+            return ""
+        return f"{peer!r} is there twice: two processes speak for it, with copies of one data directory; stop one."
+
+
 @define(eq=False, repr=False)
 class Acquaintance:
     """Each sibling as it was last seen."""

@@ -18,7 +18,7 @@ from typing import assert_never
 
 from attrs import define, evolve, field
 
-from edgecache.rules.acquaintance import Acquaintance, objection
+from edgecache.rules.acquaintance import Acquaintance, Lives, objection
 from edgecache.rules.evidence import Evidence
 from edgecache.rules.lease import Lease
 from edgecache.rules.membership import Membership
@@ -72,6 +72,7 @@ class Member:
     _more: dict[str, str] = field(factory=dict)
     _catching_up: set[str] = field(factory=set)
     _acquaintance: Acquaintance = field(factory=Acquaintance)
+    _lives: Lives = field(factory=Lives)
 
     @_evidence.default
     def _no_evidence(self) -> Evidence:
@@ -142,6 +143,8 @@ class Member:
         """
         sender = message.sender
         problem = self._objection(peer, sender)
+        if not problem:
+            problem = self._lives.objection(peer, sender.life, now, self.membership.lease_seconds)
         if problem:
             self.unreachable(peer, problem)
             if isinstance(message, Pull | Push):
@@ -288,7 +291,8 @@ class Member:
     @property
     def _sender(self) -> Sender:
         joining = not self.admitted or bool(self.renounced)
-        return Sender(self.own, self.membership.hashes, self.membership.everyone, joining)
+        everyone = self.membership.everyone
+        return Sender(self.own, self.membership.hashes, everyone, joining, life=self._rounds.life)
 
     def _objection(self, peer: str, sender: Sender) -> str:
         return objection(self.membership, peer, sender)

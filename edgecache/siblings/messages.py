@@ -97,6 +97,7 @@ def _sender(sender: Sender) -> Document:
         "configurations": [each.hex() for each in sender.hashes],
         "members": sorted(sender.members),
         "joining": sender.joining,
+        "life": sender.life,
     }
 
 
@@ -107,6 +108,7 @@ def _read_sender(document: Document) -> Sender:
         frozenset(_text(each) for each in document["members"]),
         _truth(document["joining"]),
         _number(document["version"]),
+        _text(document.get("life", "")),
     )
 
 

@@ -32,6 +32,7 @@ class Sender:
     :ivar hashes: of the sender's configurations; see :class:`~edgecache.rules.membership.Membership`.
     :ivar members: ids of all whom the sender waits for.
     :ivar joining: it does not know yet what was durable before it began; it vouches for nothing.
+    :ivar life: of the sender's process, unlike any other's; ``""``: of a release that does not say.
     """
 
     log: LogName
@@ -39,6 +40,7 @@ class Sender:
     members: frozenset[str]
     joining: bool = False
     version: int = VERSION
+    life: str = ""
 
 
 @frozen

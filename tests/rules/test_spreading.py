@@ -232,6 +232,32 @@ class RefusalTests(SynchronousTestCase):
             else:
                 self.assertIsInstance(messages(rig.member.came("b", pull, NOW))[0], Pulled)
 
+    def test_one_of_whom_two_processes_speak_until_one_of_them_is_silent(self) -> None:
+        """Two copies of one node: each of two purges with one number would be taken for the other."""
+        rig = Rig()
+
+        def hears(second: int, *lives: str) -> list[str]:
+            said = []
+            for life in lives:
+                sender = evolve(rig.sender("b"), life=life)
+                answers = messages(rig.member.came("b", Pull(sender, "r", heads(b=0)), NOW + second, second), "b")
+                said += [type(answer).__name__ for answer in answers]
+            return said
+
+        begins = {second: hears(second, "one", "two") for second in range(30)}
+        self.assertEqual(["Pulled", "Pulled"], begins[10])
+        self.assertEqual(["Refused", "Refused"], begins[29])
+        self.assertIn("'b' is there twice", rig.member.problem("b"))
+        self.assertEqual([["Refused"], ["Pulled"]], [hears(second, "one") for second in (40, 50)])
+        self.assertEqual("", rig.member.problem("b"))
+
+    def test_a_new_process_of_whose_predecessor_some_messages_are_late_by_minutes_is_listened_to(self) -> None:
+        rig = Rig()
+        for second, life in enumerate(["one"] * 5 + ["two"] * 30 + ["one"] * 8 + ["two"] * 30):
+            push = Push(evolve(rig.sender("b"), life=life), (entry(B, 1),))
+            effects = rig.member.came("b", push, NOW + second, second)
+            self.assertFalse([each for each in messages(effects) if isinstance(each, Refused)], second)
+
     def test_a_refusal_is_remembered_until_the_sibling_is_heard_again(self) -> None:
         rig = Rig()
         rig.tick()
