@@ -137,7 +137,8 @@ class Connection(Answering):
                 self._advance()
         elif self._state is not READING:
             self._advance()
-        elif self._listener.heads.open and not self._yielding:
+        elif len(self._intake.pending) > PIPELINE_MOST or (self._listener.heads.open and not self._yielding):
+            # What waits is memory.
             self._take_turn()
         else:
             self._yield()

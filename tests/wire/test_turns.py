@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.wire.listener import HEADS
 from edgecache.wire.sending import BURST, PIECE, TURN, Pump
-from edgecache.wire.states import PIPELINE_OCTETS
+from edgecache.wire.states import PIPELINE_MOST, PIPELINE_OCTETS
 from edgecache.wire.turns import Turns
 from tests.wire.rig import OK, Client, Given, Rig
 
@@ -241,6 +241,17 @@ class HeadsTests(SynchronousTestCase):
         self.loop.turn()
         self.rig.network.settle()
         self.assertEqual(b"HTTP/1.1 431 ", client.received[:13])
+
+    def test_what_is_too_much_to_be_kept_is_looked_at_at_once(self) -> None:
+        self.rig.listener.heads.spend(HEADS)
+        for already in (b"", GET[:-2]):
+            self.rig.connect()
+            received = self.rig.link.b.protocol.data_received
+            received(already)
+            received(GET[:-2] + b"X" * PIPELINE_MOST)
+            self.rig.network.settle()
+            self.assertIn(b"HTTP/1.1 4", self.rig.link.a.protocol.received)
+            self.assertTrue(self.rig.link.b.is_reading())
 
     def test_one_that_leaves_while_it_waits_is_forgotten(self) -> None:
         self.rig.listener.heads.spend(HEADS)
