@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -70,6 +71,12 @@ _WITHHOLDING = (b"private", b"no-cache")
 """With an argument they are about the fields that it names, without or with an empty one about the whole response."""
 
 
+_FORBIDDING = frozenset((b"no-store", b"private", b"no-cache"))
+"""These count also in what is no directive (``no-cache; no-store``): who writes that means it."""
+
+_BETWEEN_WORDS = re.compile(rb"[; \t]+")
+
+
 def _parse(values: Iterable[bytes]) -> _Directives:
     """:return: each directive's first occurrence (RFC 9111 §4.2.1); of those that withhold, all of them together."""
     found: _Directives = {}
@@ -80,6 +87,9 @@ def _parse(values: Iterable[bytes]) -> _Directives:
             earlier = found.setdefault(name, meant)
             if name in _WITHHOLDING and earlier != meant:
                 found[name] = earlier + b"," + meant if earlier and meant else None
+            words = _BETWEEN_WORDS.split(member.partition(b'"')[0])
+            if len(words) > 1:
+                found.update(dict.fromkeys(_FORBIDDING.intersection(word.rstrip(b"=").lower() for word in words)))
     return found
 
 

@@ -200,6 +200,21 @@ class ResponseDirectivesTests(SynchronousTestCase):
         found = response_directives(head_of(("Cache-Control: max-age=5", "Cache-Control: No-StOrE")))
         self.assertEqual((5, True), (found.lifetime, found.no_store))
 
+    def test_what_forbids_counts_in_what_is_no_directive_too(self) -> None:
+        for value, no_store, private, no_cache in (
+            ("no-cache; no-store", True, False, True),
+            ("max-age=60;Private", False, True, False),
+            ("no-cache no-store must-revalidate", True, False, True),
+            ('private ="set-cookie"', False, True, False),
+            ("no-store;", True, False, False),
+            ("no-store =1", True, False, False),
+            ('x="a; no-store", max-age=60', False, False, False),
+            ("x=no-store, max-age=60; no-stores", False, False, False),
+            ('private="a; b", no-cache="no-store c"', False, False, False),
+        ):
+            found = response_directives(head_of((f"Cache-Control: {value}",)))
+            self.assertEqual((no_store, private, no_cache), (found.no_store, found.private, found.no_cache), value)
+
     def test_the_qualified_forms_only_withhold_fields(self) -> None:
         found = response_directives(head_of(('Cache-Control: private="Set-Cookie, A", no-cache="b"',)))
         self.assertEqual((False, False), (found.private, found.no_cache))
