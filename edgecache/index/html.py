@@ -85,7 +85,8 @@ class _Page(HTMLParser):
             if name.startswith("pypi:"):
                 self.metas.append((name, (attributes.get("content") or "").strip()))
         elif tag == "base" and self.base is None:
-            self.base = dict(reversed(attrs)).get("href")
+            # An empty one means the page itself.
+            self.base = dict(reversed(attrs)).get("href") or None
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "a":
