@@ -45,7 +45,7 @@ from edgecache.words.ports import Timer, Timers
 _log = Logger()
 
 AHEAD = 4
-"""Commits of all workers that the anchor need not have reached; of blobs one has at most 8 MiB."""
+"""Commits of all workers that the anchor need not have reached when another begins; of blobs one has at most 8 MiB."""
 
 LOOK_SECONDS = 0.05
 _AFTER_FAILURE_SECONDS = 5.0
@@ -219,6 +219,8 @@ class Lead:
     """A worker's side: it relies on the anchor's reader, and does not get far ahead of it."""
 
     _environment: Environment
+    # Commits that the anchor did not hold when the last transaction began.
+    _ahead: int = 0
 
     def held(self) -> bool:
         """In each write transaction, before it changes anything. See Note [the holder's death]."""
@@ -226,20 +228,22 @@ class Lead:
             slot = latest(self._environment.path)
         except OSError:
             return False
+        if slot is None:
+            return False
+        env = self._environment.env
+        self._ahead = env.info()["last_txnid"] - slot.transaction
         # A line each; the process, in ten columns, comes first.
-        return slot is not None and f"{slot.holder:10d} " in self._environment.env.readers()
+        return f"{slot.holder:10d} " in env.readers()
 
     def committed(self) -> None:
-        """After each commit, in the writer's thread: waits for the disk where that is behind."""
+        """After its commit, in the writer's thread: waits for the disk where that was behind."""
+        if self._ahead <= AHEAD:
+            return
         try:
-            slot = latest(self._environment.path)
-        except OSError:
-            slot = None
-        last: int = self._environment.env.info()["last_txnid"]
-        if slot is None or last - slot.transaction > AHEAD:
-            # What the disk does not keep, the node process is told as well, and condemns it.
-            with suppress(lmdb.Error):
-                self._environment.env.sync(True)
+            self._environment.env.sync(True)
+        except lmdb.Error as error:
+            # The kernel may have said so to us alone: had the node process died by now, no start would hear of it.
+            self._environment.condemn(f"the disk does not keep it: {error}")
 
 
 @define(eq=False, repr=False)

@@ -431,30 +431,48 @@ class HoldersDeathTests(SynchronousTestCase):
 
 @define(eq=False)
 class Slow:
-    """An LMDB whose commits are so many; it counts how often somebody waits for the disk."""
+    """An LMDB whose commits are so many, and whose disk may fail; it counts how often somebody waits for that."""
 
     last: int
+    fails: bool = False
     waited: int = 0
 
     def info(self) -> dict[str, int]:
         return {"last_txnid": self.last}
 
+    def readers(self) -> str:
+        return f"{os.getpid():10d} 7f 1\n"
+
     def sync(self, force: bool) -> None:
         self.waited += force
+        if self.fails:
+            raise lmdb.Error("Input/output error")
 
 
 class LeadTests(AnchorCase):
-    def test_a_worker_waits_for_the_disk_where_it_is_too_far_ahead(self) -> None:
-        slot = latest(os.path.join(self.data, "blobs"))
-        assert slot is not None
-        for ahead, waits in ((1, 0), (AHEAD, 0), (AHEAD + 1, 1)):
-            env = Slow(slot.transaction + ahead)
-            blobs = Environment("blobs", self.environments.blobs.path, env, {})  # type: ignore[arg-type]  # what it uses
-            Lead(blobs).committed()
-            self.assertEqual(waits, env.waited, ahead)
+    def lead(self, ahead: int, fails: bool = False) -> tuple[Slow, Environment]:
+        """:return: what a worker that is so many commits ahead has open, once it has made another one."""
+        env = Slow(self.slot().transaction + ahead, fails)
+        blobs = Environment("blobs", self.environments.blobs.path, env, {})  # type: ignore[arg-type]  # what it uses
+        lead = Lead(blobs)
+        self.assertTrue(lead.held())
+        lead.committed()
+        return env, blobs
 
-    def test_without_an_anchor_it_always_does(self) -> None:
-        os.unlink(os.path.join(self.data, "blobs", anchorfile.NAME))
-        env = Slow(1)
-        Lead(Environment("blobs", self.environments.blobs.path, env, {})).committed()  # type: ignore[arg-type]
-        self.assertEqual(1, env.waited)
+    def test_a_worker_waits_for_the_disk_where_it_is_too_far_ahead(self) -> None:
+        for ahead, waits in ((1, 0), (AHEAD, 0), (AHEAD + 1, 1)):
+            self.assertEqual(waits, self.lead(ahead)[0].waited, ahead)
+
+    def test_what_a_worker_is_told_that_the_disk_did_not_keep_is_not_used_any_more(self) -> None:
+        """The kernel says it once, and the node process may be killed before it asks."""
+        _, blobs = self.lead(AHEAD + 1, fails=True)
+        self.assertTrue(blobs.condemned)
+        self.assertTrue(self.environments.damaged)
+
+    def test_without_an_anchor_it_commits_nothing(self) -> None:
+        path = os.path.join(self.data, "blobs", anchorfile.NAME)
+        with open(path, "wb"):
+            pass
+        self.assertFalse(Lead(self.environments.blobs).held())
+        os.unlink(path)
+        self.assertFalse(Lead(self.environments.blobs).held())
