@@ -4,13 +4,6 @@ One member of a fleet that spreads purges: its part of the protocol of DESIGN 9,
 Give it what happens, and do what it answers, in the order of the answer. Times are CLOCK_BOOTTIME seconds.
 """
 
-# Note [what is on disk]
-#
-# A member claims only what its control has on disk and published. So it knows two
-# positions of each log: what is durable here (`_here`), which it tells others, counts and
-# gives leases by, and what control has been asked to copy (`_asked`), from which on
-# it takes more entries. Control does things in the order in which it was asked.
-
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -19,6 +12,7 @@ from typing import assert_never
 from attrs import define, evolve, field
 
 from edgecache.rules.acquaintance import Acquaintance, Lives, objection
+from edgecache.rules.copying import Copies
 from edgecache.rules.evidence import Evidence
 from edgecache.rules.lease import Lease
 from edgecache.rules.membership import Membership
@@ -59,12 +53,11 @@ class Member:
     own: LogName
     membership: Membership
     _logs: Logs
-    _here: dict[LogName, int]
+    _copies: Copies
     _rounds: Rounds
     admitted: bool
     _page_octets: int
     _evidence: Evidence = field(init=False)
-    _asked: dict[LogName, int] = field(init=False)
     renounced: str = ""
     _admitting: bool = False
     _lease: Lease = field(factory=Lease)
@@ -77,10 +70,6 @@ class Member:
     @_evidence.default
     def _no_evidence(self) -> Evidence:
         return Evidence(self.membership)
-
-    @_asked.default
-    def _nothing_asked(self) -> dict[LogName, int]:
-        return dict(self._here)
 
     @classmethod
     def begin(
@@ -99,8 +88,8 @@ class Member:
         :param admitted: what control keeps of :class:`~edgecache.words.spreading.Admit`; ``False`` when it is new.
         :param life: of this process; never used before on any node.
         """
-        here = {own: 0, **positions}
-        return cls(own, membership, logs, here, Rounds(life), admitted, page_octets)
+        copies = Copies({own: 0, **positions})
+        return cls(own, membership, logs, copies, Rounds(life), admitted, page_octets)
 
     # What happens.
 
@@ -189,7 +178,7 @@ class Member:
 
         What it was asked for after that may still succeed. All is asked for again in the next round.
         """
-        self._asked = dict(self._here)
+        self._copies.failed()
         self._admitting = False
         self._receiving.forget_entries()
         return self._answer(lambda owed: True)
@@ -289,6 +278,10 @@ class Member:
     # Inside.
 
     @property
+    def _here(self) -> dict[LogName, int]:
+        return self._copies.here
+
+    @property
     def _sender(self) -> Sender:
         joining = not self.admitted or bool(self.renounced)
         everyone = self.membership.everyone
@@ -314,9 +307,8 @@ class Member:
         self._catching_up.discard(peer)
         effects = self._told(sender, message.positions, now)
         if not sender.joining:
-            skipped = {log: oldest for log, oldest in message.too_old.items() if self._asked.get(log, 0) < oldest}
-            if skipped and not self.renounced:
-                self._asked.update(skipped)
+            skipped = {} if self.renounced else self._copies.skipped(message.too_old)
+            if skipped:
                 effects.append(Adopt(skipped, everything=True))
             effects += self._copy(message.entries)
         self._rounds.answered(message.round, peer, message.positions, sender.joining)
@@ -336,21 +328,17 @@ class Member:
             return [Send(peer, self.stands(), request)]
         self._receiving.add(entries, Owed(sender.log, peer, request, sequence, now))
         effects = self._copy(self._pushed(sender.log))
-        if self._asked.get(sender.log, 0) < sequence:
+        if self._copies.lacks(sender.log, sequence):
             effects += self.catch_up(peer, now)
         return effects
 
     def _pushed(self, log: LogName) -> list[Entry]:
-        return self._receiving.following(log, self._asked.get(log, 0)) if self._takes(log) else []
+        return self._receiving.following(log, self._copies.asked.get(log, 0)) if self._takes(log) else []
 
     def _copy(self, entries: Iterable[Entry]) -> list[Effect]:
         """:return: what has control take over those that follow what it was asked for."""
-        following = []
-        for entry in entries:
-            if self._takes(entry.log) and entry.sequence == self._asked.get(entry.log, 0) + 1:
-                self._asked[entry.log] = entry.sequence
-                following.append(entry)
-        return [Copy(tuple(following))] if following else []
+        following = self._copies.following(entry for entry in entries if self._takes(entry.log))
+        return [Copy(following)] if following else []
 
     def _takes(self, log: LogName) -> bool:
         if log == self.own or self.renounced:
@@ -364,9 +352,8 @@ class Member:
             return self._renounce(sender.log.id, positions[self.own])
         effects: list[Effect] = []
         named = positions if sender.log in positions else {sender.log: 0, **positions}
-        if not self._asked.keys() >= named.keys() and not self.renounced:
-            unknown = {log: 0 for log in named if log not in self._asked}
-            self._asked.update(unknown)
+        unknown = {} if self.renounced else self._copies.begun(named)
+        if unknown:
             # The one disk that had a purge may be the one that this log's node has lost.
             effects.append(Adopt(unknown, everything=self.membership.one_disk_suffices))
         if sender.joining:
@@ -376,11 +363,7 @@ class Member:
         return effects
 
     def _stored(self, positions: Positions, now: float) -> list[Effect]:
-        for log, sequence in positions.items():
-            if self._here.get(log, -1) < sequence:
-                self._here[log] = sequence
-            if self._asked.get(log, -1) < sequence:
-                self._asked[log] = sequence
+        self._copies.stored(positions)
         effects = self._told(self._sender, self._here, now)
         for log in positions:
             effects += self._copy(self._pushed(log))
@@ -404,7 +387,7 @@ class Member:
                 effects += self._lease.until(started + self.membership.lease_seconds, offset)
                 self._rounds.forget(started)
         effects += self._answer(lambda owed: owed.sequence <= self._here.get(owed.log, 0))
-        if self._more and all(self._here.get(log, -1) >= asked for log, asked in self._asked.items()):
+        if self._more and self._copies.settled:
             # Only now: what a sibling sends must not pile up before a slow disk.
             more, self._more = self._more, {}
             effects += (self._pull(peer, name) for peer, name in more.items())
