@@ -26,7 +26,7 @@ from edgecache.naming import Naming
 from edgecache.operating import Operating
 from edgecache.processes.channel import Channel
 from edgecache.processes.timers import boot_clock
-from edgecache.rules.selectors import everything, rows_of
+from edgecache.rules.selectors import each_site, everything, rows_of
 from edgecache.rules.sites import Sites
 from edgecache.siblings.groups import GroupSharing
 from edgecache.siblings.origins import content_origins
@@ -212,6 +212,7 @@ class Common:
             if not self.control.read.admitted():
                 await self.control.admit()
             self.page.publish_fresh_until(FREE)
+        await self.control.serve(each_site(Sites(self.config)))
         tokens = Tokens(self.control, os.path.join(self.config.node.data, ADMIN_FILE))
         await tokens.load()
         self.collector.start()
@@ -295,6 +296,8 @@ class Common:
         self._roster.configured(tuple(sites), config.upstream, tuple(siblings))
         self._watch.configured(config.upstream, _prober(config, self._dialer, self._timers, self._fleet))
         self._purger.configured(Sites(named), config.purge)
+        # Before a worker serves one that is new.
+        await self.control.serve(each_site(Sites(named)))
         self._groups.pace = Pace(config.purge.shared_groups_per_second)
         if self._downloads is not None:
             self._downloads.configured(named)

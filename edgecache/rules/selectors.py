@@ -105,7 +105,12 @@ def rows_of(selectors: Iterable[bytes], mode: PurgeMode) -> list[Row]:
 
 def everything(sites: Sites) -> list[Row]:
     """:return: rows that invalidate all that is stored."""
-    return rows_of((Selector("all", site.id, b"").canonical for site in sites.all), PurgeMode.REVALIDATE)
+    return [row for rows in each_site(sites).values() for row in rows]
+
+
+def each_site(sites: Sites) -> dict[int, list[Row]]:
+    """:return: by its id, rows that invalidate all that is stored of a site."""
+    return {site.id: rows_of([Selector("all", site.id, b"").canonical], PurgeMode.REVALIDATE) for site in sites.all}
 
 
 def selectors_of_target(site_id: int, target: bytes) -> tuple[int, ...]:

@@ -210,6 +210,24 @@ class Control:
         _check(rows)
         return self._change(lambda under: self._apply(under, rows, demands), len(rows) + len(demands))
 
+    async def serve(self, sites: Mapping[int, Sequence[Row]]) -> None:
+        """
+        Purges are for these sites from now on. What was purged while one of them was not among them named nothing of
+        it: what is stored of that is invalidated first.
+
+        :param sites: by id, the rows that invalidate all of it.
+        :raises ControlFailed: it could not be written; nothing has changed.
+        """
+
+        def write(under: Rows) -> None:
+            known = under.sites()
+            if known is not None:
+                self._apply(under, [row for site, rows in sites.items() if site not in known for row in rows])
+            under.put_sites(sites)
+
+        if self.read.sites() != frozenset(sites):
+            await self._change(write, 1 + sum(map(len, sites.values())))
+
     def by_id(self, purge_id: str) -> Entry | None:
         """:return: the purge of this id, ``None`` when there is none, or no longer."""
         return self.read.by_id(purge_id)

@@ -95,6 +95,11 @@ class ControlReader:
         with self._rows() as rows:
             return rows.demanded(tag_selector(site_id, project_tag(project)), all_selector(site_id))
 
+    def sites(self) -> frozenset[int] | None:
+        """:return: see :meth:`Rows.sites`."""
+        with self._rows() as rows:
+            return rows.sites()
+
     def admitted(self) -> bool:
         """:return: this node is not joining."""
         with self._rows() as rows:

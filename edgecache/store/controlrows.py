@@ -4,7 +4,8 @@ What lies in the control environment (DESIGN 7, 9).
 Numbers in keys are big-endian so that they sort, in values little-endian.
 
   meta    ``purges`` -> last epoch, trimmed; ``log`` + log key -> head, oldest, incarnation, node id;
-          ``admitted``, once this node knows what was durable before it began; ``serial`` + selector
+          ``admitted``, once this node knows what was durable before it began; ``sites`` -> ids (u64) of the sites
+          that purges are for, each; ``serial`` + selector
           hash (u64) of a project, or of a whole site -> serial demanded, epoch of that, epoch since
           which serials count. These are for ever: one of some 40 octets for each project that was
           ever purged with a serial, deleted, or found changed by a follower
@@ -20,7 +21,7 @@ A log's key is a hash of its name, so that keys have one length whatever nodes a
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
 import lmdb
@@ -41,6 +42,7 @@ _LAST_ROW = struct.Struct("<QQQ")
 _PURGES_KEY = b"purges"
 _LOG_PREFIX = b"log"
 _ADMITTED_KEY = b"admitted"
+_SITES_KEY = b"sites"
 _SERIAL_PREFIX = b"serial"
 _SERIAL_ROW = struct.Struct("<QQQ")
 DIGEST_OCTETS = 16
@@ -214,6 +216,15 @@ class Rows:
     def admitted(self) -> bool:
         """Was :meth:`admit` called, ever?"""
         return self.get(META, _ADMITTED_KEY) is not None
+
+    def sites(self) -> frozenset[int] | None:
+        """:return: ids of those that purges are for; ``None``: an earlier release did not write that down."""
+        value = self.get(META, _SITES_KEY)
+        return None if value is None else frozenset(each for (each,) in U64.iter_unpack(value))
+
+    def put_sites(self, sites: Iterable[int]) -> None:
+        """These, and no others any more."""
+        self.put(META, _SITES_KEY, b"".join(map(U64.pack, sorted(sites))))
 
     def apply(self, epoch: int, row: Row) -> None:
         """Invalidate what ``row`` selects, as this node's ``epoch``."""

@@ -167,6 +167,33 @@ class SerialTests(ControlCase):
         self.assertEqual([1], [head.sequence for head in control.read.heads()])
 
 
+class SitesTests(ControlCase):
+    """Of a site that was not served for a while no purge has named anything."""
+
+    def serve(self, control: Control, *sites: int) -> list[int]:
+        """:return: selectors that were invalidated for it."""
+        before = control.read.purges().epoch
+        self.successResultOf(Deferred.fromCoroutine(control.serve({site: [row(site)] for site in sites})))
+        return [selector for _, selector, _ in control.read.rows_since(before)]
+
+    def test_what_was_stored_of_one_that_is_served_again_is_invalidated(self) -> None:
+        control = self.make()
+        self.assertEqual([], self.serve(control, 1, 2), "of an earlier release nothing is known")
+        self.assertEqual([], self.serve(control, 1))
+        self.shut()
+        control = self.open()
+        self.assertEqual([2, 3], self.serve(control, 1, 2, 3))
+        self.assertEqual(2, self.page.epoch)
+        self.assertEqual([], self.serve(control, 3, 2, 1))
+
+    def test_where_that_cannot_be_written_it_is_not_served(self) -> None:
+        control = self.make()
+        self.serve(control, 1)
+        control.close()
+        self.failureResultOf(Deferred.fromCoroutine(control.serve({1: [], 2: []})), ControlFailed)
+        self.serve(control, 1)
+
+
 class AppendingTests(ControlCase):
     def test_a_new_node_has_no_purges(self) -> None:
         control = self.make()
