@@ -15,9 +15,12 @@ import time
 from collections.abc import Callable
 
 from attrs import frozen
+from twisted.logger import Logger
 
 from edgecache.syncing import sync_directory
 from edgecache.words.errors import StartError
+
+_log = Logger()
 
 LOCK = "lock"
 """Its name in the data directory; the holder's process id stands in it, for people."""
@@ -38,8 +41,12 @@ class DataLock:
 
     def sign(self) -> None:
         """Write down who holds it: this process, which twistd may have put into the background since."""
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, b"%d\n" % os.getpid(), 0)
+        try:
+            os.ftruncate(self.descriptor, 0)
+            os.pwrite(self.descriptor, b"%d\n" % os.getpid(), 0)
+        except OSError as error:
+            # It is held all the same.
+            _log.warn("{path} does not say who holds it: {reason}", path=self.path, reason=error.strerror)
 
     def release(self) -> None:
         """This process lets go; workers that still run keep it held."""

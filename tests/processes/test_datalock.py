@@ -44,6 +44,11 @@ class DataLockTests(SynchronousTestCase):
         self.lock()
         self.assertEqual((0.0, []), (self.clock.seconds(), self.waits))
 
+    def test_a_disk_that_does_not_take_who_holds_it_keeps_nobody_from_starting(self) -> None:
+        descriptor = os.open(self.mktemp(), os.O_RDONLY | os.O_CREAT)
+        self.addCleanup(os.close, descriptor)
+        DataLock("lock", descriptor).sign()
+
     def test_a_second_node_waits_and_then_says_who_holds_it(self) -> None:
         self.lock()
         error = self.assertRaises(StartError, self.lock, 2.0)
