@@ -34,7 +34,7 @@ from tests.system.origins import Origin, Reply, Seen
 from tests.system.packages import wheel
 from tests.system.powercuts import Disk
 from tests.system.recording import Call
-from tests.system.reopening import NODE
+from tests.system.reopening import NODE, SETTINGS
 from tests.system.serial_index import SerialIndex
 
 IMAGES = int(os.environ.get("EDGECACHE_POWERCUTS", "16"))
@@ -43,12 +43,13 @@ LONG = IMAGES > 100
 ROUNDS = 12 if LONG else 3
 
 SIZES = (300, 9_000, 40_000, 65_512, 90_000, 300_000)
+# Contents a round that nobody asks for again: records' room is full after two, and each has others evicted.
+FILLING = 24
 
 # What is written to as memory, so that there is no call of it.
 MAPPED = (NAME, "run/page", *(f"{name}/lock.mdb" for name in ("control", "small", "blobs", "downloads/counts")))
 
-# Little of the store may be used, so that eviction and freeing go on all the time.
-_STORE = "[store]\nevict_share = 0.02\nfull_share = 0.9\n"
+_STORE = f"[store]\nsmall_share = {SETTINGS.small_share}\n"
 
 
 @define(eq=False)
@@ -129,6 +130,9 @@ class Work:
         known = sorted(self._versions)
         for _ in range(6):
             target = f"/{self._chance.choice(SIZES)}/{self._chance.randrange(4)}"
+            self._right(target, self.node.ask(f"/plain{target}"))
+        for _ in range(FILLING):
+            target = f"/{SIZES[2]}/new-{len(self._versions)}"
             self._right(target, self.node.ask(f"/plain{target}"))
         project = self._chance.choice(("alpha", "beta"))
         serial = self._index.upload(wheel(project, f"{len(self.facts.purges)}.0", padding=30_000))
