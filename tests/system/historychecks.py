@@ -144,7 +144,8 @@ def whoever_can_answer_does(history: History) -> Iterator[str]:
         good = not read.failure and read.status in (200, 206, 304)
         if good and read.fresh:
             continue
-        names = (read.node,) if read.failure else (read.node, ORIGIN)
+        # A node answers whatever its origin does; what had begun when that failed may break off.
+        names = (read.node, ORIGIN) if read.status else (read.node,)
         if not any(read.called <= until and read.returned >= since for name in names for since, until in excuses[name]):
             yield f"{read}"
 

@@ -114,13 +114,14 @@ class Poetry:
         dependencies = ", ".join(f'"{requirement}"' for requirement in requirements)
         (home / "pyproject.toml").write_text(_PROJECT.format(dependencies=dependencies, index=index))
         ran = client.run(tool(POETRY) / "poetry", "install", "--no-interaction", "-v")
-        version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-        return ran, home / ".venv" / "lib" / version / "site-packages"
+        # Of whichever Python it found first.
+        made = (home / ".venv" / "lib").glob("python*/site-packages")
+        return ran, next(made, home / ".venv")
 
 
-PIP_22, PIP_25, PIP = Pip(PIP_OLD), Pip(PIP_RELOADING), Pip(PIP_NEW)
+OLD_PIP, PIP_25, PIP = Pip(PIP_OLD), Pip(PIP_RELOADING), Pip(PIP_NEW)
 UV = Uv()
-ALL: tuple[Installer, ...] = (PIP_22, PIP_25, PIP, UV, Poetry())
+ALL: tuple[Installer, ...] = (OLD_PIP, PIP_25, PIP, UV, Poetry())
 
 
 def missing(target: Path, packages: Iterable[Package]) -> list[str]:

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.clients import Together
 from tests.system.fleet import Fleet
-from tests.system.installing import PIP, PIP_22, UV, Installer, missing
+from tests.system.installing import OLD_PIP, PIP, UV, Installer, missing
 from tests.system.packages import wheel
 from tests.system.serial_index import SerialIndex
 
@@ -48,7 +48,7 @@ class FirstComplaintTests(SynchronousTestCase):
         answer = nodes[0].admin("POST", "/purge?wait=complete&timeout=60", {"serials": {"x": serial}})
         self.assertEqual(200, answer.status, answer)
         wrong: list[str] = []
-        installers: tuple[Installer, ...] = (PIP, PIP_22, UV)
+        installers: tuple[Installer, ...] = (PIP, OLD_PIP, UV)
 
         def install(first: int) -> None:
             for number in range(first, INSTALLS, CLIENTS):

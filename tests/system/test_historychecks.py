@@ -234,6 +234,12 @@ class FalseHistoryTests(SynchronousTestCase):
         failing = Disturbed("origin-down", 13.0, 14.0, ["origin"])
         self.refused("whoever can answer does", failing, Read(13.1, 13.2, "n3", "r", KEY, failure="reset"))
 
+    def test_an_answer_that_breaks_off_unless_the_origin_fails(self) -> None:
+        cut = Read(13.1, 13.2, "n3", "r", KEY, status=200, version=3, failure="cut")
+        self.refused("whoever can answer does", cut)
+        failing = Disturbed("origin-down", 13.15, 14.0, ["origin"])
+        self.assertEqual([], violations(History([*true_history(), failing, cut])))
+
     def test_stale_content_though_nothing_fails(self) -> None:
         self.refused("whoever can answer does", read(14.2, "n2", 3, fresh=False))
 

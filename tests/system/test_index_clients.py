@@ -1,5 +1,5 @@
 """
-pip 22, 25 and the current one, uv and poetry through one node before pypiserver, devpi-server and nginx (FIELD 3).
+An old pip, 25 and the current one, uv and poetry through one node before pypiserver, devpi-server and nginx (FIELD 3).
 
 By default each client and each server has its turn with what is special of it; ``EDGECACHE_CLIENTS=all`` plays
 everything with everybody.
@@ -25,7 +25,7 @@ from tests.system.clients import ask
 from tests.system.harness import Node
 from tests.system.index_nodes import index_node, site
 from tests.system.index_servers import Devpi, Nginx, pypiserver
-from tests.system.installing import ALL, PIP, PIP_22, PIP_25, UV, Installer, Poetry, Ran, missing
+from tests.system.installing import ALL, OLD_PIP, PIP, PIP_25, UV, Installer, Poetry, Ran, missing
 from tests.system.middlemen import Middleman
 from tests.system.packages import Package, wheel
 from tests.system.processes import until
@@ -161,8 +161,8 @@ class InstallTests(IndexClientsTestCase):
         for server in self.indexes if FULL else servers:
             self.installs(installer, self.indexes[server], "Sample.Pkg==1.0", SAMPLE, HELPER)
 
-    def test_pip_22(self) -> None:
-        self._plays(PIP_22, "pypiserver", "nginx")
+    def test_an_old_pip(self) -> None:
+        self._plays(OLD_PIP, "pypiserver", "nginx")
 
     def test_pip_25(self) -> None:
         self._plays(PIP_25, "devpi")
@@ -178,7 +178,7 @@ class InstallTests(IndexClientsTestCase):
 
     def test_names_that_are_not_normalised(self) -> None:
         """Installers normalise what they are given; browsers, scripts and old tools are redirected."""
-        for installer, server in ((PIP_22, "devpi"), (UV, "nginx")):
+        for installer, server in ((OLD_PIP, "devpi"), (UV, "nginx")):
             self.installs(installer, self.indexes[server], "SAMPLE_pkg==1.0", SAMPLE, HELPER)
         for server, index in self.indexes.items():
             for spelt in ("Sample.Pkg/", "SAMPLE__pkg", "sample-pkg"):
@@ -206,7 +206,7 @@ class HashTests(IndexClientsTestCase):
         return str(file)
 
     def test_right_ones(self) -> None:
-        for installer, server in ((PIP_22, "pypiserver"), (PIP, "nginx"), (UV, "devpi")):
+        for installer, server in ((OLD_PIP, "pypiserver"), (PIP, "nginx"), (UV, "devpi")):
             home = self.home()
             words = ("--require-hashes", "-r", self._pinned(home, SAMPLE, HELPER))
             ran, target = evolve(installer, words=words).install(home, self.indexes[server])
@@ -229,7 +229,7 @@ class LazyMetadataTests(IndexClientsTestCase):
     def test_by_ranges_of_the_wheel_where_the_index_has_no_metadata(self) -> None:
         """pip's fast-deps and uv, after HEAD; poetry at once."""
         lazy = ("--use-feature=fast-deps",)
-        pips = (evolve(PIP_22, words=lazy), evolve(PIP, words=lazy))
+        pips = (evolve(OLD_PIP, words=lazy), evolve(PIP, words=lazy))
         for installer in (*(pips if FULL else pips[:1]), UV, Poetry()):
             middleman, index = self.watched()
             self.installs(installer, index, "plain-old", PLAIN, HELPER)
@@ -267,7 +267,7 @@ class YankedTests(IndexClientsTestCase):
     """PEP 592"""
 
     def test_who_pins_it_gets_it_with_a_warning(self) -> None:
-        for installer in ALL if FULL else (PIP_22, UV):
+        for installer in ALL if FULL else (OLD_PIP, UV):
             ran = self.installs(installer, self.indexes["nginx"], "Sample.Pkg==1.1", YANKED, HELPER)
             self.assertIn("broken on Tuesdays", ran.stdout + ran.stderr)
 
@@ -283,7 +283,7 @@ class PrivateIndexTests(IndexClientsTestCase):
         return f"{self.node.url}/private/simple/".replace("http://", f"http://{credentials}")
 
     def test_with_a_token(self) -> None:
-        for installer in ALL if FULL else (PIP_22, UV, Poetry()):
+        for installer in ALL if FULL else (OLD_PIP, UV, Poetry()):
             self.installs(installer, self._index(f"ci:{TOKEN}@"), "Sample.Pkg", SAMPLE, HELPER)
         asked = self.world.private.origin.seen
         self.assertTrue({"simple", "packages"} <= {seen.target.split("/")[1] for seen in asked})
@@ -333,7 +333,7 @@ class CachingTests(IndexClientsTestCase):
         return found
 
     def test_what_was_installed_before_costs_a_304_for_each_page_and_nothing_else(self) -> None:
-        for installer in (PIP_22, PIP, UV) if FULL else (PIP, UV):
+        for installer in (OLD_PIP, PIP, UV) if FULL else (PIP, UV):
             home = self.home()
             for due, wheels in (({("simple", 200), ("files", 200)}, 2), ({("simple", 304)}, 0)):
                 ran, target = installer.install(home, self.index, "Sample.Pkg==1.0", certificate=self.ca)
