@@ -22,10 +22,12 @@ from edgecache.siblings.transport import Call, CallRefused
 from edgecache.store.control import Control
 from edgecache.store.environments import Environments
 from edgecache.store.pagewriter import PageWriter
+from edgecache.store.small import SmallTransaction
 from edgecache.words.config import MIB, Config, NodeSettings, Profile, PurgeSettings, SiteSettings, StoreSettings
 from edgecache.words.purging import PurgeState
 from edgecache.words.reasons import PurgeMode
 from edgecache.words.spreading import FENCED
+from edgecache.words.stored import Serial
 from tests.quickdisk import quick_directory
 from tests.siblings.memory import MemoryFleet
 
@@ -311,6 +313,33 @@ class RestartTests(MeshCase):
         self.assertTrue(self.nodes["c"].purged("/before"))
         self.seconds(2)
         self.assertEqual(PurgeState.COMPLETE, self.state("c", "after").state)
+
+    def test_one_whose_control_is_an_older_copy_begins_another_log_and_has_all_of_its_old_one(self) -> None:
+        node = self.nodes["c"]
+        self.successResultOf(self.purge("c", "/before"))
+        control, copy = os.path.join(node.data, "control"), os.path.join(node.data, "copy")
+        shutil.copytree(control, copy)
+        self.successResultOf(self.purge("c", "/later"))
+        with node.environments.small.env.begin(write=True) as txn:
+            small = SmallTransaction(txn, node.environments.small.databases)
+            # As every record and serial that was stored since.
+            small.raise_serial(Serial(1, b"p", 1), node.page.epoch)
+            small.finish()
+        node.stop()
+        shutil.rmtree(control)
+        os.rename(copy, control)
+        self.cut("c")
+        node.start()
+        self.assertFalse(node.purged("/later"))
+        self.failureResultOf(self.purge("c"), NotAdmitted)
+        self.fleet.cut.clear()
+        self.seconds(4)
+        self.assertTrue(node.leased)
+        self.assertTrue(node.purged("/later"))
+        self.successResultOf(self.purge("c", "/after", id="after"))
+        self.seconds(2)
+        self.assertEqual(PurgeState.COMPLETE, self.state("c", "after").state)
+        self.assertTrue(self.nodes["a"].purged("/after"))
 
 
 class LoneTests(MeshCase):
