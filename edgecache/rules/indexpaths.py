@@ -132,7 +132,9 @@ def page_of(path: bytes) -> PageAsked | None:
     if matched is not None:
         return PageAsked(PageKind.PROJECT, matched[1]) if matched[2] and _is_normal(matched[1]) else None
     matched = _RELEASES.fullmatch(path)
-    return None if matched is None or not _is_normal(matched[1]) else PageAsked(PageKind.RELEASES, matched[1])
+    if matched is None or not _is_normal(matched[1]) or matched[2] in (b"/.", b"/..") or unescaped(path) != path:
+        return None
+    return PageAsked(PageKind.RELEASES, matched[1])
 
 
 def redirected(path: bytes) -> bytes | None:

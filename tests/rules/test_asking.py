@@ -292,6 +292,8 @@ class IndexTests(SynchronousTestCase):
             ("/simple/./foo/", "../../simple/foo/"),
             ("/simple/foo/.?a=b", "../../simple/foo/?a=b"),
             ("/x/../simple/foo", "../simple/foo"),
+            ("/pypi/foo/1%2e0/json", "../../../pypi/foo/1.0/json"),
+            ("/pypi/foo/./json", "../../pypi/foo/json"),
             ("/%73imple/foo/", "../../simple/foo/"),
             ("/simple/foo/%2e%2e/bar/", "../../../../simple/bar/"),
             ("/%73imple", "./simple"),
@@ -305,7 +307,15 @@ class IndexTests(SynchronousTestCase):
                 found = ask(request(target=site + target), of)
                 assert isinstance(found, Refuse), target
                 self.assertEqual((301, ((b"location", location.format(above).encode()),)), (found.status, found.fields))
-        for target in ("//", "//other//", "/simple/../other", "/packages//a.whl", "/simple/%2f/", "/other/%66oo"):
+        for target in (
+            "//",
+            "//other//",
+            "/simple/../other",
+            "/packages//a.whl",
+            "/simple/%2f/",
+            "/other/%66oo",
+            "/pypi/a/../json",
+        ):
             self.assertEqual(target.encode(), asked(of=INDEX, target=target).target)
             self.assertEqual(target.encode(), asked(of=PLAIN, target=target).target)
 
