@@ -10,7 +10,6 @@ EXPIRES_SOON_SECONDS = 14 * 86400.0
 FREE_SHARE = 0.97
 """A store that is as full as this is not being evicted fast enough."""
 
-_CONTROL_SHARE = 0.8
 _PURGE_LATE_SECONDS = 60.0
 _RESTARTS = 3
 
