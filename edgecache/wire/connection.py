@@ -258,6 +258,8 @@ class Connection(Answering):
     def _refuse(self, refused: RequestRefused) -> None:
         """Answer what is no request, or stopped being one, ourselves; a response under way is cut."""
         listener = self._listener
+        # It holds what raised it, and that in turn may hold it.
+        refused.__traceback__ = None
         listener.counters.add(Counter.BAD_REQUESTS)
         if self._state is SENDING:
             self._cut()
@@ -286,8 +288,7 @@ class Connection(Answering):
         self._state = CLOSING
         self._since = self._listener.now
         self.gone = True
-        # Nobody looks at it any more, and it may be much.
-        self._intake.pending.clear()
+        self._intake.drop()
         if reset:
             sock = transport.get_extra_info("socket")
             if sock is not None:
@@ -395,6 +396,7 @@ class Connection(Answering):
         self._state = CLOSING
         self.gone = True
         self._held = None
+        self._intake.drop()
         borrowed, self._socket = self._socket, None
         if borrowed is not None:
             borrowed.detach()

@@ -123,6 +123,12 @@ class Intake:
         self.feed(here)
         return content
 
+    def drop(self) -> None:
+        """Nobody looks at any of it any more."""
+        self.pending.clear()
+        # It knows whom to tell of room: us, in the end.
+        self.content = self._dechunker = None
+
     def _look_for_fault(self) -> None:
         """Refuse as soon as can be, so that nobody waits for the end of something that is wrong already."""
         pending, scanned, limit = self.pending, self._scanned, self._limits.head_octets

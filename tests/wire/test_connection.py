@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import weakref
 from typing import Any
 
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
+from edgecache.wire.connection import Connection
 from edgecache.wire.sending import BURST
 from edgecache.wire.states import HOLD_OCTETS, LINGER_OCTETS, PIPELINE_MOST, PIPELINE_OCTETS, PIPELINE_TURN
 from edgecache.words.config import LimitSettings
 from edgecache.words.counters import Counter
 from edgecache.words.messages import Request
 from edgecache.words.ports import Downstream
+from tests.memnet import MemoryTransport
 from tests.wire.rig import OK, Given, Rig, Waking
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -264,6 +269,28 @@ class NoContentTests(SynchronousTestCase):
         for how in ("send_pieces", "send_from"):
             for status in (b"204 No Content", b"304 Not Modified"):
                 self.assertTrue(self.answer(b"GET", status, how)[0].endswith(b"\r\n\r\n"))
+
+
+class FreedTests(SynchronousTestCase):
+    """Without the collector, which comes too seldom for thousands of connections, and takes its time then."""
+
+    def test_what_was_refused_or_broke_off_is_freed_when_its_connection_is_closed(self) -> None:
+        gc.disable()
+        self.addCleanup(gc.enable)
+        content = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhe"
+        chunks = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for octets in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200, chunks + b"none\r\n", content):
+            rig = Rig()
+            connection = Connection(rig.listener)
+            transport = MemoryTransport(connection)
+            connection.connection_made(transport)
+            connection.data_received(octets)
+            gone = weakref.ref(connection._intake)
+            connection.connection_lost(None)
+            transport.protocol = asyncio.Protocol()
+            del connection
+            rig.turns()
+            self.assertIsNone(gone(), octets[:40])
 
 
 class ContentTests(SynchronousTestCase):
