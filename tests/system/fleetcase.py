@@ -20,7 +20,7 @@ from edgecache.rules.membership import Membership
 from tests.system.claims import STATES, FalseClaim, Promises, Readers
 from tests.system.clients import Together
 from tests.system.fleet import Fleet
-from tests.system.harness import NodeDied
+from tests.system.harness import UNHURRIED, NodeDied
 from tests.system.processes import until
 from tests.system.versions import Page, VersionedOrigin
 
@@ -79,7 +79,8 @@ class Scene:
         directory = tempfile.TemporaryDirectory(prefix="edgecache-fleet-")
         versions = VersionedOrigin({page.target: page for page in PAGES}, host=origin)
         url = versions.origin.start().url
-        fleet = Fleet(Path(directory.name), count, url, site=SITE, more=UNLIMITED, siblings=siblings, **options)
+        more = f"{UNLIMITED}\n{UNHURRIED}"
+        fleet = Fleet(Path(directory.name), count, url, site=SITE, more=more, siblings=siblings, **options)
         scene = cls(fleet, versions, lease_seconds, directory)
         try:
             fleet.start()

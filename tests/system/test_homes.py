@@ -359,7 +359,10 @@ class TroubleTests(HomesTestCase):
         target = self.target("n2")
         self.origin.serve(target, text("kept", ("Cache-Control", "max-age=1"), etag='"1"'))
         before = self.count("n3", Counter.STORED)
-        self.look_up("n3", target, self.fleet.certificates, "n1", Edgecache_Positions="", Edgecache_Budget="9000")
+        found = self.look_up(
+            "n3", target, self.fleet.certificates, "n1", Edgecache_Positions="", Edgecache_Budget="9000"
+        )
+        self.assertEqual(200, found.status)
         until(lambda: self.count("n3", Counter.STORED) > before, "stored")
         self.origin.stop()
         until(lambda: "hit; ttl=-" in self.fleet.nodes["n3"].ask(target).cache_status, "stale")
