@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +18,7 @@ T = TypeVar("T")
 
 _given: set[int] = set()
 
-_PROCESSES = 16
+_PARTS = 32
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -41,16 +44,31 @@ def until(look: Callable[[], T | None], what: str, *, looks: int = 2400, pause_s
     raise NeverHappened(f"{what}: not seen in {looks} looks, {pause_seconds} s apart")
 
 
+@cache
+def _part() -> int:
+    """:return: number of the ports that no other process of tests on this machine gives away, while this one lives."""
+    locks = Path(tempfile.gettempdir()) / f"edgecache-test-ports-{os.getuid()}"
+    locks.mkdir(mode=0o700, exist_ok=True)
+    for part in range(_PARTS):
+        lock = os.open(locks / str(part), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        return part
+    # More runs at once than there are parts.
+    return random.randrange(_PARTS)
+
+
 def free_port() -> int:
     """
     A loopback port that nobody listens on, and that this run has not given away yet: its server may be still to start.
 
-    Below the ephemeral range, so that no outgoing connection takes it before; tests that run in several processes
-    have a part of it for each.
+    Below the ephemeral range, so that no outgoing connection takes it before.
     """
-    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PROCESSES
     for _ in range(200):
-        port = random.randrange(20_000 + process, 32_000, _PROCESSES)
+        port = random.randrange(10_000 + _part(), 32_000, _PARTS)
         if port in _given:
             continue
         with socket.socket() as probe:
