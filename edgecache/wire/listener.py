@@ -35,7 +35,7 @@ SWEEP_SECONDS = 1.0
 HANDSHAKES = 4
 """Steps of TLS handshakes in one turn of the loop: one with a signature takes up to a millisecond."""
 
-HEADS = 16
+HEADS = 8
 """
 Octets that are not just one request, looked at in one turn of the loop: parts of heads, heads with content, several at
 once. What is wrong with one takes up to a tenth of a millisecond to find and say.
