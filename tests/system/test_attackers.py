@@ -35,6 +35,7 @@ LIMITS = f"""
 connections = {2 * CROWD // 5}
 connections_per_client = {CROWD // 5}
 head_seconds = 1.0
+head_octets = 1024
 idle_seconds = 2.0
 stall_seconds = 1.0
 slow_window_seconds = 1.0
