@@ -61,11 +61,22 @@ class Ledger:
             _log.error("there is no room for what control may not be able to write later: {error}", error=error)
             return None
 
-    def replaced(self) -> Ledger | None:
-        """:return: an empty one in place of this, as :meth:`opened`."""
+    def replaced(self, rows: Sequence[Row]) -> Ledger | None:
+        """
+        :return: one in place of this, in which ``rows`` are from the beginning; ``None``, where it cannot be made: then
+            this one's file stays for the next start.
+        """
         self.close()
-        os.unlink(os.path.join(self._data, NAME))
-        return self.opened(self._data)
+        record = _record(rows)
+        try:
+            _make(os.path.join(self._data, NAME), record)
+            sync_directory(self._data)
+            new = self.open(self._data)
+        except OSError as error:
+            _log.error("what control may not be able to write later cannot be kept: {error}", error=error)
+            return None
+        new._end = len(record)
+        return new
 
     def rows(self) -> list[Row]:
         """
@@ -91,11 +102,8 @@ class Ledger:
 
         :raises OSError: they are not; there is only so much room.
         """
-        parts = [_ROW.pack(len(canonical), key, mode) + canonical for canonical, key, mode in rows]
-        content = b"".join(parts)
-        record = _RECORD.pack(len(content), xxh3_64_intdigest(content)) + content
-        if self._end + len(record) > OCTETS:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        record = _record(rows)
+        _check(self._end + len(record))
         os.pwrite(self._descriptor, record, self._end)
         os.fdatasync(self._descriptor)
         self._end += len(record)
@@ -116,10 +124,22 @@ class Ledger:
         os.close(self._descriptor)
 
 
-def _make(path: str) -> None:
+def _record(rows: Sequence[Row]) -> bytes:
+    content = b"".join(_ROW.pack(len(canonical), key, mode) + canonical for canonical, key, mode in rows)
+    return _RECORD.pack(len(content), xxh3_64_intdigest(content)) + content
+
+
+def _check(end: int) -> None:
+    """:raises OSError: there is only so much room."""
+    if end > OCTETS:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _make(path: str, record: bytes = b"") -> None:
+    _check(len(record))
     with open(path + ".new", "wb") as file:
         os.fchmod(file.fileno(), 0o600)
-        file.write(bytes(OCTETS))
+        file.write(record.ljust(OCTETS, b"\0"))
         file.flush()
         os.fsync(file.fileno())
     os.replace(path + ".new", path)

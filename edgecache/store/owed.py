@@ -66,14 +66,14 @@ class Owed:
             self._again()
 
     def _found(self) -> Sequence[Row]:
-        """:return: what the ledger has; everything, where it cannot be read: a new one takes its place."""
+        """:return: what the ledger has; everything, where it cannot be read: one that has that takes its place."""
         if self._ledger is None:
             return ()
         try:
             return self._ledger.rows()
         except OSError as error:
             _log.error("what was owed cannot be read, so everything is validated: {error}", error=error)
-        self._ledger = self._ledger.replaced()
+        self._ledger = self._ledger.replaced(self._everything)
         return self._everything
 
     async def local(self, rows: Sequence[Row]) -> None:

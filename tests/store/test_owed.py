@@ -119,6 +119,28 @@ class OwedTests(SynchronousTestCase):
         self.begin()
         self.assertEqual([row(0)], self.written, "once")
 
+    def test_where_it_cannot_be_read_nor_control_be_written_the_next_life_owes_everything(self) -> None:
+        self.owe(1)
+        ledger = Ledger(self.data, os.open(os.path.join(self.data, NAME), os.O_WRONLY))
+        owed = Owed(self.write, self.writer, self.clock, maybeDeferred, [row(0)], ledger)
+        self.addCleanup(owed.close)
+        owed.start()
+        self.successResultOf(Deferred.fromCoroutine(owed.local([row(2)])))
+        owed.stop()
+        self.full = False
+        self.begin()
+        self.assertEqual([row(0), row(2)], self.written)
+
+    def test_where_it_can_be_neither_read_nor_replaced_it_stays_for_the_next_life(self) -> None:
+        path = os.path.join(self.data, NAME)
+        ledger = Ledger(self.data, os.open(path, os.O_WRONLY))
+        os.mkdir(path + ".new")
+        owed = Owed(self.write, self.writer, self.clock, maybeDeferred, [row(0)], ledger)
+        self.addCleanup(owed.close)
+        owed.start()
+        self.assertEqual([row(0)], self.written)
+        self.assertTrue(os.path.exists(path))
+
     def test_where_there_is_no_room_left_it_is_said(self) -> None:
         self.owe(0)
         most = OCTETS // 60_000
