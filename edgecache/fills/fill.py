@@ -147,6 +147,11 @@ class Fill:
         """Until whoever has waited from the begin has to be answered."""
         return max(self.until - self.fills.timers.seconds(), 0.0)
 
+    @property
+    def hurried(self) -> bool:
+        """Did it begin for somebody who had little time left? That it failed then says little to whoever has more."""
+        return self.until - self.began < self.fills.enough_seconds
+
     def give_up_kept(self) -> None:
         """It is of no use."""
         kept, self.kept = self.kept, None
@@ -332,7 +337,7 @@ class Fill:
         if self.fills.unstored is not None:
             self.fills.unstored.failed(self.leader, failure)
         self.leave()
-        self.waiters.fail(failure)
+        self.waiters.fail(failure, hurried=self.hurried)
 
     def leave(self) -> None:
         """Nobody joins any longer."""

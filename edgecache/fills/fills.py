@@ -61,6 +61,9 @@ STARTS = 4
 SAY_AGAIN_SECONDS = 1.0
 """An upstream that fails in the same way is logged so often; what was asked of it meanwhile, only counted."""
 
+ENOUGH = 0.5
+"""A fill that had less of ``first_byte_seconds`` says little by its failure; none begins anew with less than that."""
+
 FENCED_JOIN_SECONDS = 0.5
 """While fenced, fills that began longer ago are not joined; the shortest lease is a second."""
 
@@ -175,6 +178,27 @@ class Fills:
         if sibling is not None and sibling.budget_seconds < seconds:
             seconds = sibling.budget_seconds
         return self.timers.seconds() + seconds
+
+    @property
+    def enough_seconds(self) -> float:
+        """How long an upstream has to be waited for before those who have joined meanwhile are told as well."""
+        return ENOUGH * self.first_byte_seconds
+
+    def begin_anew(self, waiters: list[Waiter]) -> list[Waiter]:
+        """
+        The fill of ``waiters`` has failed, and had less than :attr:`enough_seconds`: those who have that much left
+        begin one together, which has that much as well: that it fails is told to all.
+
+        :return: the others.
+        """
+        enough = self.timers.seconds() + self.enough_seconds
+        # It is to end when the first of them has to be told.
+        for waiter in sorted((one for one in waiters if one.until >= enough), key=lambda one: one.until):
+            if waiter.asked.fills:
+                self._join_at(waiter, waiter.record_hash)
+            else:
+                self.alone(waiter)
+        return [one for one in waiters if one.until < enough]
 
     def refresh(self, asked: Asked, forward: Forward, record_hash: bytes) -> None:
         """Validate a stored response behind the client's back (RFC 5861 §3), unless that is happening already."""

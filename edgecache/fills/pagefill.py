@@ -196,7 +196,7 @@ def _is_late(fill: Fill, reading: Deferred[ReadPage], address: Address) -> None:
     fill.late = True
     fill.fills.late.begin(fill, reading, address)
     fill.fills.counts.add(Counter.LATE_PAGES)
-    fill.waiters.fail(_stalled(fill))
+    fill.waiters.fail(_stalled(fill), hurried=fill.hurried)
 
 
 def _cut(fill: Fill, reading: Deferred[ReadPage]) -> None:

@@ -362,10 +362,15 @@ class Waiters:
                 waiter.forward = evolve(waiter.forward, stored=None)
                 self._fills.alone(waiter)
 
-    def fail(self, failure: UpstreamFailed) -> None:
-        """Nothing came: what is stored, stale, or an error."""
+    def fail(self, failure: UpstreamFailed, *, hurried: bool = False) -> None:
+        """
+        Nothing came: what is stored, stale, or an error.
+
+        :param hurried: most likely for want of time, which some of those who have joined still have.
+        """
         why = status_fields.proxy_status(self.leader.site, error=failure.proxy_error)
-        for waiter in self.take():
+        waiters = self.take()
+        for waiter in self._fills.begin_anew(waiters) if hurried else waiters:
             now = self._fills.clock()
             # More may be known of the project than when it was asked for.
             waiter.forward = self._fills.honest(waiter.asked, waiter.forward)

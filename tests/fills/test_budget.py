@@ -115,6 +115,73 @@ class BudgetTests(BudgetCase):
         return self.run_async(test())
 
 
+class NewcomerTests(BudgetCase):
+    """Who joins a fill that began for somebody with little time left."""
+
+    async def joined(self, then: Callable[[Exchange], Awaitable[None]]) -> tuple[Client, Client]:
+        """
+        :param then: what the origin does when it is asked for the third time.
+        :return: one for whom a fill has begun that has 2 s, and one who has just joined that.
+        """
+
+        async def script(exchange: Exchange) -> None:
+            asked = self.origin.count("/a")
+            if asked == 1:
+                await self.until(lambda: self.counter(Counter.COLLAPSED) == 1)
+                await self.seconds(FIRST)
+                await exchange.answer(b"eins", FRESH, "Vary: Accept-Language")
+            elif asked == 2:
+                await exchange.wait_closed()
+            else:
+                await then(exchange)
+
+        self.origin.scripts["/a"] = script
+        german, parted, newcomer = [await self.client() for _ in range(3)]
+        german.send("/a", "Accept-Language: de")
+        await self.until(lambda: self.origin.count("/a") == 1)
+        parted.send("/a", "Accept-Language: en")
+        self.assertEqual(b"eins", (await german.receive()).content)
+        await self.until(lambda: self.origin.count("/a") == 2)
+        await self.hit("/a", "Accept-Language: de")
+        newcomer.send("/a", "Accept-Language: en")
+        await self.until(lambda: self.counter(Counter.COLLAPSED) == 2)
+        return parted, newcomer
+
+    def test_has_the_time_that_is_its_own(self) -> Deferred[None]:
+        async def late(exchange: Exchange) -> None:
+            await exchange.answer(b"one", FRESH, "Vary: Accept-Language")
+
+        async def test() -> None:
+            parted, newcomer = await self.joined(late)
+            await self.seconds(SECONDS - FIRST)
+            self.assertEqual(503, (await parted.receive()).status)
+            answer = await newcomer.receive()
+            self.assertEqual((200, b"one"), (answer.status, answer.content))
+            self.assertEqual(3, self.origin.count("/a"))
+
+        return self.run_async(test())
+
+    def test_is_told_once_that_is_over_and_nobody_is_asked_again_for_it(self) -> Deferred[None]:
+        async def test() -> None:
+            parted, newcomer = await self.joined(Exchange.wait_closed)
+            await self.seconds(SECONDS - FIRST)
+            self.assertEqual(503, (await parted.receive()).status)
+            await self.until(lambda: self.origin.count("/a") == 3)
+            last = await self.client()
+            last.send("/a", "Accept-Language: en")
+            await self.until(lambda: self.counter(Counter.COLLAPSED) == 3)
+            answer = asyncio.ensure_future(newcomer.receive())
+            await self.seconds(FIRST - STEP)
+            self.assertFalse(answer.done())
+            await self.seconds(2 * STEP)
+            self.assertEqual(503, (await answer).status)
+            # Its fill has had time enough: whoever has joined that hears the same.
+            self.assertEqual(503, (await last.receive()).status)
+            self.assertEqual(3, self.origin.count("/a"))
+
+        return self.run_async(test())
+
+
 class OwnerBudgetTests(BudgetCase):
     workers = 2
 
