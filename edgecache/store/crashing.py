@@ -31,7 +31,7 @@ _FRAME = re.compile(r'  File "(.*)", line \d+ in (.*)')
 _MODULE = re.compile(r".*/edgecache/store/(\w+)\.py")
 
 _OPENING = ("environments", "opening")
-_OPENING_CONTROL = ("_open_control", "open_control")
+_OPENING_CONTROL = ("_open_control", "open_control", "_begun_anew")
 _OTHERS = {
     **dict.fromkeys(("control", "controlreading", "controlrows"), "control"),
     **dict.fromkeys(("counts", "partials", "folding"), os.path.join("downloads", "counts")),

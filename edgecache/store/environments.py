@@ -33,9 +33,9 @@ from twisted.logger import Logger
 from edgecache.store import anchorfile, anchoring, disk, layout
 from edgecache.store.anchoring import Anchor, Lead
 from edgecache.store.aside import MARK, move_aside
-from edgecache.store.controlrows import Rows
+from edgecache.store.controlrows import ODD, Rows
 from edgecache.store.disk import Disk
-from edgecache.store.environment import Environment
+from edgecache.store.environment import DAMAGE, Environment
 from edgecache.store.opening import Unusable, Unwritable, create, meta, open_one
 from edgecache.store.popularity import Popularity
 from edgecache.store.sizes import fitted, map_sizes
@@ -276,10 +276,21 @@ _NAMES = {
 def _open_control(data: str) -> tuple[Environment, bool]:
     """:return: control, and whether it is new."""
     try:
-        return _made(data, "control", CONTROL_MAP, secrets.token_bytes(layout.INCARNATION_OCTETS), None)
+        return _made_control(data)
     except Unusable as unusable:
         move_aside(data, ("control",), str(unusable))
-    return _made(data, "control", CONTROL_MAP, secrets.token_bytes(layout.INCARNATION_OCTETS), None)
+    return _made_control(data)
+
+
+def _made_control(data: str) -> tuple[Environment, bool]:
+    """:raises Unusable: also where nobody could say where this node stands: no start would ever come further."""
+    control, new = _made(data, "control", CONTROL_MAP, secrets.token_bytes(layout.INCARNATION_OCTETS), None)
+    try:
+        _ = _last_epoch(control)
+    except (*DAMAGE, *ODD) as error:
+        control.env.close()
+        raise Unusable(str(error)) from error
+    return control, new
 
 
 def _open_pair(

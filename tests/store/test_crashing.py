@@ -43,6 +43,8 @@ class DiedInTests(SynchronousTestCase):
             self.assertEqual("small", died_in(lines))
             lines[-3] = lines[-3].replace(" in it", " in _open_control")
             self.assertEqual("control", died_in(lines), innermost)
+        lines[-3] = lines[-3].replace(" in _open_control", " in _begun_anew")
+        self.assertEqual("control", died_in(lines), "an older copy, which begins anew")
 
     def test_a_death_elsewhere_condemns_nothing(self) -> None:
         self.assertIsNone(died_in(told("edgecache/wire/connection.py", "edgecache/store/reading.py")))

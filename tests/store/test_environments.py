@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import lmdb
 from twisted.trial.unittest import SynchronousTestCase
@@ -232,6 +233,40 @@ class MovingAsideTests(EnvironmentsTestCase):
             file.write(os.urandom(8192))
         self.assertEqual([False, False], self.kept(self.open()))
         self.assertTrue(os.path.exists(self.path("aside", "control", "data.mdb")))
+
+    def test_a_control_of_which_only_its_last_epoch_is_damaged_is_moved_aside_as_well(self) -> None:
+        """Else no start would ever succeed: it is read at each."""
+
+        def damage_page(file: Path, where: int) -> None:
+            octets = bytearray(file.read_bytes())
+            at = where // layout.PAGE * layout.PAGE
+            octets[at : at + layout.PAGE] = bytes(layout.PAGE)
+            file.write_bytes(octets)
+
+        def cut_row(file: Path, where: int) -> None:
+            octets = bytearray(file.read_bytes())
+            # The size of its value, before its flags and the size of its key.
+            octets[where - 8 : where - 6] = (3).to_bytes(2, "little")
+            file.write_bytes(octets)
+
+        for damage in (damage_page, cut_row):
+            first = self.open()
+            self.put(first)
+            meta = first.control.databases[layout.META]
+            with first.control.env.begin(write=True) as txn:
+                # What else is in the same database fills pages before and behind.
+                for number in range(100):
+                    txn.put(b"pa%d" % number, bytes(500), db=meta)
+                    txn.put(b"q%d" % number, bytes(500), db=meta)
+            given(first, 1234)
+            with first.control.env.begin() as txn:
+                row = b"purges" + txn.get(b"purges", db=meta)
+            first.close()
+            file = Path(self.path("control", "data.mdb"))
+            damage(file, file.read_bytes().index(row))
+            again = self.open()
+            self.assertEqual([False, False], self.kept(again), damage.__name__)
+            again.close()
 
     def test_only_the_latest_is_kept_aside(self) -> None:
         for _ in range(3):
