@@ -121,7 +121,8 @@ def updated(
         freshness = as_told(freshness, told, responded_at)
     flags = freshness.flags | (stored.flags & (~_OF_FRESHNESS if says or not page else ~0))
     tags = tags_of_response(asked, head) if has_tags(head) else []
-    if _forbids(directives, site) or len(tags) > MAX_TAGS:
+    lacks_tags = len(tags) > MAX_TAGS if has_tags(head) else _may_lack_tags(asked, stored)
+    if _forbids(directives, site) or lacks_tags:
         # It is good for this request; but it must not be used again, nor without what it can be purged by.
         flags |= Flag.ALWAYS_VALIDATE | Flag.NEVER_STALE
     selectors = stored.selectors
@@ -148,6 +149,12 @@ def updated(
         serials = [one for one in (serial_of(stored), serial_field(head)) if one is not None]
         fresh = with_serial(fresh, max(serials, default=None), stored.size)
     return fresh
+
+
+def _may_lack_tags(asked: Asked, stored: Stored) -> bool:
+    """Were some of its tags left out, when they were told? It has as many as are kept, and was not to be used again."""
+    both = Flag.ALWAYS_VALIDATE | Flag.NEVER_STALE
+    return len(stored.selectors) - len(asked.selectors) >= MAX_TAGS and stored.flags & both == both
 
 
 _OF_FRESHNESS = Flag.ALWAYS_VALIDATE | Flag.NEVER_STALE | Flag.IMMUTABLE | Flag.HEURISTIC

@@ -156,6 +156,9 @@ class FreshenTests(SynchronousTestCase):
         for count, expected in ((64, True), (65, False)):
             fresh = validated(self.one, "Surrogate-Key: " + " ".join(f"t{n}" for n in range(count)))
             self.assertEqual(expected, reused(asked(), fresh, after=101), count)
+            again = validated(fresh, "Cache-Control: max-age=60")
+            self.assertEqual(expected, reused(asked(), again, after=101), "one without tags brings none back")
+            self.assertTrue(reused(asked(), validated(again, "Surrogate-Key: t1"), after=101))
 
     def test_via_is_not_doubled(self) -> None:
         self.assertEqual("1.1 edge-1", field_lines(validated(validated(self.one)).head)["via"])
