@@ -116,6 +116,7 @@ RELEASED_FILES = b"/packages/files/"
 """The same files, for links of releases documents: bandersnatch takes none that begins otherwise than ``/packages``."""
 
 _RELEASES = re.compile(rb"/pypi/([^/]+)((?:/[^/]+)?)/json")
+_DOTS = (b"/.", b"/..")
 _PROJECT = re.compile(rb"/simple/([^/]+)(/?)")
 _ARTIFACT = re.compile(rb"(?:/packages)?/files/([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)/([0-9a-f]{64}|-)/([^/]+)")
 _COMPANIONS = (b".metadata", b".asc")
@@ -132,7 +133,7 @@ def page_of(path: bytes) -> PageAsked | None:
     if matched is not None:
         return PageAsked(PageKind.PROJECT, matched[1]) if matched[2] and _is_normal(matched[1]) else None
     matched = _RELEASES.fullmatch(path)
-    if matched is None or not _is_normal(matched[1]) or matched[2] in (b"/.", b"/..") or unescaped(path) != path:
+    if matched is None or not _is_normal(matched[1]) or matched[2] in _DOTS or unescaped(path) != path:
         return None
     return PageAsked(PageKind.RELEASES, matched[1])
 
@@ -155,7 +156,7 @@ def redirected(path: bytes) -> bytes | None:
             return None
         return (b"../" if matched[2] else b"./") + name + b"/"
     matched = _RELEASES.fullmatch(path)
-    if matched is not None:
+    if matched is not None and matched[2] not in _DOTS:
         name = _normalised(matched[1])
         if name is not None and name != matched[1]:
             return (b"../../" if matched[2] else b"../") + name + matched[2] + b"/json"

@@ -294,6 +294,7 @@ class IndexTests(SynchronousTestCase):
             ("/x/../simple/foo", "../simple/foo"),
             ("/pypi/foo/1%2e0/json", "../../../pypi/foo/1.0/json"),
             ("/pypi/foo/./json", "../../pypi/foo/json"),
+            ("/pypi/Foo/./json", "../../pypi/Foo/json"),
             ("/%73imple/foo/", "../../simple/foo/"),
             ("/simple/foo/%2e%2e/bar/", "../../../../simple/bar/"),
             ("/%73imple", "./simple"),
