@@ -125,7 +125,7 @@ class Connection(Answering):
             if self._discarded > LINGER_OCTETS:
                 self._transport.abort()
             return
-        if self._state is READING and not self._intake.pending:
+        if self._state is READING and not self._intake.pending and self._held is None:
             self._since = self._listener.now  # the head's deadline runs from its first octet
         try:
             self._intake.feed(data)
@@ -220,7 +220,6 @@ class Connection(Answering):
             self._transport.pause_reading()
         elif self._reading_paused and not pause and not self._eof:
             self._reading_paused = False
-            self._since = self._listener.now
             self._transport.resume_reading()
 
     # Ends.
@@ -363,7 +362,8 @@ class Connection(Answering):
             self._ask(held)
 
     def _crawls(self, moved: int, now: float) -> bool:
-        if self._pace is None:
+        if self._pace is None or self._pace.moved_at <= self._since:
+            # That of this state: another counted other octets.
             self._pace = Pace(moved, now)
             return False
         return self._pace.too_slow(moved, now, self._listener.limits)

@@ -8,9 +8,9 @@ from attrs import define, evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.wire.connection import Connection
-from edgecache.wire.listener import CHECKED, Listener
+from edgecache.wire.listener import CHECKED, HEADS, Listener
 from edgecache.wire.pace import Pace
-from edgecache.wire.states import LINGER_SECONDS
+from edgecache.wire.states import LINGER_SECONDS, PIPELINE_OCTETS
 from edgecache.words.config import LimitSettings
 from edgecache.words.counters import Counter
 from edgecache.words.messages import Request
@@ -40,6 +40,16 @@ class HeadTests(SynchronousTestCase):
         for _ in range(12):
             if not client.lost:
                 rig.say(b"X: y\r\n", client)
+                rig.seconds(1)
+        self.assertTrue(client.received.startswith(b"HTTP/1.1 408 "))
+
+    def test_nor_does_it_where_much_of_the_head_is_here_and_waits_for_its_turn(self) -> None:
+        rig = Rig(limits=evolve(LIMITS, head_octets=2 * PIPELINE_OCTETS))
+        client = rig.say(b"GET / HTTP/1.1\r\nX: " + b"y" * PIPELINE_OCTETS)
+        for _ in range(12):
+            if not client.lost:
+                rig.listener.heads.spend(HEADS)
+                rig.say(b"y", client)
                 rig.seconds(1)
         self.assertTrue(client.received.startswith(b"HTTP/1.1 408 "))
 
@@ -213,6 +223,24 @@ class SlowReaderTests(SynchronousTestCase):
     def test_a_little_more_is_enough(self) -> None:
         for _ in range(130):
             self.take(1100)
+            self.rig.seconds(1)
+        self.assertFalse(self.server._lost)
+
+    def test_what_it_sent_before_does_not_count_against_it(self) -> None:
+        self.client = self.rig.connect()
+        self.server = self.rig.link.b
+        octets = 1 << 20
+        route, self.rig.route = self.rig.route, self.rig.later
+        self.rig.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % octets, self.client)
+        for _ in range(16):
+            self.rig.seconds(1)
+            self.rig.say(bytes(octets // 16), self.client)
+            content = self.rig.downstreams[1].request_content()
+            content.read(content.received, 1)
+        self.server.stalled = True
+        route(None, self.rig.downstreams[1])
+        for _ in range(66):
+            self.take(2000)
             self.rig.seconds(1)
         self.assertFalse(self.server._lost)
 
