@@ -284,20 +284,21 @@ class Common:
         From now on these settings, as far as a running node can take them over (:mod:`edgecache.words.changes`).
 
         :param leaving: workers that are yet to be replaced have these, and must lack nothing. Then call it once more.
-        :raises ConfigError: certificates or members cannot be used.
+        :raises ConfigError: certificates or members cannot be used; all is as it was.
+        :raises ControlFailed: sites are others, and that cannot be written; all is as it was.
         """
         configs = [config] if leaving is None else [config, leaving]
         origins = [origin for each in configs for origin in _origins(each)]
         siblings = dict.fromkeys(origin for each in configs for origin in content_origins(each))
         sites = dict.fromkeys(site for each in configs for site in each.sites)
         named = evolve(config, sites=tuple({site.name: site for site in reversed(sites)}.values()))
+        # Before a worker serves one that is new; and before anything else, as that may have to be refused.
+        await self.control.serve(each_site(Sites(named)))
         if self._fleet is not None:
             await self._fleet.follow(config)
         self._roster.configured(tuple(sites), config.upstream, tuple(siblings))
         self._watch.configured(config.upstream, _prober(config, self._dialer, self._timers, self._fleet))
         self._purger.configured(Sites(named), config.purge)
-        # Before a worker serves one that is new.
-        await self.control.serve(each_site(Sites(named)))
         self._groups.pace = Pace(config.purge.shared_groups_per_second)
         if self._downloads is not None:
             self._downloads.configured(named)

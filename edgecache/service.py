@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -38,9 +38,6 @@ from edgecache.words.endpoints import origin_url
 from edgecache.words.errors import EdgeError, StartError
 from edgecache.words.ports import Timer
 from edgecache.words.reading import plain
-
-if TYPE_CHECKING:
-    pass
 
 _log = Logger()
 
