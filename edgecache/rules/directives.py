@@ -74,6 +74,7 @@ _WITHHOLDING = (b"private", b"no-cache")
 _FORBIDDING = frozenset((b"no-store", b"private", b"no-cache"))
 """These count also in what is no directive (``no-cache; no-store``): who writes that means it."""
 
+_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _BETWEEN_WORDS = re.compile(rb"[; \t]+")
 
 
@@ -87,7 +88,7 @@ def _parse(values: Iterable[bytes]) -> _Directives:
             earlier = found.setdefault(name, meant)
             if name in _WITHHOLDING and earlier != meant:
                 found[name] = earlier + b"," + meant if earlier and meant else None
-            words = _BETWEEN_WORDS.split(member.partition(b'"')[0])
+            words = _BETWEEN_WORDS.split(_QUOTED.sub(b"", member))
             if len(words) > 1:
                 found.update(dict.fromkeys(_FORBIDDING.intersection(word.rstrip(b"=").lower() for word in words)))
     return found

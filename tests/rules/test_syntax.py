@@ -207,6 +207,8 @@ class ResponseDirectivesTests(SynchronousTestCase):
             ("no-cache no-store must-revalidate", True, False, True),
             ('private ="set-cookie"', False, True, False),
             ("no-store;", True, False, False),
+            ('no-cache="Set-Cookie"; no-store', True, False, True),
+            ('max-age="60" private', False, True, False),
             ("no-store =1", True, False, False),
             ('x="a; no-store", max-age=60', False, False, False),
             ("x=no-store, max-age=60; no-stores", False, False, False),
