@@ -85,8 +85,7 @@ class _Page(HTMLParser):
             if name.startswith("pypi:"):
                 self.metas.append((name, (attributes.get("content") or "").strip()))
         elif tag == "base" and self.base is None:
-            # An empty one means the page itself.
-            self.base = dict(reversed(attrs)).get("href") or None
+            self.base = dict(reversed(attrs)).get("href")
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "a":
@@ -164,7 +163,8 @@ def read_html(kind: PageKind, text: str) -> tuple[dict[str, Any], str | None]:
         document["project-status"] = {"status": status}
         if "pypi:project-status-reason" in metas:
             document["project-status"]["reason"] = metas["pypi:project-status-reason"]
-    return document, page.base
+    # An empty one means the page itself, and is the first one all the same.
+    return document, page.base or None
 
 
 def _spoken(version: str | None) -> str:

@@ -77,6 +77,7 @@ class FileTests(SynchronousTestCase):
             ('<base href="https://files.example/x/">', "https://files.example/p/six-1.0.tar.gz"),
             ('<base href="/x/y/z"><base href="/u/v/w">', "https://index.example/x/p/six-1.0.tar.gz"),
             ('<base href="">', "https://index.example/simple/p/six-1.0.tar.gz"),
+            ('<base href=""><base href="/u/v/w">', "https://index.example/simple/p/six-1.0.tar.gz"),
             ("<base target=x>", "https://index.example/simple/p/six-1.0.tar.gz"),
         ):
             self.assertEqual(url, files_of(of_html(f'{base}<a href="../p/six-1.0.tar.gz">x</a>'))[0]["url"], base)
