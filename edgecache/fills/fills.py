@@ -351,6 +351,10 @@ class Fills:
         waiter.collapsed = True
         self.counts.add(Counter.COLLAPSED)
         running.waiters.join(waiter)
+        if waiter.until < running.until and waiter.asked.sibling is None:
+            # It has waited for another one. (A sibling goes by its own clock.)
+            left = max(waiter.until - self.timers.seconds(), 0.0)
+            self.timers.callLater(left, running.waiters.expire, waiter)
         return True
 
     def _joinable(self, asked: Asked, record_hash: bytes) -> Fill | None:

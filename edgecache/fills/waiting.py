@@ -19,7 +19,7 @@ from edgecache.rules.policy import may_share, on_failure
 from edgecache.rules.presenting import head_of, present
 from edgecache.rules.reusing import RETRY_AFTER
 from edgecache.upstream.responses import Response
-from edgecache.words.errors import UpstreamFailed
+from edgecache.words.errors import HeadTimedOut, UpstreamFailed
 from edgecache.words.ports import Downstream
 from edgecache.words.stored import Stored
 
@@ -368,9 +368,18 @@ class Waiters:
 
         :param hurried: most likely for want of time, which some of those who have joined still have.
         """
-        why = status_fields.proxy_status(self.leader.site, error=failure.proxy_error)
         waiters = self.take()
-        for waiter in self._fills.begin_anew(waiters) if hurried else waiters:
+        self._tell(self._fills.begin_anew(waiters) if hurried else waiters, failure)
+
+    def expire(self, waiter: Waiter) -> None:
+        """``waiter`` has no time left, whatever becomes of the fill; what has come already it will get."""
+        if self._plan is None and waiter in self._waiting:
+            self._waiting.remove(waiter)
+            self._tell([waiter], HeadTimedOut(self.leader.site.settings.name, self._fills.first_byte_seconds))
+
+    def _tell(self, waiters: list[Waiter], failure: UpstreamFailed) -> None:
+        why = status_fields.proxy_status(self.leader.site, error=failure.proxy_error)
+        for waiter in waiters:
             now = self._fills.clock()
             # More may be known of the project than when it was asked for.
             waiter.forward = self._fills.honest(waiter.asked, waiter.forward)

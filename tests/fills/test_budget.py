@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import Deferred
 
+from edgecache.rules.selectors import Selector
+from edgecache.rules.sites import site_id
 from edgecache.words.config import UpstreamSettings
 from edgecache.words.counters import Counter
 from tests.fills.clocked import STEP, ClockedCase
@@ -111,6 +113,47 @@ class BudgetTests(BudgetCase):
             client.send("/a")
             self.assertEqual(503, (await self.waited("/a", client)).status)
             self.assertIn("range", self.origin.seen[0].fields)
+
+        return self.run_async(test())
+
+
+class YoungerTests(BudgetCase):
+    def test_parted_to_a_fill_that_began_later(self) -> Deferred[None]:
+        """It runs on for whoever it began for."""
+
+        async def test() -> None:
+            purged = asyncio.Event()
+
+            async def script(exchange: Exchange) -> None:
+                if self.origin.count("/a") == 1:
+                    await purged.wait()
+                    await exchange.answer(b"one", FRESH)
+                else:
+                    await exchange.wait_closed()
+
+            self.origin.scripts["/a"] = script
+            first, parted, later = [await self.client() for _ in range(3)]
+            first.send("/a")
+            await self.until(lambda: self.origin.count("/a") == 1)
+            parted.send("/a", "Cache-Control: no-cache")
+            await self.until(lambda: self.counter(Counter.COLLAPSED) == 1)
+            await self.seconds(FIRST)
+            await self.purge(Selector("url", site_id("main"), b"/a"))
+            later.send("/a")
+            await self.until(lambda: self.origin.count("/a") == 2)
+            purged.set()
+            self.assertEqual(200, (await first.receive()).status)
+            await self.until(lambda: self.counter(Counter.COLLAPSED) == 2)
+            answers = [asyncio.ensure_future(one.receive()) for one in (parted, later)]
+            await self.seconds(SECONDS - FIRST - STEP)
+            self.assertFalse(answers[0].done())
+            await self.seconds(2 * STEP)
+            await self.until(answers[0].done)
+            self.assertEqual(503, answers[0].result().status)
+            self.assertFalse(answers[1].done())
+            await self.seconds(FIRST)
+            self.assertEqual(503, (await answers[1]).status)
+            self.assertEqual(2, self.origin.count("/a"))
 
         return self.run_async(test())
 
