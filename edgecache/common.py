@@ -285,7 +285,7 @@ class Common:
 
         :param leaving: workers that are yet to be replaced have these, and must lack nothing. Then call it once more.
         :raises ConfigError: certificates or members cannot be used; all is as it was.
-        :raises ControlFailed: sites are others, and that cannot be written; all is as it was.
+        :raises ControlFailed: with ``leaving``: sites are others, and that cannot be written; all is as it was.
         """
         configs = [config] if leaving is None else [config, leaving]
         origins = [origin for each in configs for origin in _origins(each)]
@@ -293,12 +293,13 @@ class Common:
         sites = dict.fromkeys(site for each in configs for site in each.sites)
         named = evolve(config, sites=tuple({site.name: site for site in reversed(sites)}.values()))
         # Before a worker serves one that is new; and before anything else, as that may have to be refused.
-        await self.control.serve(each_site(Sites(named)))
+        served = await self._serve(Sites(named), last=leaving is None)
         if self._fleet is not None:
             await self._fleet.follow(config)
         self._roster.configured(tuple(sites), config.upstream, tuple(siblings))
         self._watch.configured(config.upstream, _prober(config, self._dialer, self._timers, self._fleet))
-        self._purger.configured(Sites(named), config.purge)
+        if served:
+            self._purger.configured(Sites(named), config.purge)
         self._groups.pace = Pace(config.purge.shared_groups_per_second)
         if self._downloads is not None:
             self._downloads.configured(named)
@@ -314,6 +315,20 @@ class Common:
         if leaving is None and self._followers.empty:
             self._followers = self._followers_of(config)
             self._followers.start()
+
+    async def _serve(self, sites: Sites, *, last: bool) -> bool:
+        """
+        :param last: all of them are known already.
+        :return: no others are any more.
+        """
+        try:
+            await self.control.serve(each_site(sites))
+        except ControlFailed as error:
+            if not last:
+                raise
+            _log.error("purges still name sites that are gone, until the next reload: {error}", error=error)
+            return False
+        return True
 
     async def stop(self) -> None:
         """After the last worker: nobody may need anything of this any more."""

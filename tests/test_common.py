@@ -22,15 +22,20 @@ def site(name: str) -> SiteSettings:
 
 
 class FollowTests(SynchronousTestCase):
-    def test_where_control_cannot_be_written_all_stays_as_it_was(self) -> None:
-        """A reload that is refused says so: nothing of it may have been taken over."""
+    """Control takes nothing more, as on a full disk."""
+
+    def setUp(self) -> None:
         data = quick_directory(self)
         make_data(f"{data}/run")
-        config = Config(NodeSettings("n", data=data), (site("one"),), store=StoreSettings(size=64 * MIB))
+        self.one = Config(NodeSettings("n", data=data), (site("one"),), store=StoreSettings(size=64 * MIB))
+        self.both = evolve(self.one, sites=(site("one"), site("two")))
+        self.clock = Clock()
+
+    def open(self, config: Config) -> Common:
         common = Common.open(
             config,
             reactor,
-            Clock(),
+            self.clock,
             cast(Any, None),
             spawns=set,
             workers=list,
@@ -38,9 +43,23 @@ class FollowTests(SynchronousTestCase):
             tell=lambda op, **payload: None,
         )
         self.addCleanup(lambda: self.successResultOf(Deferred.fromCoroutine(common.stop())))
-        groups = common._roster.groups
-        # As on a full disk: it takes nothing more.
         self.successResultOf(common.control.close())
-        other = evolve(config, sites=(site("one"), site("two")))
-        self.failureResultOf(Deferred.fromCoroutine(common.follow(other, config)), ControlFailed)
-        self.assertEqual((groups, config), (common._roster.groups, common.config))
+        return common
+
+    def test_what_cannot_be_written_down_is_refused_and_all_stays_as_it_was(self) -> None:
+        """Whoever asked for the reload is told so: nothing of it may have been taken over."""
+        common = self.open(self.one)
+        groups = common._roster.groups
+        self.failureResultOf(Deferred.fromCoroutine(common.follow(self.both, self.one)), ControlFailed)
+        self.assertEqual((groups, self.one), (common._roster.groups, common.config))
+
+    def test_what_is_taken_over_already_is_gone_on_with_and_purges_name_who_has_left(self) -> None:
+        """Else nobody would follow indexes any more; and who has left may come back with what is stored."""
+        common = self.open(self.both)
+        following = Deferred.fromCoroutine(common.follow(self.one))
+        self.clock.advance(10)
+        self.successResultOf(following)
+        self.assertEqual(self.one, common.config)
+        self.assertEqual(
+            {each.name for each in self.both.sites}, {each.settings.name for each in common._purger._sites.all}
+        )
