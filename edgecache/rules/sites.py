@@ -10,6 +10,7 @@ from attrs import define
 
 from edgecache.rules.access import Clients
 from edgecache.words.config import SIMPLE, Config, Profile, SiteSettings
+from edgecache.words.endpoints import host_spelt
 
 
 @define(eq=False, repr=False)
@@ -233,17 +234,15 @@ def _resolved(target: bytes) -> list[bytes] | None:
 
 def host_octets(authority: str) -> bytes:
     """
-    :return: an authority as Host has it: lower case, names of other alphabets in ASCII (RFC 3490); one that can be no
-        name's as it is.
+    :return: see :func:`edgecache.words.endpoints.host_spelt`; one that can be no name's as it is.
 
     >>> host_octets("B\xfccher.example:80")
     b'xn--bcher-kva.example:80'
     """
-    lowered = authority.lower()
     try:
-        return lowered.encode("ascii" if lowered.isascii() else "idna")
+        return host_spelt(authority).encode("ascii")
     except UnicodeError:
-        return lowered.encode()
+        return authority.lower().encode()
 
 
 def host_of(authority: bytes) -> bytes:

@@ -10,7 +10,7 @@ import attrs
 
 from edgecache.words.config import SIMPLE, Access, ClientSettings, Config, Profile, Secret, SiteSettings
 from edgecache.words.credentials import credentials, digested
-from edgecache.words.endpoints import Endpoint, endpoint, origin_url, proxy_url
+from edgecache.words.endpoints import Endpoint, endpoint, host_spelt, origin_url, proxy_url
 from edgecache.words.errors import ConfigError
 from edgecache.words.fleet import IDENTIFIER, check_fleet
 from edgecache.words.places import Path
@@ -107,6 +107,10 @@ class _Checks:
             for host in getattr(site, name):
                 if not (_SITE_HOST.fullmatch(host) or (host == "*" and name == "hosts")):
                     self.refuse((*path, name), f"{host!r} is no host, with or without a port, and nothing more")
+                try:
+                    host_spelt(host)
+                except UnicodeError:
+                    self.refuse((*path, name), f"{host!r} can be no host's name")
         if not _PAGES.fullmatch(site.simple_path):
             self.refuse((*path, "simple_path"), "is a path that begins and ends with a slash")
         if not _TARGET.fullmatch(site.probe_path):
@@ -218,10 +222,11 @@ class _Checks:
                 self.refuse(("site", at), f"the name {site.name!r} is taken by another site")
             names.add(site.name)
             for host in site.hosts:
-                if (host, site.path) in places:
+                place = host_spelt(host), site.path
+                if place in places:
                     below = f" below {site.path}" if site.path else ""
                     self.refuse(("site", at, "hosts"), f"{host!r}{below} belongs to another site already")
-                places.add((host, site.path))
+                places.add(place)
 
     def parse(self, path: Path, parser: Callable[[str], T], text: str) -> T:
         try:

@@ -57,6 +57,18 @@ def endpoint(text: str) -> Endpoint:
     return Endpoint(host, int(port))
 
 
+def host_spelt(authority: str) -> str:
+    """
+    :return: an authority as Host has it: lower case, names of other alphabets in ASCII (RFC 3490).
+    :raises UnicodeError: it can be no name's.
+
+    >>> host_spelt("B\xfccher.example:80")
+    'xn--bcher-kva.example:80'
+    """
+    lowered = authority.lower()
+    return lowered if lowered.isascii() else lowered.encode("idna").decode("ascii")
+
+
 @frozen
 class OriginURL:
     """

@@ -167,7 +167,16 @@ class DemandTests(SynchronousTestCase):
 
     def test_a_host_of_a_site_is_what_a_host_field_may_say(self) -> None:
         """Anything else would be a site that nobody reaches."""
-        for host in ("https://x.example", "x.example/", "*.x.example", "u@x.example", "", "x:y", "a b"):
+        for host in (
+            "https://x.example",
+            "x.example/",
+            "*.x.example",
+            "u@x.example",
+            "",
+            "x:y",
+            "a b",
+            "bü..cher.example",
+        ):
             self.assertIn("[[site]] hosts: ", self.refused(SITE + f'hosts = ["{host}"]'), host)
             self.assertIn("[[site]] file_hosts: ", self.refused(SITE + f'file_hosts = ["{host}"]'), host)
         read(SITE + 'hosts = ["*", "x.example:8080", "[::1]:80", "bücher.example", "under_score"]')

@@ -30,6 +30,8 @@ class PathTests(SiteCase):
     def test_two_sites_of_one_host_and_path(self) -> None:
         text = INDEX + 'path = "/a"\n' + INDEX + 'path = "/a"\nname = "b"'
         self.assertIn("'*' below /a belongs to another site already", self.refused(text))
+        text = INDEX + 'hosts = ["bücher.example"]\n' + INDEX + 'hosts = ["xn--bcher-kva.example"]'
+        self.assertIn("'xn--bcher-kva.example' belongs to another site already", self.refused(text))
 
     def test_a_path_is_plain(self) -> None:
         for path in ("team", "/team/", "/", "/a//b", "/../a", "/.a", "/a%20b", "/a?b", "/\u00e4"):
