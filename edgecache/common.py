@@ -293,13 +293,12 @@ class Common:
         sites = dict.fromkeys(site for each in configs for site in each.sites)
         named = evolve(config, sites=tuple({site.name: site for site in reversed(sites)}.values()))
         # Before a worker serves one that is new; and before anything else, as that may have to be refused.
-        served = await self._serve(Sites(named), last=leaving is None)
+        purged = await self._serve(Sites(named), last=leaving is None)
         if self._fleet is not None:
-            await self._fleet.follow(config)
+            await self._fleet.follow(config, purged)
         self._roster.configured(tuple(sites), config.upstream, tuple(siblings))
         self._watch.configured(config.upstream, _prober(config, self._dialer, self._timers, self._fleet))
-        if served:
-            self._purger.configured(Sites(named), config.purge)
+        self._purger.configured(purged, config.purge)
         self._groups.pace = Pace(config.purge.shared_groups_per_second)
         if self._downloads is not None:
             self._downloads.configured(named)
@@ -316,10 +315,10 @@ class Common:
             self._followers = self._followers_of(config)
             self._followers.start()
 
-    async def _serve(self, sites: Sites, *, last: bool) -> bool:
+    async def _serve(self, sites: Sites, *, last: bool) -> Sites:
         """
         :param last: all of them are known already.
-        :return: no others are any more.
+        :return: those that purges are for from now on.
         """
         try:
             await self.control.serve(each_site(sites))
@@ -327,8 +326,8 @@ class Common:
             if not last:
                 raise
             _log.error("purges still name sites that are gone, until the next reload: {error}", error=error)
-            return False
-        return True
+            return self._purger.sites
+        return sites
 
     async def stop(self) -> None:
         """After the last worker: nobody may need anything of this any more."""

@@ -134,10 +134,11 @@ class Fleet:
         self._listener.listen(sockets)
         self.mesh.start()
 
-    async def follow(self, config: Config) -> None:
+    async def follow(self, config: Config, sites: Sites) -> None:
         """
         The settings are others now, or a certificate was renewed.
 
+        :param sites: that purges are for; those that are about to leave, too.
         :raises ConfigError: certificates or members cannot be used; all is as it was.
         """
         settings = config.siblings
@@ -147,7 +148,7 @@ class Fleet:
         if not identity.same(self._identity) or config.others != self._config.others:
             await self._caller.follow(identity, config.others)
         self._listener.follow(identity, members.others)
-        self.mesh.configured(members, everything(Sites(config)), settings.pull_seconds)
+        self.mesh.configured(members, everything(sites), settings.pull_seconds)
         self._config, self._identity, self.trust = config, identity, trust
 
     async def stop(self) -> None:

@@ -130,8 +130,9 @@ class Voter:
 
         :raises ConfigError: they cannot be used; all is as it was.
         """
-        await self._fleet.follow(config)
-        self._purger.configured(Sites(config), config.purge)
+        sites = Sites(config)
+        await self._fleet.follow(config, sites)
+        self._purger.configured(sites, config.purge)
         self.config = self._parts.config = config
 
     async def stop(self) -> None:

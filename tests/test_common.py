@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 from attrs import evolve
@@ -12,9 +13,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.common import Common
 from edgecache.preparing import make_data
+from edgecache.rules.selectors import everything
+from edgecache.rules.sites import Sites
 from edgecache.words.config import MIB, Config, NodeSettings, Profile, SiteSettings, StoreSettings
 from edgecache.words.errors import ControlFailed
+from edgecache.words.siblingsettings import SiblingSettings
 from tests.quickdisk import quick_directory
+from tests.siblings.fleet import Certificates
 
 
 def site(name: str) -> SiteSettings:
@@ -63,3 +68,16 @@ class FollowTests(SynchronousTestCase):
         self.assertEqual(
             {each.name for each in self.both.sites}, {each.settings.name for each in common._purger._sites.all}
         )
+
+    def test_siblings_purges_that_nobody_can_name_any_more_are_of_who_has_left_as_well(self) -> None:
+        keys = Certificates(Path(quick_directory(self)))
+        keys.issue("n")
+        siblings = keys.settings("n")
+        other = SiblingSettings("m", "https://127.0.0.1:1", "https://127.0.0.1:2")
+        both, one = (evolve(each, siblings=siblings, others=(other,)) for each in (self.both, self.one))
+        common = self.open(both)
+        assert common._fleet is not None
+        following = Deferred.fromCoroutine(common.follow(one))
+        self.clock.advance(10)
+        self.successResultOf(following)
+        self.assertEqual(everything(Sites(both)), common._fleet.mesh._everything)

@@ -195,6 +195,11 @@ class Purger:
             self._paces.clear()
 
     @property
+    def sites(self) -> Sites:
+        """Those that purges are for."""
+        return self._sites
+
+    @property
     def spread(self) -> Spread:
         """The port to the members."""
         return self._spread
