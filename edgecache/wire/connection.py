@@ -175,6 +175,9 @@ class Connection(Answering):
 
     def _take_turn(self) -> None:
         self._yielding = False
+        if self._state is CLOSING:
+            # It would keep others waiting for nothing.
+            return
         self._listener.heads.spend(1)
         self._advance()
 

@@ -264,6 +264,18 @@ class HeadsTests(SynchronousTestCase):
         self.assertEqual([], self.rig.requests)
 
 
+    def test_those_that_have_left_take_no_turn_from_others(self) -> None:
+        """However fast they come and go, those who wait are no more than there are connections."""
+        self.rig.listener.heads.spend(HEADS)
+        clients = self.crowd(GET[:-2])
+        for link in self.rig.network.links:
+            link.cut(ConnectionResetError())
+        client = self.rig.say(b"GET /1 HTTP/1.1\r\n")
+        self.rig.say(b"Host: a\r\n\r\n", client)
+        self.loop.turn()
+        self.assertEqual(1, self.answered([*clients, client]))
+
+
 @define(eq=False)
 class SlowSink:
     """A socket that takes a few octets at a time, past its transport, which takes none."""
