@@ -7,7 +7,7 @@ It believes everything. Its ways:
 
 * ``relay``: that alone.
 * ``stored``: and a thread puts the chunks into LMDB, 8 MiB to a commit that waits for the disk.
-* ``unsynced``: the same, and commits wait for nothing, as a worker's do (docs/decisions/0300-the-anchor.md).
+* ``unsynced``: the same, and commits wait for nothing (docs/decisions/0300-an-anchor-in-place-of-syncs.md).
 """
 
 from __future__ import annotations

@@ -32,7 +32,6 @@ from edgecache.siblings.groups import GroupSharing
 from edgecache.siblings.origins import content_origins
 from edgecache.siblings.pace import Pace
 from edgecache.siblings.purger import LoneNode, Purger
-from edgecache.store.anchoring import Anchoring
 from edgecache.store.collecting import Collector
 from edgecache.store.control import Control
 from edgecache.store.environments import Environments
@@ -80,7 +79,6 @@ class Common:
     page: PageWriter
     control: Control
     collector: Collector
-    _anchoring: Anchoring
     _timers: Timers
     _dialer: Dialer
     _reactor: Any
@@ -126,15 +124,11 @@ class Common:
         data = config.node.data
         environments = Environments.open(data, config.store, node_process=True)
         page = PageWriter.create(os.path.join(data, RUN, PAGE), config.node.workers)
-        environments.lower_anchor()
-        committing, collecting, holding = (
-            OneThread.named(reactor, name) for name in ("control", "collector", "anchor")
-        )
+        committing, collecting = (OneThread.named(reactor, name) for name in ("control", "collector"))
         control = Control.open(
             environments.control, page, committing, node_id=config.node.id, incarnation=environments.incarnation
         )
         collector = Collector(environments, page, config.store, spawns, timers, collecting)
-        anchoring = Anchoring(lambda: environments.anchor, environments.hold, timers, holding)
         fleet, most = None, math.inf
         if config.siblings is not None:
             # A node without siblings starts without what speaks to them, either.
@@ -165,11 +159,10 @@ class Common:
             page,
             control,
             collector,
-            anchoring,
             timers,
             dialer,
             reactor,
-            [committing, collecting, holding, counting, following],
+            [committing, collecting, counting, following],
             purger,
             fleet,
             roster,
@@ -216,7 +209,6 @@ class Common:
         tokens = Tokens(self.control, os.path.join(self.config.node.data, ADMIN_FILE))
         await tokens.load()
         self.collector.start()
-        self._anchoring.start()
         if self._downloads is not None:
             self._downloads.start()
         if self._fleet is not None:
@@ -341,7 +333,6 @@ class Common:
         if self._fleet is not None:
             await self._fleet.stop()
         await self.collector.stop()
-        await self._anchoring.stop()
         if self._downloads is not None:
             await self._downloads.stop()
         self._owed.stop()

@@ -14,8 +14,7 @@ fills to go on between them.
 # pins. A worker pins before its second look-up, so it either finds no record or is seen
 # here. A spawn that is alive when asked *after* the row was read has not finished it; asked
 # before, a new worker's first fill would look like a dead one's.
-# Chunks go first and the row last: a crash in between only makes the work be done again. Before
-# the row goes, the anchor holds that: no power cut may bring the chunks back.
+# Chunks go first and the row last: a crash in between only makes the work be done again.
 
 from __future__ import annotations
 
@@ -231,7 +230,6 @@ class Collector:
         if not batch:
             return False, held
         self._free_chunks([orphan.content_id for orphan in batch])
-        self._environments.hold()
         with _writing(self._environments.small) as txn:
             for orphan in batch:
                 self._delete_all(txn, self._environments.small, layout.CONTENTS, orphan.content_id)

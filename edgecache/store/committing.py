@@ -17,7 +17,7 @@ from edgecache.words.errors import StoreFull
 
 # Note [groups]
 #
-# A commit costs a sync of the disk, but for workers' of blobs (decision 300); what is asked for while one runs goes
+# A commit costs a sync of the disk; what is asked for while one runs goes
 # into the next, together. Nobody waits for a group to become large: alone, an operation is committed at once. When a
 # group fails, its halves are tried, down to single operations, so that only what cannot be stored is refused.
 
@@ -174,8 +174,6 @@ class Committer(Generic[T]):
         if environment.condemned:
             return [StoreFull(environment.name, "damaged")] * len(group)
         with environment.writing, environment.env.begin(write=True) as txn:
-            if not environment.may_commit():
-                return [StoreFull(environment.name, "nobody holds its anchor")] * len(group)
             wrapped = self._wrap(txn, environment.databases)
             # Whoever makes room says when there is too little (the page); he may be late, or stand still.
             room = environment.most - environment.used(txn)
@@ -185,5 +183,4 @@ class Committer(Generic[T]):
                 refused = operation.grows and room < 0
                 results.append(StoreFull(environment.name, "nearly full") if refused else operation.apply(wrapped))
             wrapped.finish()
-        environment.committed()
         return results

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-import sys
 import tempfile
 
 from attrs import frozen
@@ -33,10 +32,6 @@ _NETWORK = {
 # Local (fuse-overlayfs, ntfs-3g) or remote (sshfs, glusterfs): statfs cannot tell.
 FUSE = 0x65735546
 
-# Of <fcntl.h> and <linux/stat.h>.
-_AT_FDCWD = -100
-_STATX_MNT_ID_UNIQUE = 0x4000
-
 _TRIED_OCTETS = 64 << 10
 
 
@@ -45,12 +40,10 @@ class Disk:
     """
     :ivar magic: ``f_type`` of statfs.
     :ivar free: octets that this user may still write.
-    :ivar cache: see :func:`cache`.
     """
 
     magic: int
     free: int
-    cache: str = ""
 
     @property
     def network(self) -> str | None:
@@ -73,26 +66,7 @@ def inspect(path: str) -> Disk:
         raise StartError(f"data directory {path}: {os.strerror(number)}")
     magic = ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
     status = os.statvfs(path)
-    return Disk(magic, status.f_bavail * status.f_frsize, cache(path))
-
-
-def cache(path: str) -> str:
-    """
-    :return: the same as long as the kernel surely has what was written there, synced or not: until the machine is
-        started anew, or the file system mounted anew. ``""`` where the kernel does not tell (before Linux 6.8).
-    """
-    buffer = ctypes.create_string_buffer(256)
-    statx = getattr(ctypes.CDLL(None), "statx", None)
-    if statx is None or statx(_AT_FDCWD, os.fsencode(path), 0, _STATX_MNT_ID_UNIQUE, buffer) != 0:
-        return ""
-    if not int.from_bytes(buffer.raw[:4], sys.byteorder) & _STATX_MNT_ID_UNIQUE:
-        return ""
-    mount = int.from_bytes(buffer.raw[0x90:0x98], sys.byteorder)
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return f"{file.read().strip()} {mount}"
-    except OSError:
-        return ""
+    return Disk(magic, status.f_bavail * status.f_frsize)
 
 
 def takes_writes(path: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable
 
 import lmdb
 from attrs import define, field
@@ -28,8 +27,6 @@ class Environment:
     :ivar env: LMDB's own object.
     :ivar databases: handles by name (:mod:`edgecache.store.layout`).
     :ivar condemned: it was found damaged while in use.
-    :ivar may_commit: asked in each write transaction of this process's writer, before it changes anything.
-    :ivar committed: called after each commit of this process's writer, in its thread.
     :ivar writing: held by this process's writer while it has a write transaction open, so
         that nobody moves the map under it.
     :ivar most: nothing is added where more octets than these hold something: freeing takes pages, too, before it gives
@@ -41,8 +38,6 @@ class Environment:
     env: lmdb.Environment
     databases: dict[bytes, lmdb._Database]
     condemned: bool = False
-    may_commit: Callable[[], bool] = lambda: True
-    committed: Callable[[], None] = lambda: None
     writing: threading.Lock = field(factory=threading.Lock)
     most: float = math.inf
     _file: tuple[int, int] | None = field(init=False)

@@ -13,11 +13,10 @@ would give those epochs again, to purges that records of before would be taken t
 as well. So it gets another incarnation, as if it had been lost: small and blobs are void, and another log begins.
 
 Note [who syncs what]: every commit syncs its pages before it writes LMDB's head, so that any head on disk is that of
-a whole state; but workers sync nothing of blobs: what of it is on disk for certain, the node process says a moment
-later (:mod:`edgecache.store.anchoring`), and a power cut takes back what came after that. What is missing then is a
-chunk that a record speaks of, which reading finds. Chunks that were freed must not come back once their rows in small
-are gone: the anchor holds that before. Names of new files are synced by whoever makes them, before anything is
-answered.
+a whole state. The heads that workers write to blobs are themselves synced by the next commit: a power cut may take the
+last commit back. What is missing then is a chunk that a record speaks of, which reading finds. The node process,
+whose commits free chunks and must not be taken back once their rows in small are gone, syncs heads too. Names of new
+files are synced by whoever makes them, before anything is answered.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ import lmdb
 from attrs import define, evolve, field
 from twisted.logger import Logger
 
-from edgecache.store import anchorfile, anchoring, disk, layout
-from edgecache.store.anchoring import Anchor, Lead
+from edgecache.store import disk, layout
 from edgecache.store.aside import MARK, move_aside
 from edgecache.store.controlrows import ODD, Rows
 from edgecache.store.disk import Disk
@@ -57,7 +55,6 @@ class Environments:
     :ivar incarnation: 16 octets, the same as long as control lives.
     :ivar created: control was made just now, so nothing of any log is known.
     :ivar popularity: of what is, or was, in small and blobs.
-    :ivar anchor: what of blobs is on disk for certain; with ``None`` all that is committed.
     """
 
     control: Environment
@@ -66,7 +63,6 @@ class Environments:
     incarnation: bytes
     created: bool = False
     popularity: Popularity = field(factory=Popularity.in_memory)
-    anchor: Anchor | None = None
     # Somebody may still be at them.
     _retired: list[Environment] = field(factory=list)
     _moved: bool = False
@@ -136,31 +132,13 @@ class Environments:
         self._retired += [self.small, self.blobs]
         self.small, self.blobs = small, blobs
         _bound(self, settings)
-        if self.anchor is not None:
-            self.anchor.close()
-            self.lower_anchor()
-
-    def lower_anchor(self) -> None:
-        """Workers that open blobs from now on leave its syncs to :meth:`hold`. For the node process."""
-        self.anchor = anchoring.lowered(self.blobs)
-
-    def hold(self) -> None:
-        """
-        What was committed to blobs so far is on disk for certain. From any thread.
-
-        :raises OSError: it is not.
-        """
-        if self.anchor is not None:
-            self.anchor.hold()
 
     def as_they_are(self) -> Environments:
         """:return: the same, which :meth:`renew` does not change; its owner closes it."""
-        return evolve(self, retired=[], anchor=None)
+        return evolve(self, retired=[])
 
     def close(self) -> None:
         """No transaction may be open and no writer thread may run."""
-        if self.anchor is not None:
-            self.anchor.weigh()
         for one in (self.control, self.small, self.blobs, *self._retired):
             one.env.close()
         self.popularity.close()
@@ -196,7 +174,6 @@ def _open_all(data: str, settings: StoreSettings, inspect: Callable[[str], Disk]
     try:
         incarnation = meta(control, layout.META_INCARNATION)
         popularity = Popularity.open(data, node_process=True)
-        anchorfile.recover(os.path.join(data, "blobs"), found.cache)
         small, blobs = _open_pair(data, settings, incarnation, inspect)
         known, seen = _last_epoch(control), _seen_epoch(small)
         if seen > known:
@@ -226,11 +203,7 @@ def _open_made(data: str) -> Environments:
     try:
         for name, names in _NAMES.items():
             # See Note [who syncs what].
-            anchored = os.path.exists(os.path.join(data, name, anchorfile.NAME))
-            opened.append(open_one(data, name, names, 0, readonly=name == "control", sync=not anchored))
-            if anchored:
-                lead = Lead(opened[-1])
-                opened[-1].may_commit, opened[-1].committed = lead.held, lead.committed
+            opened.append(open_one(data, name, names, 0, readonly=name == "control", metasync=name != "blobs"))
         control, small, blobs = opened
         incarnation = meta(control, layout.META_INCARNATION)
         for one in (small, blobs):

@@ -53,14 +53,14 @@ def open_one(
     readonly: bool,
     incarnation: bytes | None = None,
     share: float = 1.0,
-    sync: bool = True,
+    metasync: bool = True,
 ) -> Environment:
     """
     :param names: of the databases that it must have.
     :param size: of the map; 0 for what is in the file.
     :param incarnation: an empty one may be made, and is to be given it; by the node process alone.
     :param share: of the map, what is there already takes so much at most: it is made larger than ``size`` for that.
-    :param sync: commits wait for the disk (Note [who syncs what] in :mod:`edgecache.store.environments`).
+    :param metasync: a head waits for the disk, too (Note [who syncs what] in :mod:`edgecache.store.environments`).
     :return: the environment; without databases if it is empty and ``incarnation`` may be given to it.
     :raises Unusable: it is damaged, or of another layout.
     :raises Unwritable: so it seems; if it is opened again, and that fails as well, it is so.
@@ -82,7 +82,7 @@ def open_one(
             mode=0o600,
             create=may_create,
             readonly=readonly,
-            sync=sync,
+            metasync=metasync,
             # A cold 64 KiB chunk is read in one go; records and small pages lie scattered.
             readahead=name == "blobs",
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 import lmdb
 from twisted.trial.unittest import SynchronousTestCase
 
-from edgecache.store import anchorfile, disk, layout, opening
+from edgecache.store import disk, layout, opening
 from edgecache.store.disk import FUSE, Disk, inspect
 from edgecache.store.environment import Environment
 from edgecache.store.environments import Environments
@@ -437,21 +437,13 @@ with e.small.env.begin(write=True) as txn:
 class SyncingTests(EnvironmentsTestCase):
     """Note [who syncs what]"""
 
-    def test_where_there_is_no_anchor_everybody_syncs_all(self) -> None:
+    def test_heads_that_workers_write_to_blobs_wait_for_the_next_commit(self) -> None:
         environments = self.open()
         self.assertEqual([True, True], self.syncing(environments))
         environments.close()
         worker = Environments.open(self.data, SETTINGS, node_process=False)
-        self.assertEqual([True, True], self.syncing(worker))
-        worker.close()
-
-    def test_where_there_is_one_workers_leave_blobs_to_it(self) -> None:
-        environments = self.open()
-        environments.close()
-        with open(os.path.join(self.data, "blobs", anchorfile.NAME), "wb"):
-            pass
-        worker = Environments.open(self.data, SETTINGS, node_process=False)
         self.assertEqual([True, False], self.syncing(worker))
+        self.assertTrue(worker.blobs.env.flags()["sync"])
         worker.close()
 
     @staticmethod
