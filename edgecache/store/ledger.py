@@ -47,7 +47,7 @@ class Ledger:
         :raises OSError: it cannot be.
         """
         path = os.path.join(data, NAME)
-        if not os.path.exists(path) or os.path.getsize(path) != OCTETS:
+        if not os.path.exists(path):
             _make(path)
             sync_directory(data)
         return cls(data, os.open(path, os.O_RDWR | os.O_CLOEXEC))
@@ -81,9 +81,11 @@ class Ledger:
     def rows(self) -> list[Row]:
         """
         :return: what is there; :meth:`add` goes on behind it.
-        :raises OSError: it cannot be read.
+        :raises OSError: it cannot be read, or is not whole.
         """
         octets = os.pread(self._descriptor, OCTETS, 0)
+        if len(octets) < OCTETS:
+            raise OSError(errno.EIO, f"{OCTETS - len(octets)} octets are missing")
         found: list[Row] = []
         self._end = 0
         while self._end + _RECORD.size <= len(octets):

@@ -131,6 +131,18 @@ class OwedTests(SynchronousTestCase):
         self.begin()
         self.assertEqual([row(0), row(2)], self.written)
 
+    def test_where_a_part_of_it_is_missing_everything_is_owed_once(self) -> None:
+        """As after a file system was repaired: nobody knows what was there."""
+        path = os.path.join(self.data, NAME)
+        for size in (0, OCTETS // 2):
+            self.owe(1)
+            os.truncate(path, size)
+            self.full, self.written = False, []
+            self.begin()
+            self.assertEqual([row(0)], self.written)
+            self.begin()
+            self.assertEqual(([row(0)], OCTETS), (self.written, os.path.getsize(path)), "once")
+
     def test_where_it_can_be_neither_read_nor_replaced_it_stays_for_the_next_life(self) -> None:
         path = os.path.join(self.data, NAME)
         ledger = Ledger(self.data, os.open(path, os.O_WRONLY))
