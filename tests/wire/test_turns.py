@@ -263,7 +263,6 @@ class HeadsTests(SynchronousTestCase):
             self.loop.turn()
         self.assertEqual([], self.rig.requests)
 
-
     def test_those_that_have_left_take_no_turn_from_others(self) -> None:
         """However fast they come and go, those who wait are no more than there are connections."""
         self.rig.listener.heads.spend(HEADS)
