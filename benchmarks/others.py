@@ -119,6 +119,8 @@ async def _ask(url: str, target: str, rate: float) -> None:
 
 def _seen(flow: Flow) -> Seen:
     in_time = [sent for sent in flow.sent if sent.late <= LATE_SECONDS]
+    if not in_time:
+        raise SystemExit(f"all {len(flow.sent)} requests were sent late: this machine is too busy to tell anything")
     failed = sum(sent.status // 100 != 2 for sent in flow.sent) / len(flow.sent)
     seconds = sorted(sent.seconds - sent.late for sent in in_time)
     p50, p99 = (seconds[int(len(seconds) * share)] for share in (0.5, 0.99))
