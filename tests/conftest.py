@@ -18,8 +18,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from xdist.scheduler import LoadScopeScheduling
 
 from edgecache.processes.loop import install_reactor
+from tests import pace
 
 install_reactor()
+
+_watch = pace.Watch()
+_PROCESSES = ("tests/system/", "tests/processes/")
+"""Where tests have processes that need their turns."""
 
 # How long an example takes is the machine's affair.
 settings.register_profile("edgecache", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
@@ -42,6 +47,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     skipped = [] if reporter is None else reporter.stats.get("skipped", [])
     if skipped and os.environ.get("EDGECACHE_SKIP_NOTHING") and not exitstatus:
         session.exitstatus = 1
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """What fails while the machine stands still is run again."""
+    if not item.nodeid.startswith(_PROCESSES):
+        return None
+    pace.run(item, nextitem, _watch)
+    return True
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -17,6 +17,7 @@ from attrs import define, field
 
 from edgecache.demo.fleet import DemoFailed, Fleet, Node, Reply, ask, environment, wait_for
 from edgecache.demo.wheels import MODULE, PROJECT, filename, wheel
+from edgecache.rules.siblinghood import PATIENCE_SECONDS
 
 Out = Callable[[str], None]
 """Takes one line."""
@@ -65,8 +66,15 @@ class Story:
         for node in (us, ap):
             self._install(node, "1.0")
         asked = self._fleet.asked(f"/files/{filename('1.0')}")
-        self._require(asked == 1, f"the index was asked for the wheel once, not {asked} times")
-        self._say("  three nodes have the wheel, and the index was asked for it once")
+        # A node that is silent is not waited for, and on a machine that stands still a well one is.
+        silent = sum(node.unanswered() for node in self._fleet.nodes)
+        self._require(1 <= asked <= 1 + silent, f"the index was asked for the wheel once, not {asked} times")
+        times = "once" if asked == 1 else f"{asked} times"
+        self._say(f"  three nodes have the wheel, and the index was asked for it {times}")
+        if silent:
+            self._say(
+                f"  (a busy machine: {silent} times nobody waited for a node that was silent for {PATIENCE_SECONDS} s)"
+            )
         page = self._page(ap)
         self._require("hit" in page.fields["cache-status"], "it is stored")
         self._say(f"  the page at {ap.id}: {page.seconds * 1000:.0f} ms, Cache-Status: {page.fields['cache-status']}")
