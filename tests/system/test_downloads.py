@@ -1,7 +1,7 @@
 """
 Downloads by many kinds of clients over three real nodes: the counts are exact, and add up (DESIGN 10).
 
-``EDGECACHE_DOWNLOADS`` says how many downloads, a few hundred by default.
+``EDGECACHE_DOWNLOADS`` says how many downloads, about a hundred by default.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.system.harness import Node
 from tests.system.origins import Origin, Reply
 from tests.system.processes import kill_now, until
 
-DOWNLOADS = int(os.environ.get("EDGECACHE_DOWNLOADS", "300"))
+DOWNLOADS = int(os.environ.get("EDGECACHE_DOWNLOADS", "120"))
 THREADS = 8
 
 AGENTS = (

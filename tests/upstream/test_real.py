@@ -21,6 +21,7 @@ from edgecache.processes.timers import LoopTimers
 from edgecache.upstream.addresses import Address, parse_origin, unix_address
 from edgecache.upstream.client import Client
 from edgecache.upstream.dialing import LoopDialer
+from edgecache.upstream.responses import Response
 from edgecache.upstream.tls import client_context
 from edgecache.words.config import UpstreamSettings
 from edgecache.words.errors import (
@@ -142,32 +143,31 @@ class PlainTests(RealCase):
     async def test_an_answer_that_is_there_when_the_loop_comes_to_look_at_its_deadline_came_in_time(self) -> None:
         """All stood still, this process or the machine: no upstream is to blame for that."""
         clock = Clock()
-        client = Client(LoopDialer(loop()), clock, self.settings)
-        self.addCleanup(client.close)
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            server.setblocking(False)
-            answer = client.ask(Address(parse_origin("http://origin.example"), *server.getsockname()), GET)
-            origin = await self._accepted(server)
-            self._sent(origin, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
-            clock.advance(2 * self.settings.head_seconds)
-            taker = self.taker()
-            (await answer).attach(taker)
-            self._sent(origin, b"good")
-            clock.advance(2 * self.settings.stall_seconds)
-            self.assertEqual(b"good", (await taker.over).content)
+        answer, origin = await self._asked_at(clock)
+        self._sent(origin, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+        clock.advance(2 * self.settings.head_seconds)
+        taker = self.taker()
+        (await answer).attach(taker)
+        self._sent(origin, b"good")
+        clock.advance(2 * self.settings.stall_seconds)
+        self.assertEqual(b"good", (await taker.over).content)
 
     async def test_who_drips_is_waited_for_no_longer(self) -> None:
         clock = Clock()
+        answer, origin = await self._asked_at(clock)
+        for octets in (b"HTTP", b"/1.1 200 OK\r\n"):
+            self._sent(origin, octets)
+            clock.advance(self.settings.head_seconds)
+        await self.assertFailure(answer, HeadTimedOut)
+
+    async def _asked_at(self, clock: Clock) -> tuple[Deferred[Response], socket.socket]:
+        """:return: of a request whose deadlines are by that clock: its answer, and the origin's side, which has it."""
         client = Client(LoopDialer(loop()), clock, self.settings)
         self.addCleanup(client.close)
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.setblocking(False)
             answer = client.ask(Address(parse_origin("http://origin.example"), *server.getsockname()), GET)
-            origin = await self._accepted(server)
-            for octets in (b"HTTP", b"/1.1 200 OK\r\n"):
-                self._sent(origin, octets)
-                clock.advance(self.settings.head_seconds)
-            await self.assertFailure(answer, HeadTimedOut)
+            return answer, await self._accepted(server)
 
     def _sent(self, sock: socket.socket, octets: bytes) -> None:
         """Return when the other side's kernel has them: tcp(7), ``SIOCOUTQ``."""
