@@ -15,7 +15,7 @@ from typing import Protocol
 import pytest
 from _pytest.runner import runtestprotocol
 
-STILL_SECONDS = 0.2
+STILL_SECONDS = 0.1
 """Somebody who wanted to run, and waited for so long: the machine stood still."""
 TRIES = 3
 """How often a test is run that fails each time while the machine stands still."""

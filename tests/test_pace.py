@@ -90,7 +90,7 @@ def test_what_fails_while_the_machine_stands_still_is_run_again_with_all_that_it
 
 
 def test_what_fails_while_it_does_not_has_failed(tmp_path: Path) -> None:
-    runner, seen = told(tmp_path, 1, 0.19, 0.0)
+    runner, seen = told(tmp_path, 1, 0.09, 0.0)
     assert runner.outcomes == [("test_one", "failed"), ("test_two", "passed")]
     assert seen == ["up", "one", "two", "down"]
     assert not runner.warned
