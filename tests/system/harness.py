@@ -16,7 +16,7 @@ from typing import Any
 
 import edgecache
 from edgecache.processes.nursery import NAME, WORKER_NAME
-from tests.system import processes
+from tests.system import processes, warm
 from tests.system.clients import Answer, ask
 from tests.system.processes import until
 
@@ -62,6 +62,8 @@ class Node:
     A node that was stopped or killed starts again with the same ports and data directory.
 
     :ivar prefix: words before ``twistd``, such as ``unshare --pid`` or ``strace -f``.
+    :ivar cold: executed as a command, which takes a second more of CPU, instead of forked (:mod:`tests.system.warm`);
+        as are nodes with a prefix.
     """
 
     def __init__(
@@ -74,12 +76,14 @@ class Node:
         arguments: tuple[str, ...] = (),
         prefix: tuple[str, ...] = (),
         host: str = _LOOPBACK,
+        cold: bool = False,
     ) -> None:
         """:param host: where it listens for clients and operators."""
         self.root = root
         self.data = root / "data"
         self.log_path = root / "node.log"
         self.prefix = prefix
+        self.cold = cold
         self.workers = workers
         self._host = host
         self._port = processes.free_port()
@@ -90,7 +94,7 @@ class Node:
             *("--data", str(self.data), "--workers", str(workers), "--size", size),
             *arguments,
         ]
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | warm.Process | None = None
 
     @property
     def url(self) -> str:
@@ -118,10 +122,13 @@ class Node:
     def launch(self) -> None:
         """Start it and wait for nothing."""
         self.root.mkdir(parents=True, exist_ok=True)
-        twistd = Path(sys.executable).with_name("twistd")
+        words = [str(Path(sys.executable).with_name("twistd")), "-n", "edgecache", *self._arguments]
         with self.log_path.open("ab") as log:
+            if not (self.cold or self.prefix or os.environ.get("EDGECACHE_COLD")):
+                self._process = warm.start(words, cwd=self.root, env=environment(), output=log)
+                return
             self._process = subprocess.Popen(
-                [*_DIE_WITH_US, *self.prefix, str(twistd), "-n", "edgecache", *self._arguments],
+                [*_DIE_WITH_US, *self.prefix, *words],
                 cwd=self.root,
                 env=environment(),
                 stdin=subprocess.DEVNULL,
