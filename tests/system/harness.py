@@ -109,6 +109,11 @@ class Node:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     @property
+    def words(self) -> list[str]:
+        """The command that starts it, without a prefix."""
+        return [str(Path(sys.executable).with_name("twistd")), "-n", "edgecache", *self._arguments]
+
+    @property
     def leader(self) -> int:
         """The process that was started; the node process, unless there is a prefix."""
         assert self._process is not None
@@ -122,13 +127,12 @@ class Node:
     def launch(self) -> None:
         """Start it and wait for nothing."""
         self.root.mkdir(parents=True, exist_ok=True)
-        words = [str(Path(sys.executable).with_name("twistd")), "-n", "edgecache", *self._arguments]
         with self.log_path.open("ab") as log:
             if not (self.cold or self.prefix or os.environ.get("EDGECACHE_COLD")):
-                self._process = warm.start(words, cwd=self.root, env=environment(), output=log)
+                self._process = warm.start(self.words, cwd=self.root, env=environment(), output=log)
                 return
             self._process = subprocess.Popen(
-                [*_DIE_WITH_US, *self.prefix, *words],
+                [*_DIE_WITH_US, *self.prefix, *self.words],
                 cwd=self.root,
                 env=environment(),
                 stdin=subprocess.DEVNULL,

@@ -141,6 +141,6 @@ class StarvingCase(SynchronousTestCase):
         self.addCleanup(directory.cleanup)
         self.origin = Origin(reply_to).start()
         self.addCleanup(self.origin.stop)
-        self.node = Node(Path(directory.name), self.origin.url)
+        self.node = Node(Path(directory.name), self.origin.url, cold=True)
         self.addCleanup(self.node.end)
         self.node.start()

@@ -84,7 +84,7 @@ class AttackersTests(SynchronousTestCase):
         root = Path(directory.name)
         configuration = root / "edgecache.toml"
         configuration.write_text(LIMITS)
-        cls.node = Node(root / "node", origin.url, arguments=("--config", str(configuration)))
+        cls.node = Node(root / "node", origin.url, arguments=("--config", str(configuration)), cold=True)
         cls.addClassCleanup(cls.node.end)
         cls.node.start()
         for target in (SMALL, LARGE):

@@ -36,7 +36,7 @@ class LargeArtifactTests(SynchronousTestCase):
         self.origin = Origin().start()
         self.addCleanup(self.origin.stop)
         self.origin.serve(TARGET, Reply(self.artifact, etag='"large-1"'))
-        self.node = Node(Path(directory.name), self.origin.url, size=f"{4 * SIZE // MIB + 256}MiB")
+        self.node = Node(Path(directory.name), self.origin.url, size=f"{4 * SIZE // MIB + 256}MiB", cold=True)
         self.addCleanup(self.node.end)
         self.node.start()
 

@@ -56,7 +56,7 @@ class ListenersTests(SynchronousTestCase):
         more = (
             f'{UNLIMITED}\n[tls]\ncertificate = "{certificate}"\nkey = "{key}"\n[limits]\ntls_handshake_seconds = 1.0'
         )
-        cls.fleet = Fleet(root / "fleet", 2, origin.url, workers=1, siblings=PACE, more=more)
+        cls.fleet = Fleet(root / "fleet", 2, origin.url, workers=1, siblings=PACE, more=more, cold=True)
         cls.addClassCleanup(cls.fleet.end)
         cls.fleet.start()
         cls.node = cls.fleet.nodes["n1"]
@@ -233,7 +233,7 @@ class BadUpstreamTests(SynchronousTestCase):
         self.addCleanup(origin.stop)
         configuration = root / "edgecache.toml"
         configuration.write_text("[upstream]\nhead_seconds = 1.0\nstall_seconds = 1.0\nfirst_byte_seconds = 2.0\n")
-        node = Node(root / "node", origin.url, workers=1, arguments=("--config", str(configuration)))
+        node = Node(root / "node", origin.url, workers=1, arguments=("--config", str(configuration)), cold=True)
         self.addCleanup(node.end)
         node.start()
         memory = processes.anonymous_octets(node.family())

@@ -191,7 +191,8 @@ class SecretsTests(SynchronousTestCase):
 
     def start(self) -> Node:
         where = ("--config", str(self.file))
-        node = Node(self.root / "node", profile="index", workers=1, size="128MiB", arguments=where)
+        # What its command line shows is looked at.
+        node = Node(self.root / "node", profile="index", workers=1, size="128MiB", arguments=where, cold=True)
         self.addCleanup(node.end)
         return node.start()
 

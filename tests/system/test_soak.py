@@ -48,7 +48,14 @@ class SoakTests(SynchronousTestCase):
             self.addCleanup(origin.origin.stop)
         urls = [origin.origin.start().url for origin in self.origins]
         self.fleet = Fleet(
-            Path(directory.name), 3, *urls, workers=1, size="256MiB", siblings=PACE, more=f"{UNLIMITED}\n{UPSTREAM}"
+            Path(directory.name),
+            3,
+            *urls,
+            workers=1,
+            size="256MiB",
+            siblings=PACE,
+            more=f"{UNLIMITED}\n{UPSTREAM}",
+            cold=True,
         )
         self.addCleanup(self.fleet.end)
         self.fleet.start()

@@ -204,7 +204,7 @@ def _become(words: list[str], cwd: str, env: dict[str, str], *, output: int, tes
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    nothing = os.open(os.devnull, os.O_RDONLY)
+    nothing = os.open(os.devnull, os.O_RDWR)
     nursery.arrange([nothing, output, output], most=max(map(int, os.listdir("/proc/self/fd"))))
     for limit in {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}:
         resource.setrlimit(limit, resource.prlimit(tester, limit))
