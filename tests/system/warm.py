@@ -139,7 +139,11 @@ def _started(twistd: str, env: Mapping[str, str]) -> socket.socket:
     with its:
         # Not to die with the thread that asks first, as it would by a parent-death signal.
         process = subprocess.Popen(
-            [sys.executable, __file__, twistd], env=env, stdin=its, stdout=subprocess.DEVNULL, start_new_session=True
+            [sys.executable, __file__, twistd],
+            env=env,
+            stdin=its.fileno(),
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     def end() -> None:
@@ -169,7 +173,7 @@ def _serve() -> None:
     requests = socket.socket(fileno=_REQUESTS)
     running: dict[int, tuple[int, int]] = {}
     while True:
-        readable, _, _ = select.select([requests, *running], [], [])
+        readable, _, _ = select.select([_REQUESTS, *running], [], [])
         for ended in running.keys() & set(readable):
             pid, tells = running.pop(ended)
             _, status = os.waitpid(pid, 0)
@@ -178,7 +182,7 @@ def _serve() -> None:
                 os.write(tells, b"%d" % os.waitstatus_to_exitcode(status))
             os.close(tells)
             os.close(ended)
-        if requests not in readable:
+        if _REQUESTS not in readable:
             continue
         message, descriptors, _, _ = socket.recv_fds(requests, _MOST, 2)
         if not message:
@@ -218,4 +222,4 @@ if __name__ == "__main__":
     _serve()
     from twisted.scripts.twistd import run
 
-    sys.exit(run())
+    sys.exit(run())  # type: ignore[no-untyped-call]  # Twisted has no types here
