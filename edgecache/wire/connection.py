@@ -337,7 +337,7 @@ class Connection(Answering):
                 self._check_held(self._held, now)
             case State.READING if self._intake.pending:
                 if waited >= limits.head_seconds:
-                    self._late(408)
+                    self._check_head(now)
             case State.READING:
                 if waited >= self._listener.idle_seconds:
                     self._close()
@@ -355,6 +355,13 @@ class Connection(Answering):
                         self._transport.abort()
                 elif self._crawls(self._written - unsent, now):
                     self._late(None)
+
+    def _check_head(self, now: float) -> None:
+        if self._yielding:
+            # What is here came in time: only its turn did not.
+            self._take_turn()
+        if self._state is READING and self._intake.pending and now - self._since >= self._listener.limits.head_seconds:
+            self._late(408)
 
     def _check_held(self, held: Framed, now: float) -> None:
         content = cast(RequestContent, self._content)

@@ -234,6 +234,22 @@ class HeadsTests(SynchronousTestCase):
         self.assertEqual([b"/1", b"/2", b"/3"], [request.target for request in self.rig.requests])
         self.assertTrue(client.lost)
 
+    def test_what_has_come_in_time_and_waits_for_its_turn_is_not_late(self) -> None:
+        """Turns may be long, and a machine may stand still."""
+        self.rig.listener.heads.spend(HEADS)
+        client, large, late = self.rig.connect(), self.rig.connect(), self.rig.connect()
+        for octets in (b"GET /1 HTTP/1.1\r\n", b"Host: a\r\n\r\n" + GET % 2):
+            self.rig.say(octets, client)
+        self.rig.say(GET[:-2] + b"X: y\r\n" * 2000, large)
+        self.rig.say(GET[:-2], late)
+        self.rig.seconds(12)
+        self.assertEqual([b"/1", b"/2"], [request.target for request in self.rig.requests])
+        self.assertEqual(b"HTTP/1.1 431 ", large.received[:13])
+        self.assertEqual(b"HTTP/1.1 408 ", late.received[:13])
+        while self.loop.calls:
+            self.loop.turn()
+        self.assertEqual(2, len(self.rig.requests))
+
     def test_who_sends_much_while_it_waits_is_not_read(self) -> None:
         self.rig.listener.heads.spend(HEADS)
         client = self.rig.say(GET[:-2] + b"X" * PIPELINE_OCTETS)
