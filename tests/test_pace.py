@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 from attrs import define, field
 
 from tests import pace
+from tests.system.processes import until
 
 CASE = """
 import unittest
@@ -37,16 +41,16 @@ class Case(unittest.TestCase):
 
 @define
 class Told:
-    """:ivar seconds: how long the machine stands still in each run of a test."""
+    """:ivar still: in what way the machine stands still in each run of a test."""
 
-    seconds: list[float]
+    still: list[str]
     runs: int = field(init=False, default=0)
 
     def begin(self) -> None:
         self.runs += 1
 
-    def longest(self) -> float:
-        return self.seconds[self.runs - 1]
+    def stood_still(self) -> str:
+        return self.still[self.runs - 1]
 
 
 @define
@@ -70,7 +74,7 @@ class Runner:
         self.warned.append(str(warning_message))
 
 
-def told(directory: Path, failures: int, *still: float) -> tuple[Runner, list[str]]:
+def told(directory: Path, failures: int, *still: str) -> tuple[Runner, list[str]]:
     """Run the case, whose first test fails so often. :return: what was reported, and what has happened."""
     # By its name it would be found again.
     (directory / f"test_{directory.name}.py").write_text(CASE.format(failures=failures))
@@ -81,29 +85,36 @@ def told(directory: Path, failures: int, *still: float) -> tuple[Runner, list[st
 
 
 def test_what_fails_while_the_machine_stands_still_is_run_again_with_all_that_its_class_sets_up(tmp_path: Path) -> None:
-    runner, seen = told(tmp_path, 1, 0.3, 0.0, 0.0)
+    runner, seen = told(tmp_path, 1, "a while", "", "")
     assert runner.outcomes == [("test_one", "passed"), ("test_two", "passed")]
     assert seen == ["up", "one", "down", "up", "one", "two", "down"]
     (warning,) = runner.warned
-    assert "stood still for 0.30 s" in warning
+    assert "stood still: a while" in warning
     assert "AssertionError: 1 not greater than 1" in warning
 
 
 def test_what_fails_while_it_does_not_has_failed(tmp_path: Path) -> None:
-    runner, seen = told(tmp_path, 1, 0.09, 0.0)
+    runner, seen = told(tmp_path, 1, "", "")
     assert runner.outcomes == [("test_one", "failed"), ("test_two", "passed")]
     assert seen == ["up", "one", "two", "down"]
     assert not runner.warned
 
 
 def test_what_fails_each_time_has_failed(tmp_path: Path) -> None:
-    runner, seen = told(tmp_path, 9, 0.3, 0.3, 0.3, 0.0)
+    runner, seen = told(tmp_path, 9, "a", "b", "c", "")
     assert runner.outcomes == [("test_one", "failed"), ("test_two", "passed")]
     assert seen.count("one") == pace.TRIES
     assert len(runner.warned) == pace.TRIES - 1
 
 
 def test_what_passes_is_not_run_again(tmp_path: Path) -> None:
-    runner, seen = told(tmp_path, 0, 9.0, 9.0)
+    runner, seen = told(tmp_path, 0, "a", "b")
     assert runner.outcomes == [("test_one", "passed"), ("test_two", "passed")]
     assert seen == ["up", "one", "two", "down"]
+
+
+def test_a_process_that_was_stopped_has_stood_still() -> None:
+    watch = pace.Watch()
+    with subprocess.Popen(["sh", "-c", "sleep 0.5; kill -CONT $PPID"]):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    until(lambda: "waited" in watch.stood_still(), "what the watch saw")
