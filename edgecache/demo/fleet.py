@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import http.client
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -30,7 +29,6 @@ _START_SECONDS = 30.0
 _STOP_SECONDS = 20.0
 _ASK_SECONDS = 30.0
 _LOOK_SECONDS = 0.05
-_LOOK_UPS = re.compile(r"edgecache_sibling_(asks|answers)_total\{.*\} (\S+)")
 _TWISTD = ("-c", "from twisted.scripts.twistd import run; run()", "-n", "edgecache")
 
 
@@ -163,12 +161,8 @@ class Node:
 
     def unanswered(self) -> int:
         """:return: how often it has asked a sibling for content and got no answer in time."""
-        counts = dict.fromkeys(("asks", "answers"), 0.0)
-        for line in ask(self.admin, "/metrics").content.decode().splitlines():
-            matched = _LOOK_UPS.match(line)
-            if matched is not None:
-                counts[matched[1]] += float(matched[2])
-        return int(counts["asks"] - counts["answers"])
+        counters = self.call("GET", "/status")["counters"]
+        return int(counters["sibling_asks"] - counters["sibling_answers"])
 
     def is_member(self) -> bool:
         """:return: does it serve, and is it told of every purge?"""
