@@ -25,6 +25,7 @@ from edgecache.fills.outlet import Outlet
 from edgecache.fills.owners import UNCOUNTED, Owners
 from edgecache.fills.pages import Pages
 from edgecache.fills.paging import Paging
+from edgecache.fills.parts import Parts
 from edgecache.fills.sending import Sender
 from edgecache.fills.serials import Serials
 from edgecache.fills.unstored import Unstored
@@ -193,7 +194,8 @@ async def start_worker(parts: WorkerParts) -> Worker:
             fenced,
         )
 
-    keep = Keep(epochs, timers, kept_octets(config.store.size, parts.count))
+    partial = Parts(reader, writer, epochs, sender, page, timers, time.time, fenced)
+    keep = Keep(epochs, timers, partial.spilled, kept_octets(config.store.size, parts.count))
     fills = Fills(
         reader,
         writer,
@@ -202,6 +204,7 @@ async def start_worker(parts: WorkerParts) -> Worker:
         ),
         epochs,
         keep,
+        partial,
         sender,
         page,
         time.time,

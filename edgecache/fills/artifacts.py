@@ -21,7 +21,7 @@ from edgecache.index.errors import BadPage
 from edgecache.rules import artifacts
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward, Pass, Store
-from edgecache.rules.digests import Digest
+from edgecache.rules.digests import SHA256, Digest
 from edgecache.rules.freshness import UNSAID
 from edgecache.rules.indexpaths import ArtifactAsked
 from edgecache.rules.lookups import Told
@@ -302,4 +302,4 @@ class Sought:
 
 
 def _digest(sha256: bytes) -> Digest | None:
-    return Digest(artifacts.SHA256, sha256) if sha256 else None
+    return Digest(SHA256, sha256) if sha256 else None

@@ -93,6 +93,11 @@ class Filling:
         self._writer.write(data)
         self._came()
 
+    def begin(self, data: bytes) -> None:
+        """Like :meth:`data`, of octets that nobody had to fetch: the store had them."""
+        self._writer.write(data)
+        self._came()
+
     def room(self, octets: int) -> list[memoryview]:
         return self._writer.room(octets if self.length is None else min(octets, self.length - self._writer.written))
 

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from edgecache.fills import pagefill
 from edgecache.fills.artifacts import Sought, Wait
 from edgecache.fills.keeping import Kept
+from edgecache.fills.parts import Beginning
 from edgecache.fills.plainly import Plainly, is_ordinary
 from edgecache.fills.storing import Storing, store
 from edgecache.fills.thoroughly import Thoroughly
@@ -25,6 +26,7 @@ from edgecache.rules.locating import relocated
 from edgecache.rules.lookups import Told, stripped, told_by
 from edgecache.rules.outbound import interim_head
 from edgecache.rules.pages import PAGE, serial_of
+from edgecache.rules.parts import passing_part
 from edgecache.rules.policy import may_share, on_response
 from edgecache.rules.selectors import any_tag_selector
 from edgecache.rules.sites import Site
@@ -106,7 +108,7 @@ class Fill:
     tried: Tried = FIRST
     phase: Phase = Phase.ASKING
     plan: Store | Freshen | None = None
-    kept: Kept | None = None
+    kept: Kept | Beginning | None = None
     storing: Storing | None = None
     lasting: bool = False
     late: bool = False
@@ -156,7 +158,7 @@ class Fill:
         """It is of no use."""
         kept, self.kept = self.kept, None
         if kept is not None:
-            kept.writer.abandon()
+            kept.give_up()
 
     # The exchange
 
@@ -189,7 +191,7 @@ class Fill:
         """The exchange is over, and so is the fill, unless it is ``lasting``."""
         self.fills.counts.add(FILLS_RUNNING, -1)
         if self.kept is not None and self.registered is not None:
-            self.fills.keep.put_back(self.registered, self.kept)
+            self.kept.give_back(self.fills.keep, self.registered)
         if not self.lasting:
             self.leave()
         if self.storing is None or not self.storing.filling.withheld:
@@ -251,7 +253,8 @@ class Fill:
             case Pass() if decision.page is not None:
                 return pagefill.pass_on(self, decision, response, fallback)
             case Pass():
-                return self._pass(decision, response)
+                part = None if told is not None or fallback else self._part(response, requested_at)
+                return self._pass(decision, response, part)
         return None
 
     def told(self, response: Response) -> Told | None:
@@ -303,7 +306,14 @@ class Fill:
         else:
             self.fills.restart(self, decision.forward)
 
-    async def _pass(self, decision: Pass, response: Response) -> None:
+    def _part(self, response: Response, requested_at: float) -> Store | None:
+        """:return: how a part that passes may be stored. What a client's own conditions have brought may not."""
+        if response.head.status != 206 or (self.forward.alone and self.forward.ahead is None):
+            return None
+        now = self.fills.clock()
+        return passing_part(self.leader, response.head, response.length, requested_at, now, self.floor)
+
+    async def _pass(self, decision: Pass, response: Response, part: Store | None) -> None:
         self.leave()
         if decision.remember and self.leader.fills:
             self.fills.unshareable.add(self.leader)
@@ -315,7 +325,7 @@ class Fill:
         if own is None:
             response.cancel()
         else:
-            self.waiters.pass_on(decision, response, own)
+            self.waiters.pass_on(decision, response, own, part)
 
     def cancel(self) -> None:
         """Nobody wants an answer any more."""

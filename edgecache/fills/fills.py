@@ -25,6 +25,7 @@ from edgecache.fills.late import LatePages
 from edgecache.fills.nodeprocess import NodeProcess
 from edgecache.fills.owners import Owners
 from edgecache.fills.paging import Paging
+from edgecache.fills.parts import Parts
 from edgecache.fills.representing import Representing, as_it_is
 from edgecache.fills.sending import UNDERIVED, Sender
 from edgecache.fills.serials import Serials
@@ -91,6 +92,7 @@ class Fills:
     attempts: Attempts
     epochs: Epochs
     keep: Keep
+    parts: Parts
     sender: Sender
     counts: Counts
     clock: Callable[[], float]
@@ -145,6 +147,8 @@ class Fills:
         waiter = Waiter(asked, forward, record_hash, downstream, self._begun, until)
         if self._stale_first(waiter):
             self.refresh(asked, forward, record_hash)
+            return
+        if asked.range is not None and self._part_answers(waiter):
             return
         if asked.head_only and not asked.bypass and self._join_running(waiter):
             return  # the head of the fill is the answer
@@ -251,11 +255,21 @@ class Fills:
             self._join_at(waiter, place)
 
     def ahead(self, waiter: Waiter, part: Part, stored: Stored) -> None:
-        """Fetch just the ``part`` that ``waiter`` asked for of what will be ``stored``; it is not stored."""
-        # Of others the client's own Range goes along.
-        ahead = None if waiter.asked.artifact is None else Ahead(part.start, part.stop, stored.size, stored.etag)
+        """Fetch just the ``part`` that ``waiter`` asked for of what will be ``stored``, unless that is here already."""
+        ahead = Ahead(part.start, part.stop, stored.size, stored.etag)
         waiter.forward = evolve(waiter.forward, stored=None, alone=True, ahead=ahead)
-        self.alone(waiter)
+        if not self._part_answers(waiter, stored):
+            self.alone(waiter)
+
+    def _part_answers(self, waiter: Waiter, like: Stored | None = None) -> bool:
+        """:param like: what is being filled. :return: what ``waiter`` wants was within a part that is stored."""
+        asked, forward = waiter.asked, waiter.forward
+        if forward.stored is not None or forward.at_origin or forward.no_cache or asked.sibling is not None:
+            return False
+        if like is None and forward.alone:
+            return False
+        place = waiter.record_hash if like is None else variant_hash(asked.key_hash, like.variant)
+        return self.parts.answer(asked, place, waiter.downstream, like)
 
     def wait(self, waiter: Waiter) -> None:
         """The part that ``waiter`` wants cannot be had on its own: it waits for the whole."""

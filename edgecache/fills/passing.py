@@ -1,4 +1,4 @@
-"""Content that goes straight on to one client, and nowhere else."""
+"""Content that goes straight on to one client; a part that may be stored is, as it passes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import islice
 
 from attrs import define, field
 
+from edgecache.fills.parts import Aside
 from edgecache.rules.digests import showable
 from edgecache.store.held import written_now
 from edgecache.upstream.responses import Response
@@ -24,7 +25,7 @@ PIECES = 64
 @define(eq=False, repr=False)
 class Passing:
     """
-    A :class:`~edgecache.words.ports.Source`: content from upstream to one client, and nowhere else.
+    A :class:`~edgecache.words.ports.Source`: content from upstream to one client.
 
     It can be read once, in order. A client that leaves ends the exchange upstream.
     """
@@ -32,6 +33,8 @@ class Passing:
     _response: Response
     _counts: Counts
     length: int | None
+    # Stores it, too.
+    _aside: Aside | None = None
     failed: Exception | None = None
     _pieces: deque[bytes | memoryview] = field(factory=deque)
     _held: int = 0
@@ -43,6 +46,8 @@ class Passing:
 
     def data(self, data: bytes) -> None:
         self._counts.add(Counter.BYTES_FETCHED, len(data))
+        if self._aside is not None:
+            self._aside.data(data)
         self._pieces.append(data)
         self._held += len(data)
         if self._readable > PASS_HIGH and not self._paused:
@@ -52,10 +57,12 @@ class Passing:
 
     def end(self) -> None:
         self._complete = True
+        self._end_aside()
         self._wake()
 
     def fail(self, failure: UpstreamFailed) -> None:
         self.failed = failure
+        self._end_aside()
         self._wake()
 
     def read(self, position: int, limit: int) -> bytes:
@@ -114,6 +121,12 @@ class Passing:
     def detach(self, reader: Reader) -> None:
         self._reader = None
         self._response.cancel()
+        self._end_aside()
+
+    def _end_aside(self) -> None:
+        aside, self._aside = self._aside, None
+        if aside is not None:
+            aside.ended()
 
     @property
     def _readable(self) -> int:

@@ -34,6 +34,7 @@ def is_ordinary(fill: Fill) -> bool:
         and asked.artifact is None
         and fills.attempts.lone
         and not fills.keep.has(fill.registered)
+        and not fills.parts.has(fill.registered, asked.key)
         and fills.doubts.of(asked.key_hash) is None
     )
 

@@ -137,6 +137,17 @@ class Sender:
         downstream.send_from(head, source, start, stop)
         return ANSWERED
 
+    def send_part(
+        self, downstream: Downstream, head: bytes, part: Stored, record_hash: bytes, start: int, stop: int
+    ) -> Sent:
+        """
+        Like :meth:`send`, of partial content.
+
+        :param part: its record (:func:`edgecache.rules.parts.as_part`).
+        :param start: first octet of what is stored that is sent, ``stop`` the one after the last.
+        """
+        return self._send(downstream, part, record_hash, head, start, stop)
+
     def send_later(
         self,
         downstream: Downstream,

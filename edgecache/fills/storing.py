@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from attrs import define, evolve, field
 from twisted.logger import Logger
 
-from edgecache.fills.contents import Filling
+from edgecache.fills.completing import Completing
+from edgecache.fills.contents import FillAbandoned, Filling
 from edgecache.fills.continuing import Continuing
 from edgecache.fills.keeping import Kept
+from edgecache.fills.parts import Beginning
 from edgecache.processes.background import background
 from edgecache.rules.decisions import Store
 from edgecache.rules.presenting import complete
@@ -21,7 +23,7 @@ from edgecache.store.committing import Outcome
 from edgecache.store.writing import ContentWriter
 from edgecache.upstream.responses import Response
 from edgecache.words.counters import Counter
-from edgecache.words.errors import NotTaken, UpstreamFailed, WrongDigest
+from edgecache.words.errors import ContentMissing, NotTaken, UpstreamFailed, WrongDigest
 from edgecache.words.ports import Counts
 from edgecache.words.stored import Flag, Variants
 
@@ -56,18 +58,19 @@ def store(fill: Fill, plan: Store, response: Response) -> None:
         return
     assert isinstance(response, Continuing)
     fill.begin(plan)
+    bringing: Continuing | Completing = response
     if used is not None:
-        writer = used.writer
+        writer, bringing = used.go_on(fill.fills.writer, response)
         _log.info(
-            "{target}: goes on after the {octets} octets that an earlier try brought",
+            "{target}: goes on after the {octets} octets that an earlier try has brought",
             target=fill.leader.request.target.decode("latin-1"),
             octets=response.begun,
         )
     else:
         fill.give_up_kept()
         writer = fill.fills.writer.begin()
-    storing = fill.storing = Storing(fill, plan, response, writer, used)
-    response.when_slow(storing.filling.too_slow)
+    storing = fill.storing = Storing(fill, plan, bringing, writer, used)
+    bringing.when_slow(storing.filling.too_slow)
     fill.waiters.serve_filling(plan, storing.filling, empty=response.empty, copy=fill.copied)
 
 
@@ -120,10 +123,10 @@ class Storing:
 
     _fill: Fill
     _plan: Store
-    _response: Continuing
+    _response: Continuing | Completing
     _writer: ContentWriter
     # What an earlier fill has brought, if it goes on with that.
-    _used: Kept | None
+    _used: Kept | Beginning | None
     filling: Filling = field(init=False)
 
     @filling.default
@@ -158,10 +161,8 @@ class Storing:
 
     def _keep(self, failure: Exception) -> bool:
         """:return: what came is kept for the next try (rule 8 of FIELD 1); nobody reads it meanwhile."""
-        registered, plan = self._fill.registered, self._plan
-        if registered is None or not isinstance(failure, UpstreamFailed) or self._writer.failed is not None:
-            return False
-        if isinstance(failure, NotTaken):
+        fill, plan = self._fill, self._plan
+        if fill.registered is None or self._writer.failed is not None:
             return False
         # What is the leader's alone in its head must not become the next one's; a fallback's lives seconds anyway.
         if plan.own is not plan.stored or plan.stored.flags & Flag.FALLBACK:
@@ -169,10 +170,18 @@ class Storing:
         broken, used = self._response.broken, self._used
         if broken is None or broken.received != self._writer.written:
             return False
-        if used is not None and broken.received == used.broken.received:
-            self._fill.fills.keep.put_back(registered, used)
+        nothing_new = used is not None and broken.received == used.broken.received
+        if isinstance(used, Beginning) and nothing_new:
+            return False  # it is stored still
+        if isinstance(failure, FillAbandoned):
+            # Nobody is about to try again.
+            fill.fills.parts.keep(fill.leader.key_hash, plan, self._writer)
+        elif not isinstance(failure, UpstreamFailed) or isinstance(failure, NotTaken):
+            return False
+        elif isinstance(used, Kept) and nothing_new:
+            fill.fills.keep.put_back(fill.registered, used)
         else:
-            self._fill.fills.keep.put(registered, Kept(plan, broken, self._writer))
+            fill.fills.keep.put(fill.registered, Kept(plan, broken, self._writer, fill.leader.key_hash))
         return True
 
     def _unshown(self, failure: Exception) -> None:
@@ -181,6 +190,9 @@ class Storing:
         if isinstance(failure, WrongDigest) and fill.tried.restarts < RESTARTS:
             # Put together from several, it was the first that broke off.
             fill.fills.ask_anew(fill, fill.tried.again(self.filling.response.address))
+        elif isinstance(failure, ContentMissing) and not fill.tried.restarts:
+            # A stored beginning was damaged: without it, then.
+            fill.fills.ask_anew(fill, fill.tried.again())
         elif isinstance(failure, UpstreamFailed):
             fill.fail(failure)
         else:
@@ -198,6 +210,8 @@ class Storing:
             self._fill.leave()
             counted(self._fill.fills.counts, committed or writer.failed or False)
             filling.when_unread(writer.finished if committed else writer.abandon)
+            if committed and isinstance(self._used, Beginning):
+                self._used.give_up()
 
 
 def _flagged(plan: Store, flag: Flag) -> Store:

@@ -99,6 +99,8 @@ class Thoroughly:
         look_up = None
         if place is not None:
             fill.kept = fills.keep.take(place, leader)
+            if fill.kept is None and not fill.tried.restarts:
+                fill.kept = await fills.parts.take(place, leader, asking)
             # After the floor was taken, which it has to cover.
             look_up = fills.siblings(leader, fill.forward)
         elif first is not None and self._form is None:

@@ -324,8 +324,12 @@ class Waiters:
                 own = waiter
         return own
 
-    def pass_on(self, decision: Pass, response: Response, to: Waiter) -> None:
-        """Straight on to one client."""
+    def pass_on(self, decision: Pass, response: Response, to: Waiter, part: Store | None) -> None:
+        """
+        Straight on to one client.
+
+        :param part: how its content may be stored meanwhile.
+        """
         status = status_fields.forwarded(to.asked.site, to.forward.reason, detail=decision.detail)
         private = to.asked.site.clients is not None and to.asked.sibling is None
         head = status_fields.with_cache_status(decision.head + PRIVATE if private else decision.head, status)
@@ -333,7 +337,8 @@ class Waiters:
             response.cancel()
             to.downstream.send(head, b"")
             return
-        source = Passing(response, self._fills.counts, response.length)
+        aside = None if part is None else self._fills.parts.aside(to.asked, part)
+        source = Passing(response, self._fills.counts, response.length, aside)
         to.downstream.send_from(head, source, 0, response.length)
 
     def wait(self) -> None:

@@ -13,17 +13,16 @@ from urllib.parse import urljoin
 from edgecache.rules.asking import Asked
 from edgecache.rules.dates import format_date, parse_date
 from edgecache.rules.decisions import Ahead, Pass, Store
-from edgecache.rules.digests import Digest
+from edgecache.rules.digests import SHA256, Digest
 from edgecache.rules.fields import serialised
 from edgecache.rules.freshness import UNSAID
 from edgecache.rules.indexpaths import ArtifactAsked, project_tag
 from edgecache.rules.lookups import Told
 from edgecache.rules.selectors import tag_selector
+from edgecache.rules.spans import Span, span_of
 from edgecache.rules.status_fields import proxy_status
 from edgecache.words.messages import Fields, Head, combined, field_values
 from edgecache.words.stored import Flag, Stored
-
-SHA256 = "sha-256"
 
 # What an origin says of a named file that means anything at our place; the rest is about its own host.
 _KEPT = frozenset((b"last-modified", b"access-control-allow-origin", b"access-control-expose-headers"))
@@ -32,7 +31,6 @@ _HARMLESS = re.compile(rb"(?:application|binary)/[a-z0-9.+-]+", re.IGNORECASE)
 _RUN = re.compile(rb"xml|html|script|pdf|flash", re.IGNORECASE)
 _TYPES = ((b".metadata", b"text/plain; charset=utf-8"), (b".asc", b"application/pgp-signature"))
 _ANY_TYPE = b"application/octet-stream"
-_CONTENT_RANGE = re.compile(rb"bytes +([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", re.IGNORECASE)
 
 
 def digest_in_path(artifact: ArtifactAsked) -> Digest | None:
@@ -105,10 +103,8 @@ def part(asked: Asked, head: Head, wanted: Ahead, digest: Digest | None, now: fl
     :param head: of the upstream's answer.
     :return: ``None`` if it is not exactly that range of exactly that file, as far as anybody can tell.
     """
-    matched = _CONTENT_RANGE.fullmatch(head.get(b"content-range") or b"")
-    if head.status != 206 or matched is None:
-        return None
-    if (int(matched[1]), int(matched[2]) + 1) != (wanted.start, wanted.stop) or int(matched[3]) != wanted.size:
+    asked_for = Span(wanted.start, wanted.stop, wanted.size)
+    if head.status != 206 or span_of(head.get(b"content-range")) != asked_for:
         return None
     if digest is not None:
         fields = _named_fields(asked, head, digest, now)
@@ -122,8 +118,8 @@ def part(asked: Asked, head: Head, wanted: Ahead, digest: Digest | None, now: fl
     fields += [
         (b"cache-control", b"no-store"),
         (b"accept-ranges", b"bytes"),
-        (b"content-range", b"bytes %d-%d/%d" % (wanted.start, wanted.stop - 1, wanted.size)),
-        (b"content-length", b"%d" % (wanted.stop - wanted.start)),
+        (b"content-range", asked_for.field),
+        (b"content-length", b"%d" % asked_for.octets),
     ]
     return Pass(b"HTTP/1.1 206 Partial Content\r\n" + serialised(fields), detail="unverified")
 

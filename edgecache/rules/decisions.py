@@ -46,7 +46,7 @@ class Forward:
         it from before a purge.
     :ivar stale_allowed: ``stored`` may be served stale if no upstream gives a good answer.
     :ivar at_origin: no sibling is to be asked: it may not know why what it has is not good any more.
-    :ivar ahead: of a file of an index that is being filled, only this part is asked for, which has not come yet.
+    :ivar ahead: of what is being filled, only this part is asked for, which has not come yet.
     """
 
     reason: ForwardReason

@@ -11,8 +11,9 @@ from attrs import frozen
 
 from edgecache.words.messages import Head
 
+SHA256 = "sha-256"
 # The one that is checked comes first: processors do it fastest. Others are deprecated, or no digests (RFC 9530 §5).
-_ALGORITHMS = {"sha-256": "sha256", "sha-512": "sha512"}
+_ALGORITHMS = {SHA256: "sha256", "sha-512": "sha512"}
 
 
 @frozen

@@ -21,9 +21,9 @@ def outbound(asked: Asked, forward: Forward, *, content: Source | None = None) -
     End-to-end fields of the client, Via and CDN-Loop; conditions from ``forward.stored``.
 
     A fill (not ``forward.alone``) is always for the whole representation: a GET without the client's
-    conditions and range.
+    conditions and range. A part that lies ahead of one is asked for as the whole is, since others may be sent it.
     """
-    fields = asked.own_fields if forward.alone else asked.upstream_fields
+    fields = asked.own_fields if forward.alone and forward.ahead is None else asked.upstream_fields
     if forward.no_cache:
         fields = without(fields, (b"cache-control", b"pragma")) + _NO_CACHE
     if forward.ahead is not None:

@@ -7,12 +7,11 @@ digest of the whole, which is checked at the end, so that servers whose entity t
 
 from __future__ import annotations
 
-import re
-
 from attrs import evolve, frozen
 
 from edgecache.rules.digests import Check, Digest, repr_digests
 from edgecache.rules.fields import is_strong
+from edgecache.rules.spans import span_of
 from edgecache.words.messages import Head, Outbound, without
 
 OVERLAP = 4096
@@ -33,8 +32,6 @@ _OF_THE_PART = frozenset(
         b"transfer-encoding",
     )
 )
-# More digits than these are no length.
-_CONTENT_RANGE = re.compile(rb"bytes +([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
 
 
 @frozen
@@ -154,22 +151,20 @@ def on_answer(
 def _partial(known: Known, received: int, head: Head, length: int | None) -> Rest | NotTheRest:
     if (head.get(b"content-type") or b"").lower().startswith(b"multipart/byteranges"):
         return NotTheRest("several parts, where one range was asked for", wrong=True)
-    content_range = head.get(b"content-range")
-    found = None if content_range is None else _CONTENT_RANGE.fullmatch(content_range)
-    if found is None:
+    span = span_of(head.get(b"content-range"))
+    if span is None:
         return NotTheRest("206 without a valid Content-Range", wrong=True)
-    start, stop = int(found[1]), int(found[2]) + 1
+    start, complete = span.start, span.complete
     if start != received - overlap(received):
         return NotTheRest(f"begins at {start}, not at {received - overlap(received)}", wrong=True)
-    if found[3] == b"*":
+    if complete is None:
         return NotTheRest("its complete length is unknown", wrong=False)
-    complete = int(found[3])
-    if not start < stop <= complete or (length is not None and length != stop - start):
+    if not span.consistent or (length is not None and length != span.octets):
         return NotTheRest("a Content-Range that contradicts itself", wrong=True)
     if complete != known.length if known.length is not None else complete < received:
         # If-Range has found that it is the same: then it cannot be of another length.
         return NotTheRest(f"complete length {complete}, not {known.length}", wrong=not known.by_digest)
-    if stop != complete:
+    if span.stop != complete:
         return NotTheRest("only a part of the rest", wrong=False)
     if not known.by_digest and head.get(b"etag") != known.etag:
         # RFC 9110 §13.1.5: it had to ignore the range; §15.3.7: it had to say its entity tag.

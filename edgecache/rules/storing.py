@@ -136,7 +136,7 @@ def on_response(
             head = evolve(head, fields=fallbacks.capped(head.fields, max(0, int(until - freshness.generated_at))))
         passed = _passed(asked, head, length, responded_at, remember=remember and not alone, update=superseded)
         if page:
-            record = _record(asked, head, freshness, -1, floor, responded_at, asked.selectors, b"")
+            record = record_of(asked, head, freshness, -1, floor, responded_at, asked.selectors, b"")
             passed.page = evolve(record, head=_unstored(record.head))
         return passed
     if asked.site.index:
@@ -144,7 +144,7 @@ def on_response(
         names = ()
     variant = variant_of(asked, names)
     size = 0 if head.status in WITHOUT_CONTENT else -1 if length is None else length
-    own = _record(asked, head, freshness, size, floor, responded_at, record_selectors(asked, tags, told), variant)
+    own = record_of(asked, head, freshness, size, floor, responded_at, record_selectors(asked, tags, told), variant)
     others = own
     if directives.withheld and not page:
         others = evolve(own, head=stored_head(asked, head, size, own.date, directives.withheld))
@@ -155,7 +155,7 @@ def on_response(
     return Store(others, variant_hash(asked.key_hash, variant), names or None, own)
 
 
-def _record(
+def record_of(
     asked: Asked,
     head: Head,
     freshness: Freshness,
@@ -165,6 +165,10 @@ def _record(
     selectors: tuple[int, ...],
     variant: bytes,
 ) -> Stored:
+    """
+    :param size: octets of the content, -1 while they are unknown.
+    :return: the record of a response that may be stored.
+    """
     return Stored(
         site=asked.site.id,
         key=asked.key,

@@ -82,6 +82,12 @@ class Counter(enum.IntEnum):
     """Clients whose TLS handshake failed, or took too long."""
     HOT_ANSWERS = 42
     """Contents that were sent from the memory of hot ones (:mod:`edgecache.store.hot`)."""
+    PARTS_STORED = 43
+    """Beginnings and endings of contents that were stored (:mod:`edgecache.rules.parts`)."""
+    PART_HITS = 44
+    """Ranges that were answered by these."""
+    COMPLETED = 45
+    """Contents of which a stored beginning was gone on with."""
 
 
 SLOTS = 96

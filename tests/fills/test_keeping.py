@@ -19,6 +19,7 @@ from edgecache.rules.sites import site_id
 from edgecache.store import layout
 from edgecache.store.epochs import Epochs
 from edgecache.store.layout import CHUNK
+from edgecache.store.record import unpack
 from edgecache.words.config import Policy
 from edgecache.words.counters import Counter
 from edgecache.words.errors import StoreFull
@@ -360,7 +361,9 @@ class StoppedTests(KeepingCase):
         with found.env.begin() as txn, txn.cursor(db=found.databases[name]) as cursor:
             return [bytes(value) for _, value in cursor]
 
-    def test_a_worker_that_stops_leaves_nothing_behind(self):
+    def test_a_worker_that_stops_leaves_it_to_the_store(self):
+        """Nobody's chunks are left: they are those of partial content."""
+
         async def test():
             await self.broken()
             [worker] = self._workers
@@ -368,8 +371,9 @@ class StoppedTests(KeepingCase):
             await self.until(lambda: self.rows("blobs", layout.CHUNKS) and not worker._writer._shared.budget.held)
             self._workers.clear()
             await Deferred.fromCoroutine(worker.stop()).asFuture(asyncio.get_running_loop())
-            owners = [layout.ORPHAN_ROW.unpack(row)[0] for row in self.rows("small", layout.ORPHANS)]
-            self.assertEqual([layout.NOBODY], owners)
+            self.assertEqual([], self.rows("small", layout.ORPHANS))
+            [record] = [unpack(value)[0] for value in self.rows("small", layout.RECORDS)]
+            self.assertEqual((206, TENTH), (record.status, record.size))
 
         return self.run_async(test())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import struct
 import threading
 import time
 from urllib.parse import urlsplit
@@ -96,7 +97,7 @@ class Download:
     """
     One GET whose content is compared with what is due while it arrives; nothing is kept.
 
-    ``read_all`` or ``read_slowly`` are run by the caller's thread; the attributes say how far it is.
+    ``read_all``, ``read_up_to`` or ``read_slowly`` are run by the caller's thread; the attributes say how far it is.
     """
 
     def __init__(
@@ -144,6 +145,12 @@ class Download:
         self.seconds = time.monotonic() - began
         self.close()
 
+    def read_up_to(self, position: int) -> None:
+        """So far, and stay."""
+        self._open()
+        while self.position < position and self._take(min(1 << 18, position - self.position)):
+            pass
+
     def read_slowly(self, octets_per_second: int, enough: threading.Event) -> None:
         """At this pace until ``enough`` is set, then leave without a word."""
         self._open()
@@ -159,6 +166,11 @@ class Download:
     def leave(self) -> None:
         """From another thread: go away in the middle, whatever is on its way."""
         self._socket.shutdown(socket.SHUT_RDWR)
+
+    def reset(self) -> None:
+        """Go away so that the node can tell: an end in order may come from one who still wants the answer."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
 
     def close(self) -> None:
         self._socket.close()

@@ -27,7 +27,7 @@ SUITE = os.environ.get("EDGECACHE_CONFORMANCE", "")
 REQUIRED = {"headers-store-Transfer-Encoding"}
 
 OPTIONAL = {
-    # Stored parts: docs/decisions/0210-partial-responses.md.
+    # Parts that have other octets than they say, or no validator: docs/decisions/0210-partial-responses.md.
     "partial-store-partial-reuse-partial-suffix",
     "partial-store-partial-reuse-partial-byterange",
     "partial-store-partial-reuse-partial-absent",

@@ -1,0 +1,171 @@
+"""
+Partial content that is stored: the beginning or the ending of a content (RFC 9111 §3.3, §3.4).
+
+A part is a 206 under a hash of its own, so that nobody who looks for the whole ever finds it. A range within it is
+answered by it, while it is fresh; a beginning is completed by asking for the rest.
+"""
+
+# Note [nothing unverified twice]
+#
+# Of a content with a digest no part answers anybody: its octets are known to be right only once all have come, and an
+# upstream that lies shall not be believed for longer than it is asked. Its beginning is completed, and then checked.
+
+from __future__ import annotations
+
+import enum
+import hashlib
+
+from attrs import evolve
+
+from edgecache.rules.asking import Asked
+from edgecache.rules.decisions import Part, Store
+from edgecache.rules.digests import SHA256, Digest, repr_digest
+from edgecache.rules.directives import response_directives
+from edgecache.rules.fields import is_strong, parsed, serialised
+from edgecache.rules.freshness import freshness_of
+from edgecache.rules.recording import length_line, record_selectors, tags_of_response
+from edgecache.rules.resuming import OVERLAP
+from edgecache.rules.selectors import MAX_TAGS
+from edgecache.rules.spans import Span, span_of
+from edgecache.rules.storing import record_of, storable
+from edgecache.rules.varying import nominated, variant_hash, variant_of
+from edgecache.words.messages import Head, without
+from edgecache.words.stored import Flag, Stored
+
+ASIDE_OCTETS = 8 << 20
+"""A part that somebody asks for is stored as it passes if it has no more; larger ones are parts of nobody's routine."""
+
+
+class Place(enum.Enum):
+    """Which part: one of each kind is stored of a content, the newest."""
+
+    BEGINNING = b"beginning"
+    ENDING = b"ending"
+
+
+def place_of(span: Span) -> Place | None:
+    """:return: ``None`` for what lies in the middle, of which installers and archives' readers never ask."""
+    if span.complete is None or not span.consistent or span.octets == span.complete:
+        return None
+    if span.start == 0:
+        return Place.BEGINNING
+    return Place.ENDING if span.stop == span.complete else None
+
+
+def part_hash(record_hash: bytes, place: Place) -> bytes:
+    """:param record_hash: where the whole lies, or would lie. :return: 32 octets: where that part of it lies."""
+    return hashlib.blake2b(place.value, digest_size=32, key=record_hash, person=b"partial content").digest()
+
+
+def as_part(whole: Stored, span: Span) -> Stored:
+    """
+    :param whole: its record, as if all of it had come.
+    :return: the record of those octets of it.
+    """
+    fields = without(parsed(whole.head), (b"content-length",))
+    fields.append((b"content-range", span.field))
+    head = b"HTTP/1.1 206 Partial Content\r\n" + serialised(fields) + length_line(206, span.octets)
+    return evolve(whole, status=206, size=span.octets, content_id=b"", head=head)
+
+
+def as_whole(part: Stored) -> tuple[Stored, Span] | None:
+    """
+    :return: what :func:`as_part` was given, its content id that of the part; ``None`` if it was not made there.
+    """
+    fields = parsed(part.head)
+    span = span_of(dict(fields).get(b"content-range"))
+    if part.status != 206 or span is None or span.complete is None or span.octets != part.size:
+        return None
+    fields = without(fields, (b"content-range", b"content-length"))
+    head = b"HTTP/1.1 200 OK\r\n" + serialised(fields) + length_line(200, span.complete)
+    return evolve(part, status=200, size=span.complete, head=head), span
+
+
+def answers(span: Span, part: Part) -> bool:
+    """Are all octets of ``part`` among those?"""
+    return span.start <= part.start and part.stop <= span.stop
+
+
+def is_same(whole: Stored, other: Stored) -> bool:
+    """Are both of one representation, as far as anybody has said (RFC 9110 §8.8.1)?"""
+    return whole.size == other.size and is_strong(whole.etag) and whole.etag == other.etag
+
+
+# The beginning of what broke off, or was not wanted any longer
+
+
+def beginning_of(plan: Store, octets: int) -> Stored | None:
+    """
+    :param plan: how the whole was to be stored.
+    :param octets: that came of it.
+    :return: the record of these; ``None`` if nothing would ever go on with them.
+    """
+    stored = plan.stored
+    validated = stored.digest or is_strong(stored.etag) or b"\nrepr-digest: " in stored.head
+    if stored.status != 200 or not validated or not OVERLAP < octets < stored.size:
+        return None
+    return as_part(stored, Span(0, octets, stored.size))
+
+
+def first_head(whole: Stored) -> Head:
+    """:return: of the response that a stored beginning came with, as far as it is known still."""
+    # Via has this node in it already, and is the newer response's anyway.
+    return Head(200, b"OK", without(parsed(whole.head), (b"via", b"content-length", b"accept-ranges")))
+
+
+def digest_of(whole: Stored) -> Digest | None:
+    """:return: what the whole content has to hash to, if anybody has said so."""
+    return Digest(SHA256, whole.digest) if whole.digest else repr_digest(first_head(whole))
+
+
+def plan_of(asked: Asked, whole: Stored) -> Store:
+    """:return: how the whole is to be stored, when its beginning is gone on with for ``asked``."""
+    names = tuple(line.partition(b":")[0] for line in whole.variant.split(b"\n")) if whole.variant else ()
+    return Store(whole, variant_hash(asked.key_hash, whole.variant), names or None, whole)
+
+
+# What somebody asked for
+
+
+def passing_part(
+    asked: Asked,
+    head: Head,
+    length: int | None,
+    requested_at: float,
+    responded_at: float,
+    floor: int,
+) -> Store | None:
+    """
+    May a 206 that passes through be stored, for others who ask for a range within it?
+
+    :param head: of an origin's answer to a client who had asked for a range.
+    :return: how, under the hash of its place; ``None``: it may not, or would be of no use.
+    """
+    span = span_of(head.get(b"content-range"))
+    place = None if span is None else place_of(span)
+    if span is None or place is None or length != span.octets or span.octets > ASIDE_OCTETS:
+        return None
+    if head.status != 206 or asked.method != b"GET" or asked.range is None or asked.site.index:
+        return None
+    # As if it were the whole: of that the rules speak.
+    fields = without(head.fields, (b"content-range", b"content-length"))
+    whole = Head(200, b"OK", fields)
+    directives = response_directives(whole)
+    freshness = freshness_of(asked.site, asked.file, whole, directives, requested_at, responded_at)
+    names, tags = nominated(whole), tags_of_response(asked, whole)
+    if (
+        names is None
+        or len(tags) > MAX_TAGS
+        or directives.withheld
+        or not storable(asked, whole, directives, freshness)
+    ):
+        return None
+    # See Note [nothing unverified twice]. What is stale is of no use: nobody asks whether a part is still so.
+    if repr_digest(whole) is not None or freshness.lifetime <= 0 or freshness.flags & Flag.ALWAYS_VALIDATE:
+        return None
+    variant = variant_of(asked, names)
+    size = span.complete
+    assert size is not None
+    record = record_of(asked, whole, freshness, size, floor, responded_at, record_selectors(asked, tags, None), variant)
+    part = as_part(record, span)
+    return Store(part, part_hash(variant_hash(asked.key_hash, variant), place), names or None, part)

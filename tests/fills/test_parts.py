@@ -1,0 +1,458 @@
+"""Partial content in the store: completed, and ranges answered with it (RFC 9111 §3.3, §3.4)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from edgecache.rules.spans import span_of
+from edgecache.store import layout
+from edgecache.store.record import unpack
+from edgecache.words.counters import Counter
+from edgecache.words.stored import Stored
+from tests.fills.rig import Answer, Exchange, Script
+from tests.fills.test_breaking import FRESH, TAG, breaks, content_of, digest_of, serves, wrong
+from tests.fills.test_keeping import MEGABYTE, REST, TENTH, KeepingCase, nothing, says
+
+LONG = content_of(20_000_000)
+"""Of this, a fill that nobody waits for is given up."""
+
+
+def ranged(content: bytes, *fields: str) -> Script:
+    """Whole, or whatever single range is asked for."""
+
+    async def script(exchange: Exchange) -> None:
+        asked = exchange.fields.get("range")
+        if asked is None:
+            await exchange.answer(content, *fields)
+            return
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        start = int(first) if first else len(content) - int(last)
+        stop = int(last) + 1 if first and last else len(content)
+        place = f"Content-Range: bytes {start}-{stop - 1}/{len(content)}"
+        await exchange.answer(content[start:stop], place, *fields, status="206 Partial Content")
+
+    return script
+
+
+class PartsCase(KeepingCase):
+    """What breaks off is in the store at once: nothing is kept in hand."""
+
+    async def broken(self, *fields: str, **how: Any) -> Answer:
+        self.keep.limit = 0
+        before = self.counter(Counter.PARTS_STORED)
+        answer = await super().broken(*fields, **how)
+        await self.until(lambda: self.counter(Counter.PARTS_STORED) > before)
+        return answer
+
+    def records(self) -> list[Stored]:
+        """Of responses, as they lie on disk."""
+        small = self._environments.small
+        with small.env.begin() as txn, txn.cursor(db=small.databases[layout.RECORDS]) as cursor:
+            found = [unpack(bytes(value))[0] for _, value in cursor]
+        return [one for one in found if isinstance(one, Stored)]
+
+    def parts(self) -> list[tuple[int, int, int | None]]:
+        """First octet, the one after the last and complete length of each part that is stored."""
+        found = []
+        for record in self.records():
+            if record.status == 206:
+                line = next(one for one in record.head.split(b"\r\n") if one.startswith(b"content-range: "))
+                span = span_of(line.removeprefix(b"content-range: "))
+                assert span is not None
+                self.assertEqual(record.size, span.octets)
+                found.append((span.start, span.stop, span.complete))
+        return sorted(found)
+
+    async def gone(self) -> None:
+        """Until no part is stored any more."""
+        await self.until(lambda: not self.parts())
+
+
+class CompletedTests(PartsCase):
+    def test_only_the_rest_is_fetched_all_is_exact_and_the_part_goes(self):
+        async def test():
+            await self.broken()
+            self.assertEqual([(0, TENTH, len(MEGABYTE))], self.parts())
+            before = self.counter(Counter.BYTES_FETCHED)
+            self.play(serves(MEGABYTE, FRESH, TAG))
+            await self.whole()
+            [rest] = self.origin.seen
+            self.assertEqual((REST, '"one"'), (rest.fields.get("range"), rest.fields.get("if-range")))
+            self.assertEqual(len(MEGABYTE) - TENTH, self.counter(Counter.BYTES_FETCHED) - before)
+            self.assertEqual(1, self.counter(Counter.COMPLETED))
+            await self.gone()
+
+        return self.run_async(test())
+
+    def test_whoever_waits_has_the_beginning_before_the_rest_comes(self):
+        async def test():
+            await self.broken(content=LONG, after=5_000_000)
+            proceed = asyncio.Event()
+
+            async def halting(exchange: Exchange) -> None:
+                start = 5_000_000 - 4096
+                place = f"Content-Range: bytes {start}-{len(LONG) - 1}/{len(LONG)}"
+                rest = f"Content-Length: {len(LONG) - start}"
+                await exchange.answer(b"", FRESH, TAG, place, rest, status="206 Partial Content", length=False)
+                await proceed.wait()
+                await exchange.send(LONG[start:])
+
+            self.play(halting)
+            clients = [await self.client() for _ in range(3)]
+            for client in clients:
+                client.send(self.target)
+            for client in clients:
+                await client.head()
+                self.assertEqual(LONG[:5_000_000], await client.reader.readexactly(5_000_000))
+            proceed.set()
+            for client in clients:
+                self.assertEqual(LONG[5_000_000:], await client.reader.readexactly(len(LONG) - 5_000_000))
+            self.assertEqual(LONG, (await self.hit(self.target)).content)
+            self.assertEqual(1, len(self.ranges))
+
+        return self.run_async(test())
+
+    def test_what_nobody_waits_for_any_longer_is_stored_as_far_as_it_came(self):
+        async def test():
+            self.target = "/long"
+            came = asyncio.Event()
+
+            async def halting(exchange: Exchange) -> None:
+                await exchange.answer(b"", FRESH, TAG, f"Content-Length: {len(LONG)}", length=False)
+                await exchange.send(LONG[:1_000_000])
+                came.set()
+                await exchange.wait_closed()
+
+            self.play(halting)
+            client = await self.client()
+            client.send(self.target)
+            await client.head()
+            self.assertEqual(LONG[:1_000_000], await client.reader.readexactly(1_000_000))
+            client.leave()
+            await self.until(lambda: self.parts() == [(0, 1_000_000, len(LONG))])
+            self.origin.seen.clear()
+            self.play(serves(LONG, FRESH, TAG))
+            await self.whole(content=LONG)
+            self.assertEqual([f"bytes={1_000_000 - 4096}-"], self.ranges)
+
+        return self.run_async(test())
+
+    def test_by_digest_all_of_it_is_checked_the_beginning_too(self):
+        async def test():
+            fields = FRESH, digest_of(MEGABYTE)
+            await self.broken(*fields)
+            self.play(serves(MEGABYTE, *fields))
+            await self.whole()
+            self.assertEqual([REST], self.ranges)
+            # Whose first octets were wrong when they were stored.
+            await self.broken(*fields, content=wrong(MEGABYTE, 5))
+            self.play(serves(MEGABYTE, *fields))
+            await self.whole()
+            self.assertEqual([REST, None], self.ranges)
+
+        return self.run_async(test())
+
+    def test_another_representation_is_fetched_whole_and_the_part_goes(self):
+        async def test():
+            await self.broken()
+            other = content_of(500_000)
+            self.play(says("200 OK", FRESH, 'ETag: "two"', content=other))
+            await self.whole(content=other)
+            self.assertEqual([REST], self.ranges)
+            await self.gone()
+
+        return self.run_async(test())
+
+    def test_while_no_upstream_has_the_rest_it_stays(self):
+        async def test():
+            await self.broken()
+            self.play(nothing())
+            self.assertEqual(503, (await self.ask(self.target)).status)
+            self.assertEqual([(0, TENTH, len(MEGABYTE))], self.parts())
+            self.play(serves(MEGABYTE, FRESH, TAG))
+            await self.whole()
+            self.assertEqual({REST}, set(self.ranges))
+
+        return self.run_async(test())
+
+    def test_try_after_try_brings_more(self):
+        async def test():
+            await self.broken()
+            for come in (300_000, 300_000, 700_000):
+
+                async def some(exchange: Exchange, come: int = come) -> None:
+                    start = int(exchange.fields["range"].removeprefix("bytes=").rstrip("-"))
+                    place = f"Content-Range: bytes {start}-{len(MEGABYTE) - 1}/{len(MEGABYTE)}"
+                    rest = f"Content-Length: {len(MEGABYTE) - start}"
+                    await exchange.answer(b"", FRESH, TAG, place, rest, status="206 Partial Content", length=False)
+                    await exchange.send(MEGABYTE[start:come])
+                    exchange.cut()
+
+                self.play(some)
+                answer = await self.ask(self.target)
+                self.assertEqual((False, True), (answer.complete, answer.content == MEGABYTE[:come]))
+                await self.until(lambda come=come: self.parts() == [(0, come, len(MEGABYTE))])
+            self.origin.seen.clear()
+            self.play(serves(MEGABYTE, FRESH, TAG))
+            await self.whole()
+            self.assertEqual([f"bytes={700_000 - 4096}-"], self.ranges)
+
+        return self.run_async(test())
+
+    def test_damaged_on_disk_it_is_fetched_whole_by_whom_nothing_was_sent(self):
+        async def test():
+            fields = FRESH, digest_of(MEGABYTE)
+            await self.broken(*fields, after=400_000)
+            [part] = self.records()
+            blobs = self._environments.blobs
+            with blobs.env.begin(write=True) as txn:
+                chunk = layout.place(part.content_id, 3)
+                self.assertTrue(txn.put(chunk, b"x" * layout.CHUNK_VALUE, db=blobs.databases[layout.CHUNKS]))
+            self.play(serves(MEGABYTE, *fields))
+            await self.whole()
+            self.assertEqual([f"bytes={400_000 - 4096}-", None], self.ranges)
+            self.assertGreater(self.counter(Counter.DAMAGED), 0)
+
+        return self.run_async(test())
+
+    def test_a_purge_in_between_forgets_it(self):
+        async def test():
+            await self.broken()
+            await self.purge(self.selector())
+            self.play(serves(MEGABYTE, FRESH, TAG))
+            await self.whole()
+            self.assertEqual([None], self.ranges)
+            await self.gone()
+
+        return self.run_async(test())
+
+    def test_each_variant_has_its_own(self):
+        async def test():
+            vary = "Vary: Accept-Language"
+            self.keep.limit = 0
+            self.play(breaks(MEGABYTE, TENTH, FRESH, TAG, vary), nothing())
+            self.assertFalse((await self.ask(self.target, "Accept-Language: de")).complete)
+            await self.until(lambda: bool(self.parts()))
+            self.origin.seen.clear()
+            other = content_of(200_000)
+            self.play(says("200 OK", FRESH, 'ETag: "two"', vary, content=other))
+            await self.whole("Accept-Language: fr", content=other)
+            self.assertEqual([None], self.ranges)
+            self.play(serves(MEGABYTE, FRESH, TAG, vary))
+            await self.whole("Accept-Language: de")
+            self.assertEqual([None, REST], self.ranges)
+
+        return self.run_async(test())
+
+    def test_a_request_whose_response_is_its_own_does_not_go_on_with_it(self):
+        async def test():
+            await self.broken()
+            self.play(ranged(MEGABYTE, FRESH, TAG))
+            answer = await self.ask(self.target, "Cache-Control: no-store")
+            self.assertEqual(MEGABYTE, answer.content)
+            self.assertEqual([None], self.ranges)
+            self.assertEqual([(0, TENTH, len(MEGABYTE))], self.parts())
+
+        return self.run_async(test())
+
+    def test_of_what_nothing_would_fit_to_no_part_is_stored(self):
+        """No validator; chunks, whose length nobody knows; the store takes nothing"""
+
+        async def test():
+            self.keep.limit = 0
+            for fields, how in (((FRESH,), {}), ((FRESH, TAG), {"chunked": True})):
+                await KeepingCase.broken(self, *fields, **how)
+                self.play(serves(MEGABYTE, *fields))
+                await self.whole()
+                self.assertEqual([None], self.ranges, fields)
+            self._page.set_full(True, True)
+            await KeepingCase.broken(self)
+            self._page.set_full(False, False)
+            self.play(serves(MEGABYTE, FRESH, TAG))
+            await self.whole()
+            self.assertEqual(([None], []), (self.ranges, self.parts()))
+            self.assertEqual(0, self.counter(Counter.PARTS_STORED))
+
+        return self.run_async(test())
+
+
+class RangesTests(PartsCase):
+    """A range that is wholly within what is stored is answered with it (RFC 9111 §3.3)."""
+
+    async def part(self, wanted: str, *fields: str) -> Answer:
+        return await self.ask(self.target, f"Range: bytes={wanted}", *fields)
+
+    def test_what_is_within_a_beginning_is_a_hit_and_what_is_not_is_fetched(self):
+        async def test():
+            await self.broken()
+            size = len(MEGABYTE)
+            for wanted, start, stop in (("0-0", 0, 1), (f"70000-{TENTH - 1}", 70_000, TENTH), ("0-65535", 0, 65_536)):
+                answer = await self.part(wanted)
+                self.assertEqual((206, True), (answer.status, answer.hit), wanted)
+                self.assertEqual(MEGABYTE[start:stop], answer.content)
+                self.assertEqual(f"bytes {start}-{stop - 1}/{size}", answer.fields["content-range"])
+                self.assertEqual('"one"', answer.fields["etag"])
+            self.assertEqual([], self.origin.seen)
+            self.assertEqual(3, self.counter(Counter.PART_HITS))
+            self.play(ranged(MEGABYTE, FRESH, TAG))
+            answer = await self.part(f"5-{TENTH}")
+            self.assertEqual((206, False), (answer.status, answer.hit))
+            self.assertEqual(MEGABYTE[5 : TENTH + 1], answer.content)
+            self.assertEqual([REST], self.ranges)
+
+        return self.run_async(test())
+
+    def test_the_conditions_of_a_range_are_kept(self):
+        async def test():
+            await self.broken()
+            self.assertTrue((await self.part("0-9", 'If-Range: "one"')).hit)
+            self.play(ranged(MEGABYTE, FRESH, TAG))
+            answer = await self.part("0-9", 'If-Range: "other"')
+            self.assertEqual((200, False, True), (answer.status, answer.hit, answer.content == MEGABYTE))
+
+        return self.run_async(test())
+
+    def test_stale_purged_or_not_accepted_it_answers_nobody(self):
+        async def test():
+            for spoil in ("stale", "purged", "no-cache"):
+                fields = ("Cache-Control: max-age=60", "Age: 60", TAG) if spoil == "stale" else (FRESH, TAG)
+                await self.broken(*fields)
+                if spoil == "purged":
+                    await self.purge(self.selector())
+                self.play(ranged(MEGABYTE, FRESH, TAG))
+                directives = ("Cache-Control: no-cache",) if spoil == "no-cache" else ()
+                answer = await self.part("0-9", *directives)
+                self.assertEqual((206, False, MEGABYTE[:10]), (answer.status, answer.hit, answer.content), spoil)
+                self.assertEqual(1, len(self.origin.seen))
+
+        return self.run_async(test())
+
+    def test_of_a_content_with_a_digest_nothing_is_shown_that_is_not_checked(self):
+        async def test():
+            await self.broken(FRESH, TAG, digest_of(MEGABYTE))
+            self.play(ranged(MEGABYTE, FRESH, TAG, digest_of(MEGABYTE)))
+            answer = await self.part("0-9")
+            self.assertEqual((206, False, MEGABYTE[:10]), (answer.status, answer.hit, answer.content))
+
+        return self.run_async(test())
+
+
+class AsideTests(PartsCase):
+    """A part that passes to one client, because it is far ahead of the fill or nothing else came, is stored."""
+
+    async def filling(self, *fields: str) -> asyncio.Event:
+        """A fill has begun and halts. :return: to be set for it to go on."""
+        proceed = asyncio.Event()
+        self.target = "/ahead"
+        part = ranged(LONG, *fields)
+
+        async def script(exchange: Exchange) -> None:
+            if "range" in exchange.fields:
+                await part(exchange)
+                return
+            await exchange.answer(b"", *fields, f"Content-Length: {len(LONG)}", length=False)
+            await exchange.send(LONG[:100_000])
+            await proceed.wait()
+            await exchange.send(LONG[100_000:])
+
+        self.play(script)
+        self.first = await self.client()
+        self.first.send(self.target)
+        await self.first.head()
+        return proceed
+
+    async def ending(self, octets: int) -> Answer:
+        answer = await self.ask(self.target, f"Range: bytes=-{octets}")
+        self.assertEqual((206, LONG[-octets:]), (answer.status, answer.content))
+        return answer
+
+    def test_the_next_who_asks_for_the_ending_has_it_from_the_store(self):
+        async def test():
+            proceed = await self.filling(FRESH, TAG)
+            self.assertFalse((await self.ending(100_000)).hit)
+            await self.until(lambda: self.parts() == [(len(LONG) - 100_000, len(LONG), len(LONG))])
+            for octets in (100_000, 65_536, 1):
+                self.assertTrue((await self.ending(octets)).hit)
+            self.assertEqual([None, f"bytes={len(LONG) - 100_000}-{len(LONG) - 1}"], self.ranges)
+            self.assertFalse((await self.ending(100_001)).hit)
+            proceed.set()
+            self.assertEqual(LONG, await self.first.reader.readexactly(len(LONG)))
+
+        return self.run_async(test())
+
+    def test_of_another_representation_than_the_one_that_is_filled_it_is_of_no_use(self):
+        async def test():
+            proceed = await self.filling(FRESH, TAG)
+            await self.ending(1000)
+            await self.until(lambda: bool(self.parts()))
+            proceed.set()
+            self.assertEqual(LONG, (await self.hit(self.target)).content)
+            await self.purge(self.selector(), mode=1)
+            other = await self.filling(FRESH, 'ETag: "two"')
+            self.assertFalse((await self.ending(1000)).hit)
+            other.set()
+
+        return self.run_async(test())
+
+    def test_a_part_that_an_origin_gives_unasked_is_what_it_says(self):
+        async def test():
+            part = says("206 Partial Content", FRESH, TAG, "Content-Range: bytes 5-9/10", content=b"56789")
+            self.target = "/unasked"
+            self.play(part)
+            answer = await self.ask(self.target, "Range: bytes=-5")
+            self.assertEqual((206, b"56789"), (answer.status, answer.content))
+            await self.until(lambda: self.parts() == [(5, 10, 10)])
+            for wanted, content in (("-5", b"56789"), ("6-8", b"678"), ("6-", b"6789"), ("-1", b"9")):
+                answer = await self.ask(self.target, f"Range: bytes={wanted}")
+                self.assertEqual((206, True, content), (answer.status, answer.hit, answer.content), wanted)
+            self.assertEqual(1, len(self.origin.seen))
+
+        return self.run_async(test())
+
+    def test_what_may_not_be_stored_or_contradicts_itself_passes_only(self):
+        async def test():
+            right = "Content-Range: bytes 5-9/10"
+            for number, (fields, content) in enumerate(
+                (
+                    (("Cache-Control: no-store", TAG, right), b"56789"),
+                    (("Cache-Control: private", TAG, right), b"56789"),
+                    (("Cache-Control: max-age=0", TAG, right), b"56789"),
+                    ((FRESH, TAG, "Vary: *", right), b"56789"),
+                    ((FRESH, TAG, "Content-Range: bytes 4-9/10"), b"56789"),
+                    ((FRESH, TAG, "Content-Range: bytes 5-9/*"), b"56789"),
+                    ((FRESH, TAG, "Content-Range: bytes 5-9/8"), b"56789"),
+                    ((FRESH, TAG, "Content-Range: bytes 3-7/10"), b"34567"),
+                    ((FRESH, TAG, digest_of(b"0123456789"), right), b"56789"),
+                )
+            ):
+                self.target = f"/{number}"
+                self.play(says("206 Partial Content", *fields, content=content))
+                for _ in range(2):
+                    answer = await self.ask(self.target, "Range: bytes=-5")
+                    self.assertEqual((206, False), (answer.status, answer.hit), fields)
+            self.assertEqual([], self.parts())
+
+        return self.run_async(test())
+
+    def test_what_others_may_be_sent_is_asked_for_as_the_whole_is_without_conditions(self):
+        async def test():
+            proceed = await self.filling(FRESH, TAG)
+            answer = await self.ask(self.target, "Range: bytes=-1000", 'If-Range: "one"', 'If-None-Match: "other"')
+            self.assertEqual((206, LONG[-1000:]), (answer.status, answer.content))
+            asked = self.origin.seen[-1].fields
+            self.assertIn("range", asked)
+            self.assertEqual([], [name for name in ("if-range", "if-none-match") if name in asked])
+            proceed.set()
+
+        return self.run_async(test())
+
+    def test_what_was_asked_for_with_a_clients_own_conditions_passes_only(self):
+        async def test():
+            self.target = "/own"
+            self.play(ranged(LONG, FRESH, TAG))
+            answer = await self.ask(self.target, "Range: bytes=-1000", 'If-Match: "one"')
+            self.assertEqual(206, answer.status)
+            self.assertEqual([], self.parts())
+
+        return self.run_async(test())
