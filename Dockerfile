@@ -1,9 +1,10 @@
 # One edgecache node. Everything that it keeps is below /data.
 #
-#     buildah bud -t edgecache .
+#     buildah bud --format docker -t edgecache .
 #     podman run -p 8080:8080 -v edgecache:/data edgecache --origin https://index.example --listen 0.0.0.0:8080
 #
-# The base needs python3 (3.11 or newer) with the venv module, and nothing else.
+# The base needs python3 (3.11 or newer) with the venv module, and nothing else. What pip needs where you build (an index of
+# your own, a private CA) is the base's, or mounted: docs/DEPLOY.md.
 ARG BASE_IMAGE=python:3.13-slim
 
 FROM ${BASE_IMAGE} AS build
