@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import fnmatch
 import re
 import shlex
 import shutil
@@ -24,6 +25,8 @@ from edgecache.words.config import Config, LimitSettings
 from edgecache.words.reading import build
 
 ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "DEPLOY.md").read_text()
+LOGROTATE = ROOT / "conf" / "logrotate" / "edgecache"
 UNIT = ROOT / "conf" / "systemd" / "edgecache.service"
 COMPOSE = ROOT / "conf" / "compose"
 NODES = ("eu", "us", "ap")
@@ -107,6 +110,30 @@ class ComposeTests(SynchronousTestCase):
         self.assertEqual(len(ports), len({port.split(":")[1] for port in ports}))
 
 
+class ThreeRegionsTests(SynchronousTestCase):
+    """What docs/DEPLOY.md has of three machines."""
+
+    def test_the_file_of_a_node_can_be_used_with_the_certificates_that_the_page_makes(self) -> None:
+        section = PAGE.partition("\n## Three regions\n")[2].partition("\n## ")[0]
+        directory = Path(self.mktemp()).absolute()
+        made: dict[str, str] = {}
+        for words in re.findall(r"^\$ edgecache (certs .*)$", section, re.MULTILINE):
+            options = cli.Options()
+            options.parseOptions(shlex.split(words.replace("--out certs", f"--out {directory}")))  # type: ignore[no-untyped-call]
+            self.assertIsInstance(options.subOptions, CertsOptions)
+            self.assertEqual(0, options.subOptions.act(lambda line: None), words)
+            if "--host" in words:
+                made[words.split()[-3]] = words.split()[-1]
+        (file,) = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)
+        (directory / "edgecache.toml").write_text(file)
+        config = configuration(directory / "edgecache.toml")
+        self.assertEqual(sorted(made), sorted([config.node.id, *(one.id for one in config.others)]))
+        for one in config.others:
+            for url, listens in ((one.control_url, config.listen.siblings), (one.content_url, config.listen.content)):
+                self.assertEqual(made[one.id], urlsplit(url).hostname)
+                self.assertEqual([urlsplit(url).port], [int(at.split(":")[1]) for at in listens])
+
+
 class SystemdTests(SynchronousTestCase):
     def setUp(self) -> None:
         unit = configparser.ConfigParser(interpolation=None, strict=False)
@@ -120,7 +147,8 @@ class SystemdTests(SynchronousTestCase):
         self.assertEqual("/etc/edgecache/edgecache.toml", flags.pop())
         understood(*flags, str(ROOT / "conf" / "edgecache.toml"))
         self.assertIn("-n edgecache", self.service["ExecStart"], "in the foreground")
-        self.assertEqual("/bin/kill -HUP $MAINPID", self.service["ExecReload"])
+        # A system without procps has no /bin/kill.
+        self.assertEqual("/bin/sh -c 'kill -HUP $MAINPID'", self.service["ExecReload"])
 
     def test_systemd_understands_every_line(self) -> None:
         program = shutil.which("systemd-analyze")
@@ -139,6 +167,22 @@ class SystemdTests(SynchronousTestCase):
         ran = subprocess.run([program, "verify", unit], capture_output=True, text=True, timeout=60, check=False)
         # Of other units, which this machine may have.
         return "".join(line for line in ran.stderr.splitlines(True) if unit.name in line)
+
+    def test_logs_that_are_files_are_where_the_service_may_write_and_logrotate_looks(self) -> None:
+        text = LOGROTATE.read_text()
+        (log,) = re.findall(r'access = "(.*)"', text)
+        (pattern,) = re.findall(r"^(/\S+) \{$", text, re.MULTILINE)
+        self.assertTrue(fnmatch.fnmatch(log, pattern))
+        self.assertEqual(Path("/var/log") / self.service["LogsDirectory"], Path(log).parent)
+        self.assertIn(f'access = "{log}"', PAGE)
+        self.assertIn(f"systemctl reload {UNIT.stem}\n", text)
+
+    def test_what_the_page_installs_is_what_the_unit_runs(self) -> None:
+        program, file = self.service["ExecStart"].split()[0], self.service["ExecStart"].split()[-1]
+        self.assertIn(f"# {program} edgecache --check --config {file}\n", PAGE, "by root, who may note the plugins")
+        directories = [f"/var/lib/{self.service['StateDirectory']}", f"/var/log/{self.service['LogsDirectory']}"]
+        user = self.service["User"]
+        self.assertIn(f"# install -d -o {user} -g {user} {' '.join(directories)}\n", PAGE)
 
     def test_downloads_may_finish(self) -> None:
         self.assertGreater(int(self.service["TimeoutStopSec"]), LimitSettings().drain_seconds)
