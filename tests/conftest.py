@@ -19,8 +19,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 from edgecache.processes.loop import install_reactor
 from tests import pace
+from tests.system import warm
 
 install_reactor()
+warm.switch_on()
 
 _watch = pace.Watch()
 _PURE = ("tests/rules/", "tests/words/", "tests/index/")

@@ -62,8 +62,8 @@ class Node:
     A node that was stopped or killed starts again with the same ports and data directory.
 
     :ivar prefix: words before ``twistd``, such as ``unshare --pid`` or ``strace -f``.
-    :ivar cold: executed as a command, which takes a second more of CPU, instead of forked (:mod:`tests.system.warm`);
-        as are nodes with a prefix.
+    :ivar cold: executed as a command also in tests, whose other nodes are forked, for a second less of CPU
+        (:mod:`tests.system.warm`). Nodes with a prefix are executed as well, and all that are not a test's.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Node:
         """Start it and wait for nothing."""
         self.root.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
-            if not (self.cold or self.prefix or os.environ.get("EDGECACHE_COLD")):
+            if warm.is_on() and not (self.cold or self.prefix):
                 self._process = warm.start(self.words, cwd=self.root, env=environment(), output=log)
                 return
             self._process = subprocess.Popen(

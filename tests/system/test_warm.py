@@ -63,14 +63,21 @@ print(json.dumps([facts, begins, sorted(sys.modules)]))
 sys.exit(7)
 """
 
-_A_TEST_RUN = """
+_A_SCRIPT = """
 import sys
 from pathlib import Path
 from tests.system.harness import Node
 node = Node(Path(sys.argv[1]), "http://127.0.0.1:9", workers=1).start()
 print(node.leader, flush=True)
 sys.stdin.read()
+node.end()
 """
+
+
+_A_TEST_RUN = f"""
+from tests.system import warm
+warm.switch_on()
+{_A_SCRIPT}"""
 
 
 class Probe(Node):
@@ -142,6 +149,22 @@ class WarmTests(SynchronousTestCase):
         for how in (signal.SIGTERM, signal.SIGKILL, "refused"):
             self.assertEqual(ends[True, how], ends[False, how])
         self.assertEqual((-signal.SIGKILL,) * 3, ends[False, signal.SIGKILL])
+
+    def test_whoever_is_not_a_test_has_nodes_executed_without_asking_for_it(self) -> None:
+        """What measures nodes, as benchmarks do, would measure a start without imports, and pages that are shared."""
+        script = subprocess.Popen(
+            [sys.executable, "-c", _A_SCRIPT, str(self.root)],
+            cwd=IMPORT_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.addCleanup(script.communicate)
+        assert script.stdout is not None
+        leader = int(script.stdout.readline())
+        self.assertIn("twistd -n edgecache", processes.command_line(leader))
+        stat = processes._stat(leader)
+        assert stat is not None
+        self.assertEqual(script.pid, int(stat[1]))
 
     def test_it_ends_with_the_tests_when_these_are_killed(self) -> None:
         tests = subprocess.Popen(

@@ -2,7 +2,8 @@
 A process that nodes of tests are forked from: it has imported what each of them would import anew.
 
 Most of the CPU that a start of a node costs is for imports, and the tests start 300: executed, ``tests/system`` takes
-416 s of CPU, forked 265. So the first start in each process of tests also starts this one (``python warm.py TWISTD``),
+416 s of CPU, forked 265. So ``tests/conftest.py`` asks for it (:func:`switch_on`), and nobody else does: what measures
+nodes is to have real ones. The first start in each process of tests then starts this one (``python warm.py TWISTD``),
 which imports what can be without a reactor, a thread or a descriptor (:data:`PRELOADED`), and then forks whenever it is
 asked to. What is forked becomes what ``twistd -n edgecache ...`` is when it begins: session, working directory,
 environment, descriptors, signals, limits, name, command line of Python's, collector; then it runs ``twistd``. It ends
@@ -72,8 +73,19 @@ _REQUESTS = 0
 _MOST = 1 << 20
 """Octets of a request: the kernel takes fewer."""
 
+_asked_for = False
 _starting = threading.Lock()
 _parents: dict[str, socket.socket] = {}
+
+
+def switch_on() -> None:
+    """From now on nodes of this process are forked, but for those that are to be executed."""
+    global _asked_for
+    _asked_for = True
+
+
+def is_on() -> bool:
+    return _asked_for and not os.environ.get("EDGECACHE_COLD")
 
 
 class Process:
