@@ -385,7 +385,9 @@ class Common:
         return condition is None or condition.state.in_service
 
     def _upstreams(self) -> list[UpstreamState]:
-        names = [*(origin.name for origin in _origins(self.config)), *self._naming.linked]
+        names = {origin.name: origin.sibling for origin in _origins(self.config)}
+        for linked in self._naming.linked:
+            names.setdefault(linked, "")
         offset = time.time() - self._timers.seconds()
         return upstream_states(names, self._naming.document["origins"], self._watch, offset)
 

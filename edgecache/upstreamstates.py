@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
-from edgecache.admin.parts import UpstreamCounts, UpstreamState
+from edgecache.admin.parts import FAILING, UpstreamCounts, UpstreamState
 from edgecache.rules.health import State
 from edgecache.upstream.watching import Watch
+from edgecache.words.reasons import Outcome
+
+_SAID = {outcome.value: outcome.said for outcome in Outcome}
 
 
-def upstream_states(names: Iterable[str], found: dict[str, Any], watch: Watch, offset: float) -> list[UpstreamState]:
+def upstream_states(
+    names: Mapping[str, str], found: dict[str, Any], watch: Watch, offset: float
+) -> list[UpstreamState]:
     """
-    :param names: of origins; some may be there twice.
+    :param names: of origins, each with the sibling that it is, if it is one.
     :param found: rows of host, port and slot by name.
     :param offset: from monotonic seconds to wall time.
     """
     return [
-        _upstream(name, host, port, watch, slot, offset)
-        for name in dict.fromkeys(names)
+        _upstream(name, host, port, watch, slot, offset, sibling)
+        for name, sibling in names.items()
         for host, port, slot in found.get(name) or [("", 0, -1)]
     ]
 
@@ -31,23 +36,37 @@ def upstream_counts(watch: Watch) -> UpstreamCounts:
     )
 
 
-def _upstream(origin: str, host: str, port: int, watch: Watch, slot: int, offset: float) -> UpstreamState:
+def _upstream(origin: str, host: str, port: int, watch: Watch, slot: int, offset: float, sibling: str) -> UpstreamState:
     if not host:
-        return UpstreamState(origin, "", False, "no address is known", state="unresolved")
+        unknown = "no address is known"
+        return UpstreamState(origin, "", False, unknown, state="unresolved", sibling=sibling, said=unknown)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     condition = watch.condition(slot)
     if condition is None:
         # More addresses than the page has room for.
-        return UpstreamState(origin, address, state="unwatched")
+        return UpstreamState(origin, address, state="unwatched", sibling=sibling)
     probe = condition.next_probe_at
+    detail = "" if condition.state is State.HEALTHY else condition.reason
+    said = _said(detail)
+    if condition.failing:
+        detail = f"{condition.failing}; there is no other"
+        said = f"{_said(condition.failing)}; it is asked on, for there is no other"
     return UpstreamState(
         origin,
         address,
         condition.state.in_service,
-        "" if condition.state is State.HEALTHY else condition.reason,
-        state=condition.state.value,
-        reason=condition.reason,
+        detail,
+        state=FAILING if condition.failing else condition.state.value,
+        reason=condition.failing or condition.reason,
         since=offset + condition.since,
         next_probe_at=None if probe is None else offset + probe,
         ejections=condition.ejections,
+        sibling=sibling,
+        said=said,
     )
+
+
+def _said(reason: str) -> str:
+    """A reason begins with what the address did, if that led to it."""
+    first, *rest = reason.split(", ")
+    return ", ".join([_SAID.get(first, first), *rest])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from edgecache.admin.parts import FAILING
+
 _WHY = {
     "uri-miss": "nothing is stored for it",
     "vary-miss": "something is stored for this URL, but not for fields like this request's (Vary)",
@@ -92,8 +94,12 @@ def _asked(found: dict[str, Any]) -> Iterator[str]:
         else:
             yield f"Its home ({siblings['home']}) is not asked first: {siblings['why_not']}."
     for one in found["upstreams"]:
-        why = "" if one["share"] >= 1.0 else f", asked after others: {one['state']} ({one['reason'] or 'no failure'})"
-        yield f"{one['order']}. {one['origin']} at {one['address']}{why}."
+        why = ""
+        if one["share"] < 1.0:
+            why = f", asked after others: {one['state']} ({one['reason'] or 'no failure'})"
+        elif one["state"] == FAILING:
+            why = f", which fails: {one['reason']}"
+        yield f"Origin {one['order']} of {len(found['upstreams'])} to be asked: {one['origin']} at {one['address']}{why}."
 
 
 __all__ = ["summary"]

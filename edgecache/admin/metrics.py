@@ -144,14 +144,18 @@ class NodeMetrics(Collector):
 
     def _upstreams(self) -> Iterator[Metric]:
         up = family(True, "upstream_up", "Is the address asked before all others are?", "origin", "address")
+        failing = family(
+            True, "upstream_failing", "Does it fail, and is asked because there is no other?", "origin", "address"
+        )
         ejected = family(True, "upstream_consecutive_ejections", "Ejections in a row", "origin", "address")
         known = _configured(self._parts.config)
         for upstream in self._parts.upstreams():
             if upstream.origin not in known:
                 continue
             up.add_metric([upstream.origin, upstream.address], upstream.healthy)
+            failing.add_metric([upstream.origin, upstream.address], upstream.failing)
             ejected.add_metric([upstream.origin, upstream.address], upstream.ejections)
-        yield from (up, ejected)
+        yield from (up, failing, ejected)
         counts = self._parts.upstream_counts()
         for name, text, found in (
             ("upstream_outcomes", "Exchanges with upstreams by how they ended, probes included", counts.outcomes),

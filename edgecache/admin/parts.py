@@ -46,6 +46,9 @@ class WorkerState:
     restarts: int = 0
 
 
+FAILING = "failing"
+
+
 @frozen
 class UpstreamState:
     """
@@ -56,12 +59,14 @@ class UpstreamState:
     :ivar healthy: is it asked before all others are?
     :ivar detail: why not, or what else is the matter; empty when all is well.
     :ivar resolved_at: wall time when the name last resolved.
-    :ivar state: of :class:`edgecache.rules.health.State`; ``unresolved`` without an address, ``unwatched`` where
-        the page has no room for its health.
+    :ivar state: of :class:`edgecache.rules.health.State`; ``failing`` where it would be ejected, were there another
+        one; ``unresolved`` without an address, ``unwatched`` where the page has no room for its health.
     :ivar reason: what led to that state.
     :ivar since: wall time when it began.
     :ivar next_probe_at: wall time when we shall ask it ourselves, ``None`` while nothing is planned.
     :ivar ejections: in a row; each one lasts longer.
+    :ivar sibling: id of the sibling whose contents are asked for there; empty for origins.
+    :ivar said: ``detail`` in plain words.
     """
 
     origin: str
@@ -74,6 +79,13 @@ class UpstreamState:
     since: float | None = None
     next_probe_at: float | None = None
     ejections: int = 0
+    sibling: str = ""
+    said: str = ""
+
+    @property
+    def failing(self) -> bool:
+        """Is it asked for want of another one?"""
+        return self.state == FAILING
 
 
 @frozen

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from edgecache.admin.parts import FAILING
+from edgecache.rules.health import State
+
 EXPIRES_SOON_SECONDS = 14 * 86400.0
 FREE_SHARE = 0.97
 """A store that is as full as this is not being evicted fast enough."""
@@ -76,35 +79,60 @@ def _of_store(status: dict[str, Any]) -> Iterator[dict[str, str]]:
 
 
 def _of_upstreams(status: dict[str, Any]) -> Iterator[dict[str, str]]:
+    away = {one["id"] for one in status["siblings"] if one["problem"] or _silent(one, status)}
     origins: dict[str, list[dict[str, Any]]] = {}
     for one in status["upstreams"]:
         origins.setdefault(one["origin"], []).append(one)
     for origin, addresses in origins.items():
+        sibling = addresses[0]["sibling"]
+        if sibling in away:
+            # That is said of the sibling.
+            continue
+        name = f"Sibling {sibling}'s contents, {origin}" if sibling else origin
         down = [one for one in addresses if not one["healthy"]]
-        spared = [one for one in addresses if one["healthy"] and one["detail"]]
+        failing = [one for one in addresses if one["state"] == FAILING]
         for one in down:
-            where = one["address"] or "no address"
-            yield _warning("upstream-down", f"{origin} at {where} is left out: {one['detail'] or one['state']}.")
-        if len(down) == len(addresses):
+            where = f" at {one['address']}" if one["address"] else ""
+            yield _warning("upstream-down", f"{name}{where} is left out: {_why(one)}.{_next(one, status['now'])}")
+        if len(down) + len(failing) == len(addresses) and not sibling:
             alone = _only_for(origin, origins, status["sites"])
-            told = f"No address of {origin} is in service."
+            told = f"{origin} fails at every address." if failing else f"No address of {origin} is in service."
             if alone:
                 yield _critical("origin-down", f"{told} Nobody else is there for {', '.join(alone)}.")
             else:
                 yield _warning("origin-down", told)
-        for one in spared:
-            yield _warning("upstream-failing", f"{origin} at {one['address']}: {one['detail']}.")
+        for one in addresses:
+            if one["state"] == FAILING or (one["healthy"] and one["state"] == State.SUSPECT.value):
+                yield _warning("upstream-failing", f"{name} at {one['address']}: {_why(one)}.")
 
 
 def _only_for(origin: str, origins: dict[str, list[dict[str, Any]]], sites: list[dict[str, Any]]) -> list[str]:
     """:return: the sites that ask this origin, and have no other with an address in service."""
-    well = {_place(name) for name, addresses in origins.items() if any(one["healthy"] for one in addresses)}
+    well = {
+        _place(name)
+        for name, addresses in origins.items()
+        if any(one["healthy"] and one["state"] != FAILING for one in addresses)
+    }
     found = []
     for site in sites:
         places = {_place(url) for url in site["origins"]}
         if _place(origin) in places and not places & well:
             found.append(f"site {site['name']}")
     return found
+
+
+def _why(upstream: dict[str, Any]) -> str:
+    return str(upstream["said"] or upstream["detail"] or upstream["state"])
+
+
+def _next(upstream: dict[str, Any], now: float) -> str:
+    due = upstream["next_probe_at"]
+    return "" if due is None else f" It is probed {f'in {due - now:.0f} s' if due > now else 'now'}."
+
+
+def _silent(sibling: dict[str, Any], status: dict[str, Any]) -> bool:
+    heard_at = sibling["heard_at"]
+    return heard_at is None or status["now"] - heard_at > status["lease"]["of_seconds"]
 
 
 def _place(url: str) -> tuple[str, str, int]:
@@ -121,8 +149,10 @@ def _of_fleet(status: dict[str, Any]) -> Iterator[dict[str, str]]:
     for one in status["siblings"]:
         if one["problem"]:
             yield _warning("sibling-problem", f"Sibling {one['id']}: {one['problem']}")
-        elif one["heard_at"] is None or status["now"] - one["heard_at"] > lease["of_seconds"]:
-            yield _warning("sibling-silent", f"Sibling {one['id']} has not been heard of.")
+        elif _silent(one, status):
+            heard_at = one["heard_at"]
+            how_long = "since this node's start" if heard_at is None else f"for {status['now'] - heard_at:.0f} s"
+            yield _warning("sibling-silent", f"Sibling {one['id']} has not been heard of {how_long}.")
         elif one["joining"]:
             yield _warning("sibling-joining", f"Sibling {one['id']} is catching up before it is a member.")
     late = [

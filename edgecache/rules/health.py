@@ -117,6 +117,7 @@ class Health:
     :ivar since: when ``state`` began.
     :ivar until: when the node process has to look at it again (:meth:`look`), ``inf`` for never.
     :ivar spared: it would have been ejected for this, were it not the last one; until something goes well.
+    :ivar spared_since: when that began.
     """
 
     settings: UpstreamSettings
@@ -125,6 +126,7 @@ class Health:
     reason: str = NO_FAILURE
     until: float = inf
     spared: Change | None = None
+    spared_since: float = 0.0
     _ejections: int = 0
     # From then on earlier ejections do not count; inf while it is out.
     _forgiven_at: float = 0.0
@@ -188,6 +190,7 @@ class Health:
         if self.spared is not None:
             return settled
         self.spared = Change(settled.before if settled else self.state, self.state, tripped, outcome, spared=True)
+        self.spared_since = now
         return self.spared
 
     def look(self, now: float) -> Change | None:
@@ -231,6 +234,7 @@ class Health:
         change = self._return(State.HEALTHY, ONLY_ONE_LEFT, now)
         # As if it had been the last one when it failed.
         self.spared = Change(State.HEALTHY, State.HEALTHY, "never probed", None, spared=True)
+        self.spared_since = now
         return change
 
     def release(self, now: float, jitter: float, *, last: bool) -> Change | None:

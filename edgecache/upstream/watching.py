@@ -35,6 +35,7 @@ class Condition:
 
     :ivar since: monotonic seconds, as ``next_probe_at`` (``None``: none is planned).
     :ivar ejections: in a row.
+    :ivar failing: why it would be ejected, were it not the last one; then ``since`` is of that.
     """
 
     state: State
@@ -42,6 +43,7 @@ class Condition:
     since: float
     next_probe_at: float | None
     ejections: int
+    failing: str = ""
 
 
 @define(eq=False, repr=False)
@@ -135,12 +137,14 @@ class Watch:
             planned = health.until
         elif health.state is State.PROBING:
             planned = health.since
+        spared = health.spared
         return Condition(
             health.state,
             health.reason,
-            health.since,
+            health.since if spared is None else health.spared_since,
             None if planned == inf else planned,
             health.ejections(self._timers.seconds()),
+            "" if spared is None else spared.reason,
         )
 
     def stop(self) -> None:

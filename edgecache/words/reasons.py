@@ -52,9 +52,32 @@ class Outcome(enum.Enum):
         return self not in (Outcome.GOOD, Outcome.SLOW_TO_CONNECT)
 
     @property
+    def said(self) -> str:
+        """What an address does whose exchanges end so, for people."""
+        return _SAID[self]
+
+    @property
     def hang(self) -> bool:
         """Does one of these suffice to eject an address?"""
         return self in (Outcome.CONNECT_TIMED_OUT, Outcome.NO_HEAD, Outcome.STALLED, Outcome.TOO_SLOW)
+
+
+_SAID = {
+    Outcome.GOOD: "answers well",
+    Outcome.SLOW_TO_CONNECT: "is slow to connect",
+    Outcome.CONNECT_FAILED: "refuses connections",
+    Outcome.CONNECT_TIMED_OUT: "does not connect",
+    Outcome.TLS_FAILED: "TLS fails",
+    Outcome.CERTIFICATE_WRONG: "has a wrong certificate",
+    Outcome.NO_HEAD: "takes requests and does not answer",
+    Outcome.STALLED: "stalls in the middle of contents",
+    Outcome.TOO_SLOW: "sends too slowly",
+    Outcome.LOST: "breaks connections off",
+    Outcome.BAD_RESPONSE: "does not speak HTTP as it should",
+    Outcome.WRONG_RANGE: "sends other parts than were asked for",
+    Outcome.WRONG_DIGEST: "sends wrong contents",
+    Outcome.ERROR_STATUS: "answers 502, 503 or 504",
+}
 
 
 class PurgeMode(enum.IntEnum):

@@ -105,6 +105,17 @@ class OutcomeTests(ExplainCase):
             ("ejected", "no-head", NOW + 8.0), tuple(found[1][name] for name in ("state", "reason", "next_probe_at"))
         )
 
+    def test_the_only_address_that_fails_is_asked_and_it_is_said_that_it_fails(self) -> None:
+        self.upstreams = [
+            evolve(one, healthy=True, state="failing", detail="stalled; there is no other") for one in self.upstreams
+        ]
+        told = self.explain("/simple/attrs/")["summary"]
+        self.assertIn(
+            "Origin 1 of 2 to be asked: http://origin.example at 192.0.2.1:80, which fails: "
+            "stalled; there is no other.",
+            told,
+        )
+
     def test_what_is_fresh_is_a_hit_with_all_that_is_known_of_it(self) -> None:
         self.store("/x", "f.example", flags=int(Flag.HEURISTIC))
         found = self.explain("http://f.example/x")

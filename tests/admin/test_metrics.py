@@ -65,6 +65,7 @@ class MetricsTests(AdminCase):
             ("edgecache_purge_log_position", {"node": "eu-1"}, 1),
             ("edgecache_upstream_up", {"origin": "http://origin.example", "address": "192.0.2.1:80"}, 0),
             ("edgecache_upstream_up", {"origin": "http://origin.example", "address": "192.0.2.2:80"}, 1),
+            ("edgecache_upstream_failing", {"origin": "http://origin.example", "address": "192.0.2.2:80"}, 0),
             (
                 "edgecache_upstream_consecutive_ejections",
                 {"origin": "http://origin.example", "address": "192.0.2.1:80"},

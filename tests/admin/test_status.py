@@ -214,8 +214,42 @@ class WarningTests(StatusCase):
         self.assertEqual(["upstream-down"], self.codes())
         self.upstreams = self.upstreams[:1]
         self.assertEqual(["origin-down", "upstream-down"], self.codes())
-        self.upstreams = [UpstreamState("http://o.example", "192.0.2.1:80", True, "lost, the only one left")]
-        self.assertEqual(["upstream-failing"], self.codes())
+
+    def test_an_origin_whose_last_address_fails_is_down_though_it_is_asked_on(self) -> None:
+        """The last one is never left out: nothing else would say that nothing can be fetched."""
+        self.upstreams = [
+            UpstreamState("http://files.example", "192.0.2.1:80", False, "no-head", state="ejected"),
+            UpstreamState("http://files.example", "192.0.2.2:80", True, "no-head; there is no other", state="failing"),
+        ]
+        found = self.status()["warnings"]
+        self.assertEqual(["origin-down", "upstream-down", "upstream-failing"], [one["code"] for one in found])
+        self.assertEqual("critical", found[0]["severity"])
+
+    def test_an_address_that_has_just_come_back_is_nothing_to_look_at(self) -> None:
+        back = UpstreamState("http://o.example", "192.0.2.1:80", True, "a probe went well", state="recovering")
+        self.upstreams = [back]
+        self.assertEqual([], self.codes())
+
+    def test_a_sibling_is_named_and_what_is_the_matter_with_it_is_said_once(self) -> None:
+        self.upstreams = [
+            UpstreamState("https://192.0.2.9:7443", "192.0.2.9:7443", False, "no-head", state="ejected", sibling="us-1")
+        ]
+        self.parts.siblings = lambda: [SiblingView("us-1", "us", "u", "", False, NOW, False, 0, "")]
+        (found,) = self.status()["warnings"]
+        self.assertEqual("upstream-down", found["code"])
+        self.assertIn("Sibling us-1's contents", found["detail"])
+        self.parts.siblings = lambda: [SiblingView("us-1", "us", "u", "", False, NOW - 9.0, False, 0, "no answer")]
+        self.assertEqual(["sibling-problem"], self.codes())
+
+    def test_a_silent_sibling_says_for_how_long(self) -> None:
+        self.upstreams = []
+        self.parts.siblings = lambda: [
+            SiblingView("us-1", "us", "u", "", False, NOW - 90.0, False, 0, ""),
+            SiblingView("ap-1", "us", "u", "", False, None, False, 0, ""),
+        ]
+        first, second = (one["detail"] for one in self.status()["warnings"])
+        self.assertIn("for 90 s", first)
+        self.assertIn("since this node's start", second)
 
     def test_an_origin_that_others_stand_in_for_is_no_reason_to_wake_anybody(self) -> None:
         down, other = UpstreamState("http://files.example", "192.0.2.1:80", False, "no-head"), "http://other.example"

@@ -13,6 +13,7 @@ from edgecache.upstream.client import Client
 from edgecache.upstream.roster import Roster
 from edgecache.upstream.standing import Standing
 from edgecache.upstream.watching import Condition, Watch
+from edgecache.upstreamstates import upstream_states
 from edgecache.words.config import Profile, SiteSettings, UpstreamSettings
 from edgecache.words.reasons import Outcome
 from tests.characters import Character, Cut, Dripping, Good, Refusing, Resetting, Saying, Silent, Stage, Stalling
@@ -114,6 +115,28 @@ class WatchCase(SynchronousTestCase):
 
     def share(self, slot: int) -> float:
         return share(self.words[slot], self.clock.seconds(), 30.0)
+
+
+class FailingTests(WatchCase):
+    """The last address of a site is asked on while it fails, and people are told."""
+
+    def test_one_that_hangs_and_stays_for_want_of_another_is_told_as_failing_until_something_goes_well(self) -> None:
+        watch = self.watch()
+        self.fail_at(watch, 1, Outcome.NO_HEAD)
+        self.clock.advance(3.0)
+        self.fail_at(watch, 2, Outcome.STALLED)
+        found = document(BAD, GOOD)["origins"]
+        out, failing = upstream_states({NAME: ""}, found, watch, offset=1000.0)
+        self.assertEqual(("ejected", False), (out.state, out.healthy))
+        self.assertEqual(
+            ("failing", True, "stalled", 1000.0 + self.began + 3.0),
+            (failing.state, failing.healthy, failing.reason, failing.since),
+        )
+        self.assertEqual("stalled; there is no other", failing.detail)
+        self.assertEqual("stalls in the middle of contents; it is asked on, for there is no other", failing.said)
+        self.good_at(watch, 2)
+        (_, well) = upstream_states({NAME: ""}, found, watch, offset=1000.0)
+        self.assertEqual(("healthy", "", ""), (well.state, well.detail, well.said))
 
 
 class EjectingTests(WatchCase):
