@@ -77,6 +77,7 @@ class Explanations:
             one["order"] = place + 1
             one["state"] = "unknown" if state is None else state.state
             one["reason"] = "" if state is None else state.detail
+            one["said"] = "" if state is None else state.said
             one["since"] = None if state is None else state.since
             one["next_probe_at"] = None if state is None else state.next_probe_at
         purge = document["purge"]

@@ -94,12 +94,13 @@ def _asked(found: dict[str, Any]) -> Iterator[str]:
         else:
             yield f"Its home ({siblings['home']}) is not asked first: {siblings['why_not']}."
     for one in found["upstreams"]:
-        why = ""
+        why, said = "", one["said"] or one["reason"]
         if one["share"] < 1.0:
-            why = f", asked after others: {one['state']} ({one['reason'] or 'no failure'})"
+            why = f", asked after others: {one['state']} ({said or 'no failure'})"
         elif one["state"] == FAILING:
-            why = f", which fails: {one['reason']}"
-        yield f"Origin {one['order']} of {len(found['upstreams'])} to be asked: {one['origin']} at {one['address']}{why}."
+            why = f", which fails: {said}"
+        which = f"Origin {one['order']} of {len(found['upstreams'])} to be asked"
+        yield f"{which}: {one['origin']} at {one['address']}{why}."
 
 
 __all__ = ["summary"]

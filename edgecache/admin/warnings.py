@@ -135,6 +135,12 @@ def _silent(sibling: dict[str, Any], status: dict[str, Any]) -> bool:
     return heard_at is None or status["now"] - heard_at > status["lease"]["of_seconds"]
 
 
+def _unheard(sibling: dict[str, Any], status: dict[str, Any]) -> str:
+    heard_at = sibling["heard_at"]
+    how_long = "since this node's start" if heard_at is None else f"for {max(0.0, status['now'] - heard_at):.0f} s"
+    return f"not heard of {how_long}"
+
+
 def _place(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
@@ -148,11 +154,10 @@ def _of_fleet(status: dict[str, Any]) -> Iterator[dict[str, str]]:
         )
     for one in status["siblings"]:
         if one["problem"]:
-            yield _warning("sibling-problem", f"Sibling {one['id']}: {one['problem']}")
+            told = one["problem"].removesuffix(".")
+            yield _warning("sibling-problem", f"Sibling {one['id']} cannot be called: {told}; {_unheard(one, status)}.")
         elif _silent(one, status):
-            heard_at = one["heard_at"]
-            how_long = "since this node's start" if heard_at is None else f"for {status['now'] - heard_at:.0f} s"
-            yield _warning("sibling-silent", f"Sibling {one['id']} has not been heard of {how_long}.")
+            yield _warning("sibling-silent", f"Sibling {one['id']}: {_unheard(one, status)}.")
         elif one["joining"]:
             yield _warning("sibling-joining", f"Sibling {one['id']} is catching up before it is a member.")
     late = [

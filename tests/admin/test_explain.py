@@ -107,12 +107,13 @@ class OutcomeTests(ExplainCase):
 
     def test_the_only_address_that_fails_is_asked_and_it_is_said_that_it_fails(self) -> None:
         self.upstreams = [
-            evolve(one, healthy=True, state="failing", detail="stalled; there is no other") for one in self.upstreams
+            evolve(one, healthy=True, state="failing", said="stalls in the middle of contents")
+            for one in self.upstreams
         ]
         told = self.explain("/simple/attrs/")["summary"]
         self.assertIn(
             "Origin 1 of 2 to be asked: http://origin.example at 192.0.2.1:80, which fails: "
-            "stalled; there is no other.",
+            "stalls in the middle of contents.",
             told,
         )
 

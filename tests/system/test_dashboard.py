@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import tempfile
 import unittest
 from pathlib import Path
@@ -17,6 +18,8 @@ from selenium.webdriver.common.keys import Keys
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.clients import ask
+from tests.system.fleet import Fleet
+from tests.system.fleetcase import PACE
 from tests.system.harness import Node
 from tests.system.origins import Origin, text
 from tests.system.processes import until
@@ -140,6 +143,56 @@ class DashboardTests(SynchronousTestCase):
         self.assertEqual([], [name for name in loaded if not name.startswith(self.node.admin_url)])
         self.assertEqual([], self.problems())
 
+    def test_the_only_origin_that_fails_is_the_first_thing_to_be_seen(self) -> None:
+        """Though it is asked on: there is no other."""
+        self.addCleanup(self.origin.start)
+        self.origin.stop()
+        self.sign_in()
+        self.shown("#node-line", "ready")
+
+        def failing() -> bool:
+            self.node.ask(f"/missed-{os.urandom(4).hex()}")
+            return "failing" in self.browser.find_element(By.ID, "upstreams").text
+
+        until(failing, "that it fails")
+        self.assertIn("refuses connections", self.shown("#upstreams", "there is no other"))
+        self.assertIn("origin-down", self.shown("#attention", "critical"))
+        self.assertIn("(critical)", self.browser.title)
+        self.origin.start()
+        self.origin.serve("/back", text("content"))
+        until(lambda: self.node.ask("/back").status == 200, "an answer")
+        self.shown("#node-line", "nothing needs attention")
+        self.assertFalse(self.browser.find_element(By.ID, "attention").is_displayed())
+
+    def test_a_node_that_does_not_answer_is_not_shown_as_ready(self) -> None:
+        self.addCleanup(self.node.start)
+        self.sign_in()
+        self.shown("#node-line", "ready")
+        self.node.kill()
+        self.shown("#node-line", "no answer")
+        self.assertIn("What is shown is of", self.shown("#news", "does not answer"))
+        self.assertIn("no answer", self.browser.title)
+
+    def test_on_a_phone_nothing_is_beside_what_is_seen(self) -> None:
+        self.node.purge(prefixes=["/a-long-prefix-of-many-files-and-directories/"])
+        narrow = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", narrow)
+        self.addCleanup(self.browser.execute_cdp_cmd, "Emulation.clearDeviceMetricsOverride", {})
+        self.sign_in()
+        self.shown("#purges", "/a-long-prefix")
+        self.type("url", "/a")
+        self.shown("#found", "It is for site")
+        beside = (
+            "return [...document.querySelectorAll('main *')].filter(one => !one.closest('thead, svg'))"
+            ".filter(one => one.getBoundingClientRect().right > document.documentElement.clientWidth)"
+            ".map(one => one.outerHTML.slice(0, 200))"
+        )
+        self.assertEqual([], self.browser.execute_script(beside))  # type: ignore[no-untyped-call]
+        named = "return getComputedStyle(document.querySelector('#upstreams td:last-child'), '::before').content"
+        self.assertIn("Next probe", self.browser.execute_script(named))  # type: ignore[no-untyped-call]
+        roles = "return document.querySelectorAll('#upstreams[role=table] [role=row] [role=cell]').length"
+        self.assertGreater(self.browser.execute_script(roles), 0)  # type: ignore[no-untyped-call]
+
     def test_a_url_is_looked_up_and_purged(self) -> None:
         target = "/looked-up"
         self.origin.serve(target, text("old", etag='"1"'))
@@ -151,6 +204,8 @@ class DashboardTests(SynchronousTestCase):
         self.origin.serve(target, text("new", etag='"2"'))
         self.browser.find_element(By.CSS_SELECTOR, "#purge button").click()
         self.shown("#purge-progress", "complete")
+        # What was said of it before is not true any more.
+        self.shown("#summary", "It was purged")
         self.shown("#purges", target)
         self.assertEqual(b"new", self.node.ask(target).content)
         self.assertEqual([], self.problems())
@@ -253,6 +308,32 @@ class DashboardTests(SynchronousTestCase):
         shown = "return [...document.querySelectorAll('svg, meter, progress, table')]"
         unnamed = f"{shown}.filter(one => !one.ariaLabel && !one.caption).length"
         self.assertEqual(0, self.browser.execute_script(unnamed))  # type: ignore[no-untyped-call]
+
+
+class FleetTests(SynchronousTestCase):
+    def test_a_sibling_that_stands_still_and_a_purge_that_waits_for_it_are_seen(self) -> None:
+        directory = tempfile.TemporaryDirectory(prefix="edgecache-dashboard-", ignore_cleanup_errors=True)
+        self.addCleanup(directory.cleanup)
+        window = browser(directory.name)
+        self.addCleanup(window.quit)
+        fleet = Fleet(Path(directory.name) / "fleet", 2, "http://127.0.0.1:1", siblings=PACE)
+        self.addCleanup(fleet.end)
+        fleet.start()
+        node, other = fleet.nodes.values()
+        window.get(f"{node.admin_url}/")
+        window.find_element(By.ID, "token").send_keys(node.token, Keys.ENTER)
+
+        def shows(where: str, words: str) -> str:
+            text = window.find_element(By.ID, where).text
+            return text if words in text else ""
+
+        until(lambda: shows("fleet", "as here"), "a sibling that has all that is here")
+        os.kill(other.leader, signal.SIGSTOP)
+        node.admin("POST", "/purge?wait=durable&timeout=1", {"urls": ["/a"]})
+        until(lambda: shows("fleet", "cannot be called") and shows("purges", "local"), "that it cannot be called")
+        self.assertIn("n1: 0 of 1", shows("fleet", "n2"))
+        self.assertIn("not yet: n2. No majority has it", shows("purges", "local"))
+        self.assertIn("sibling-problem", shows("attention", "Sibling n2 cannot be called"))
 
 
 class OpenFilesTests(SynchronousTestCase):

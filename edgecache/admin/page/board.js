@@ -2,23 +2,9 @@
 
 import { bars, lines } from "./charts.js";
 import { definitions, element, fill, pill, replace } from "./parts.js";
-import { ago, clock, count, duration, share, size } from "./words.js";
+import { ago, bound, clock, count, duration, share, size } from "./words.js";
 
 const at = (id) => document.getElementById(id);
-
-// What an address did, in words.
-const REASONS = {
-  "connect-failed": "refuses connections", "connect-timeout": "does not connect", "tls-failed": "TLS fails",
-  "certificate-wrong": "has a wrong certificate", "no-head": "takes requests and does not answer", stalled: "stalls in the middle of contents",
-  "too-slow": "sends too slowly", lost: "breaks connections off", "bad-response": "does not speak HTTP as it should",
-  "wrong-range": "sends other parts than were asked for", "wrong-digest": "sends wrong contents", "error-status": "answers 502, 503 or 504",
-};
-
-function reasonOf({ detail, reason }) {
-  const text = detail || reason || "";
-  const [first, ...rest] = text.split(", ");
-  return [REASONS[first] || first, ...rest].join(", ");
-}
 
 export function draw(status, before) {
   drawNode(status);
@@ -31,13 +17,23 @@ export function draw(status, before) {
   drawWorkers(status);
 }
 
-function drawNode({ node, versions }) {
-  document.title = `${node.id}${node.ready ? "" : " (not ready)"} – edgecache`;
+// The node does not answer: what is shown was.
+export function unanswered(before) {
+  at("board").classList.add("old");
+  if (!before) return;
+  document.title = `${before.node.id} (no answer) – edgecache`;
+  replace(at("node-line"), [pill("no answer", "bad")]);
+}
+
+function drawNode({ node, versions, warnings }) {
+  at("board").classList.remove("old");
+  const worst = !node.ready ? " (not ready)" : warnings.length ? ` (${warnings[0].severity})` : "";
+  document.title = `${node.id}${worst} – edgecache`;
   at("node-id").textContent = node.id;
   const state = node.ready ? pill("ready", "good") : pill(node.draining ? "draining" : "not ready", "bad");
   const region = node.region ? `region ${node.region}, ` : "";
   const detail = node.detail ? `: ${node.detail}` : "";
-  replace(at("node-line"), [state, `${detail} ${region}up ${duration(node.uptime_seconds)}${node.voter ? ", a voter: it serves nobody" : ""}`]);
+  replace(at("node-line"), [state, `${detail} ${region}up ${duration(node.uptime_seconds)}${node.voter ? ", a voter: it serves nobody" : ""}${warnings.length ? "" : ", nothing needs attention"}`]);
   at("versions").textContent = Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(", ");
 }
 
@@ -46,10 +42,13 @@ function drawAttention({ warnings }) {
   section.hidden = !warnings.length;
   replace(section.querySelector("ul"), warnings.map((warning) => {
     const item = element("li");
-    item.append(pill(warning.severity, warning.severity === "critical" ? "bad" : "wait"), ` ${warning.detail}`);
+    item.append(pill(warning.severity, warning.severity === "critical" ? "bad" : "wait"), ` ${warning.detail} `, element("code", warning.code));
     return item;
   }));
 }
+
+// Of ten seconds each.
+const LATELY_STEPS = 6;
 
 function rates(status, before) {
   if (!before || status.now <= before.now || status.counters.requests < before.counters.requests) return null;
@@ -61,15 +60,17 @@ function rates(status, before) {
 function drawNow(status, before) {
   const { counters } = status;
   const now = rates(status, before);
+  const lately = (values) => values.slice(-LATELY_STEPS).reduce((sum, one) => sum + one, 0);
+  const { history } = status;
   definitions(at("tiles"), [
     ["Requests", now ? `${count(now.requests)} /s` : "…"],
-    ["Hit ratio", share(counters.hits, counters.requests)],
+    ["Hit ratio, 1 min", share(lately(history.hits), lately(history.requests))],
     ["Sent", now ? `${size(now.sent)}/s` : "…"],
     ["Fetched", now ? `${size(now.fetched)}/s` : "…"],
     ["Connections", count(counters.connections_open)],
     ["Fills running", count(counters.fills_running)],
     ["Requests in all", count(counters.requests)],
-    ["Sent in all", size(counters.bytes_sent)],
+    ["Hit ratio in all", share(counters.hits, counters.requests)],
   ]);
   drawHistory(status.history);
   drawLatency(status.latency);
@@ -94,32 +95,50 @@ function drawLatency(latency) {
     // What was a moment ago says more than what was since the start; without requests there is only that.
     const shown = recent.some((one) => one > 0) ? recent : counts;
     const all = shown.reduce((sum, one) => sum + one, 0);
-    const said = p50 === null ? `No ${name} yet` : `${name}: half within ${duration(p50)}, 99 % within ${duration(p99)}`;
+    const said = p50 === null ? `No ${name} yet` : `${name}: half within ${bound(p50)}, 99 % within ${bound(p99)}`;
     at(`${name}-said`).textContent = said;
-    const labels = [...bounds.map((bound) => duration(bound)), "more"];
+    const labels = [...bounds.map(bound), ""];
     bars(at(`${name}-chart`), `Share of ${name} by time to the first octet. ${said}`, labels, shown.map((one) => (all ? one / all : 0)));
   }
 }
 
-function drawFleet({ node, siblings, lease, now }) {
+function stateOf(sibling, lease, now) {
+  if (sibling.problem) return pill("cannot be called", "bad");
+  if (sibling.heard_at === null) return pill("not heard of", "wait");
+  if (now - sibling.heard_at > lease.of_seconds) return pill("silent", "bad");
+  if (sibling.joining) return pill("joining", "wait");
+  return sibling.lacking ? pill("behind", "wait") : pill("well", "good");
+}
+
+// Where a sibling has applied more or less of a node's log than is here.
+function compared(there, here) {
+  const found = [...new Set([...Object.keys(here), ...Object.keys(there)])].sort()
+    .filter((name) => (there[name] || 0) !== (here[name] || 0))
+    .map((name) => `${name}: ${count(there[name] || 0)} of ${count(here[name] || 0)}`);
+  return found.join(", ") || "as here";
+}
+
+function drawFleet({ node, siblings, lease, purges, now }) {
+  const here = Object.fromEntries(purges.logs.map((log) => [log.node, log.position]));
+  const logs = Object.entries(here).filter(([, position]) => position).map(([name, position]) => `${name}: ${count(position)}`).join(", ");
   const own = [`${node.id} (this one)`, node.region || "–",
     lease.fenced ? pill("fenced", "bad") : node.ready ? pill("ready", "good") : pill("not ready", "bad"),
-    "0", "–", lease.fenced ? "It cannot tell what was purged elsewhere, so it asks the origin before it serves."
+    logs || "none yet", "–", "–", lease.fenced ? "It cannot tell what was purged elsewhere, so it asks the origin before it serves."
       : lease.left_seconds === null ? node.detail : `lease: ${duration(lease.left_seconds)} left of ${duration(lease.of_seconds)}`];
   const rows = siblings.map((one) => [
-    one.voter ? `${one.id} (voter)` : one.id, one.region || "–",
-    one.problem ? pill("cannot be called", "bad") : one.joining ? pill("joining", "wait") : one.heard_at === null ? pill("not heard of", "wait") : pill("well", "good"),
-    count(one.lacking), ago(one.heard_at, now), one.problem || "",
+    one.voter ? `${one.id} (voter)` : one.id, one.region || "–", stateOf(one, lease, now),
+    compared(one.positions, here), count(one.lacking), ago(one.heard_at, now), one.problem || "",
   ]);
   fill(at("fleet"), [own, ...rows], "");
 }
 
 function drawUpstreams({ upstreams, now }) {
-  const kinds = { healthy: "good", ejected: "bad", probing: "wait" };
-  const urgent = (one) => (one.healthy && one.state === "healthy" ? 1 : 0);
+  const kinds = { healthy: "good", ejected: "bad", failing: "bad", unresolved: "bad" };
+  const order = (one) => ["bad", "wait", "good"].indexOf(kinds[one.state] || "wait");
+  const urgent = (one) => 2 * order(one) + (one.sibling ? 1 : 0);
   const rows = [...upstreams].sort((one, other) => urgent(one) - urgent(other)).map((one) => [
-    one.origin, one.address || "none known", pill(one.state, kinds[one.state] || "wait"),
-    reasonOf(one), one.since === null ? "–" : ago(one.since, now),
+    one.sibling ? `sibling ${one.sibling}, ${one.origin}` : one.origin, one.address || "none known", pill(one.state, kinds[one.state] || "wait"),
+    one.said || one.detail || one.reason || "–", one.since === null ? "–" : ago(one.since, now),
     one.next_probe_at === null ? "–" : one.next_probe_at > now ? `in ${duration(one.next_probe_at - now)}` : "now",
   ]);
   fill(at("upstreams"), rows, "No upstream is configured.");
@@ -128,12 +147,18 @@ function drawUpstreams({ upstreams, now }) {
 export function purgeProgress(purge, now) {
   const members = purge.applied.length + purge.pending.length;
   const bar = element("progress", "", { max: String(members), value: String(purge.applied.length), "aria-label": "nodes that have applied it" });
-  let text = ` ${purge.applied.length} of ${members}`;
-  if (purge.pending.length) text += `, pending: ${purge.pending.join(", ")}`;
-  if (purge.pending.length && purge.effective_by !== null) {
-    text += purge.effective_by > now ? `; holds everywhere in ${duration(purge.effective_by - now)} at the latest` : "; holds everywhere";
-  }
-  return [bar, text];
+  let text = ` ${purge.applied.length} of ${members} nodes`;
+  if (purge.pending.length) text += `, not yet: ${purge.pending.join(", ")}`;
+  return [bar, `${text}. ${meaning(purge, now)}`];
+}
+
+// docs/PURGING.md, in a few words.
+function meaning({ state, pending, effective_by: due }, now) {
+  if (state === "local") return "No majority has it: it holds nowhere but here, and is tried on.";
+  if (state === "durable" && due !== null && due > now) return `A majority has it; it holds everywhere in ${duration(due - now)} at the latest.`;
+  if (state === "durable") return "A majority has it.";
+  if (pending.length) return "It holds everywhere: who has not told has no lease, and asks the origin.";
+  return "";
 }
 
 const stateKinds = { complete: "good", effective: "good", durable: "wait", local: "bad" };
@@ -142,7 +167,7 @@ function drawPurges({ purges, now }) {
   const rows = purges.recent.map((purge) => {
     const named = purge.sample.map((one) => `${one.kind} ${one.value}`.trim()).join(", ");
     const more = purge.selectors > purge.sample.length ? ` and ${count(purge.selectors - purge.sample.length)} more` : "";
-    return [clock(purge.accepted_at), named + more, purge.mode, `${purge.token} at ${purge.accepted_by}`,
+    return [clock(purge.accepted_at, now), named + more, purge.mode, `${purge.token} at ${purge.accepted_by}`,
       pill(purge.state, stateKinds[purge.state] || "wait"), purgeProgress(purge, now)];
   });
   fill(at("purges"), rows, "Nothing has been purged yet.");

@@ -1,8 +1,9 @@
 // Signing in, and asking again and again.
 
 import { Refused, call, token } from "./api.js";
-import { draw } from "./board.js";
+import { draw, unanswered } from "./board.js";
 import { begin, problem } from "./search.js";
+import { clock } from "./words.js";
 
 const REFRESH_MILLISECONDS = 2000;
 
@@ -39,7 +40,8 @@ async function refresh() {
       at("sign-in-problem").textContent = error.message;
       return;
     }
-    news(`${problem(error)} What is shown is ${before ? "old" : "nothing yet"}.`);
+    unanswered(before);
+    news(`${problem(error)} ${before ? `What is shown is of ${clock(before.now, Date.now() / 1000)}.` : "Nothing is shown yet."}`);
   }
   // Nobody looks at a hidden tab.
   if (!document.hidden) timer = setTimeout(refresh, REFRESH_MILLISECONDS);

@@ -15,10 +15,11 @@ export function pill(text, kind) {
 // that whoever reads or selects them is not disturbed.
 export function fill(table, rows, nothing) {
   const body = table.tBodies[0];
+  table.setAttribute("role", "table");
   const made = rows.map((cells) => row(cells, table));
   if (!rows.length) {
-    const cell = element("td", nothing, { class: "none", colspan: String(table.tHead.rows[0].cells.length) });
-    const only = document.createElement("tr");
+    const cell = element("td", nothing, { role: "cell", class: "none", colspan: String(table.tHead.rows[0].cells.length) });
+    const only = element("tr", "", { role: "row" });
     only.append(cell);
     made.push(only);
   }
@@ -30,12 +31,15 @@ export function fill(table, rows, nothing) {
   while (body.rows.length > made.length) body.deleteRow(-1);
 }
 
+// Where there is little room a row is shown as a card (style.css), each cell with its column's name; the roles keep it a
+// table for whoever has it read out.
 function row(cells, table) {
-  const made = document.createElement("tr");
+  const made = element("tr", "", { role: "row" });
   cells.forEach((cell, index) => {
-    const numeric = table.tHead.rows[0].cells[index].className === "number";
-    const holder = index === 0 ? element("th", "", { scope: "row" }) : element("td");
-    if (numeric) holder.className = "number";
+    const column = table.tHead.rows[0].cells[index];
+    const holder = index === 0 ? element("th", "", { scope: "row", role: "rowheader" }) : element("td", "", { role: "cell" });
+    holder.dataset.column = column.textContent;
+    if (column.className === "number") holder.className = "number";
     holder.append(...(Array.isArray(cell) ? cell : [cell]));
     made.append(holder);
   });

@@ -32,13 +32,24 @@ async function lookUp(url) {
 }
 
 function explained(url, answer) {
-  const summary = element("ul", "", { class: "lead" });
-  summary.append(...answer.summary.map((line) => element("li", line)));
+  const summary = element("ul", "", { id: "summary", class: "lead" });
+  summary.append(...lines(answer));
   const list = element("dl");
   for (const [term, value] of rows(answer)) list.append(element("dt", term), element("dd", value));
   const all = element("details");
   all.append(element("summary", "All that the node knows of it"), list);
   return [summary, purging(url), all];
+}
+
+function lines(answer) {
+  return answer.summary.map((line) => element("li", line));
+}
+
+// What was said of it before the purge is not true any more.
+async function again(url) {
+  const summary = at("summary");
+  const answer = await call("GET", `/explain?url=${encodeURIComponent(url)}`);
+  if (at("summary") === summary) replace(summary, lines(answer));
 }
 
 // Whatever the node says, one line for each value, nested names joined.
@@ -78,6 +89,7 @@ function purging(url) {
 async function purge(url, mode, progress) {
   try {
     let answer = await call("POST", "/purge?wait=durable&timeout=5", { urls: [url], mode });
+    await again(url);
     for (let poll = 0; poll < POLLS; poll += 1) {
       replace(progress, [`${answer.state}: `, ...purgeProgress(answer, Date.now() / 1000)]);
       if (answer.state === "complete") return;

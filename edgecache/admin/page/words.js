@@ -25,10 +25,19 @@ export function duration(seconds) {
   return `${Math.round(seconds / 86400)} d`;
 }
 
+// A bound of a histogram: exactly.
+export function bound(seconds) {
+  return seconds < 1 ? `${+(seconds * 1000).toPrecision(3)} ms` : `${seconds} s`;
+}
+
 export function ago(moment, now) {
   return moment === null || moment === undefined ? "never" : `${duration(now - moment)} ago`;
 }
 
-export function clock(moment) {
-  return new Date(moment * 1000).toLocaleTimeString("en-GB");
+// A time of today; with its date when it was another day.
+export function clock(moment, now) {
+  const [when, today] = [new Date(moment * 1000), new Date(now * 1000)];
+  const time = when.toLocaleTimeString("en-GB");
+  if (when.toDateString() === today.toDateString()) return time;
+  return `${when.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" })} ${time}`;
 }
