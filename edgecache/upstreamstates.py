@@ -47,7 +47,7 @@ def _upstream(origin: str, host: str, port: int, watch: Watch, slot: int, offset
         return UpstreamState(origin, address, state="unwatched", sibling=sibling)
     probe = condition.next_probe_at
     detail = "" if condition.state is State.HEALTHY else condition.reason
-    said = _said(detail)
+    said = _said(condition.ejected_for or detail)
     if condition.failing:
         detail = f"{condition.failing}; there is no other"
         said = f"{_said(condition.failing)}; it is asked on, for there is no other"

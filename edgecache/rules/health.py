@@ -118,6 +118,7 @@ class Health:
     :ivar until: when the node process has to look at it again (:meth:`look`), ``inf`` for never.
     :ivar spared: it would have been ejected for this, were it not the last one; until something goes well.
     :ivar spared_since: when that began.
+    :ivar ejected_for: why it was ejected the last time.
     """
 
     settings: UpstreamSettings
@@ -127,6 +128,7 @@ class Health:
     until: float = inf
     spared: Change | None = None
     spared_since: float = 0.0
+    ejected_for: str = ""
     _ejections: int = 0
     # From then on earlier ejections do not count; inf while it is out.
     _forgiven_at: float = 0.0
@@ -266,6 +268,7 @@ class Health:
         self._period = min(doubled, self.settings.eject_longest_seconds)
         self._forgiven_at = inf
         self._forget()
+        self.ejected_for = reason
         change = self._become(State.EJECTED, reason, now, outcome)
         self.until = now + self._period * (1 + JITTER * jitter)
         return change

@@ -36,6 +36,7 @@ class Condition:
     :ivar since: monotonic seconds, as ``next_probe_at`` (``None``: none is planned).
     :ivar ejections: in a row.
     :ivar failing: why it would be ejected, were it not the last one; then ``since`` is of that.
+    :ivar ejected_for: why it is out; empty while it is not.
     """
 
     state: State
@@ -44,6 +45,7 @@ class Condition:
     next_probe_at: float | None
     ejections: int
     failing: str = ""
+    ejected_for: str = ""
 
 
 @define(eq=False, repr=False)
@@ -145,6 +147,7 @@ class Watch:
             None if planned == inf else planned,
             health.ejections(self._timers.seconds()),
             "" if spared is None else spared.reason,
+            "" if health.in_service else health.ejected_for,
         )
 
     def stop(self) -> None:

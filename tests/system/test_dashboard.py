@@ -188,6 +188,9 @@ class DashboardTests(SynchronousTestCase):
             ".map(one => one.outerHTML.slice(0, 200))"
         )
         self.assertEqual([], self.browser.execute_script(beside))  # type: ignore[no-untyped-call]
+        # A cell's name has what is in it beside it, however much that is.
+        most = "return Math.max(...[...document.querySelectorAll('td')].map(one => one.children.length))"
+        self.assertEqual(1, self.browser.execute_script(most))  # type: ignore[no-untyped-call]
         named = "return getComputedStyle(document.querySelector('#upstreams td:last-child'), '::before').content"
         self.assertIn("Next probe", self.browser.execute_script(named))  # type: ignore[no-untyped-call]
         roles = "return document.querySelectorAll('#upstreams[role=table] [role=row] [role=cell]').length"

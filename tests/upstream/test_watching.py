@@ -138,6 +138,17 @@ class FailingTests(WatchCase):
         (_, well) = upstream_states({NAME: ""}, found, watch, offset=1000.0)
         self.assertEqual(("healthy", "", ""), (well.state, well.detail, well.said))
 
+    def test_while_it_is_probed_it_is_still_said_why_it_is_out(self) -> None:
+        watch = self.watch()
+        self.play(BAD, Silent())
+        self.fail_at(watch, 1, Outcome.NO_HEAD, "/a")
+        self.advance(10.5)
+        (probing, _) = upstream_states({NAME: ""}, document(BAD, GOOD)["origins"], watch, offset=0.0)
+        self.assertEqual(
+            ("probing", "takes requests and does not answer"),
+            (probing.state, probing.said),
+        )
+
 
 class EjectingTests(WatchCase):
     """A worker's report is a word in the page, a message to all workers, a line in the log."""
@@ -155,7 +166,8 @@ class EjectingTests(WatchCase):
             self.logged,
         )
         self.assertEqual(
-            Condition(State.EJECTED, "no-head", self.began, self.began + 10.0, 1), self.condition(watch, 1)
+            Condition(State.EJECTED, "no-head", self.began, self.began + 10.0, 1, ejected_for="no-head"),
+            self.condition(watch, 1),
         )
 
     def test_what_comes_from_exchanges_that_began_before_changes_nothing(self) -> None:

@@ -40,7 +40,9 @@ function row(cells, table) {
     const holder = index === 0 ? element("th", "", { scope: "row", role: "rowheader" }) : element("td", "", { role: "cell" });
     holder.dataset.column = column.textContent;
     if (column.className === "number") holder.className = "number";
-    holder.append(...(Array.isArray(cell) ? cell : [cell]));
+    const together = Array.isArray(cell) ? element("span") : cell;
+    if (Array.isArray(cell)) together.append(...cell);
+    holder.append(together);
     made.append(holder);
   });
   return made;

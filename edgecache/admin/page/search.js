@@ -3,6 +3,7 @@
 import { Refused, call } from "./api.js";
 import { purgeProgress } from "./board.js";
 import { element, replace } from "./parts.js";
+import { clock } from "./words.js";
 
 const MODES = {
   revalidate: "revalidate: ask the origin before serving it",
@@ -42,7 +43,8 @@ function explained(url, answer) {
 }
 
 function lines(answer) {
-  return answer.summary.map((line) => element("li", line));
+  const now = Date.now() / 1000;
+  return [...answer.summary.map((line) => element("li", line)), element("li", `So it was at ${clock(now, now)}.`, { class: "none" })];
 }
 
 // What was said of it before the purge is not true any more.
