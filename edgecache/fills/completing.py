@@ -103,6 +103,11 @@ class Completing:
         """See :attr:`edgecache.fills.continuing.Continuing.broken`."""
         return self._rest.broken if self._resting else None
 
+    @property
+    def doubtful(self) -> bool:
+        """Has the rest shown that both are not of one content? Then no next try should go on with the beginning."""
+        return self._resting and self._rest.broken is None
+
     def when_slow(self, callback: Callable[[], None]) -> None:
         """See :meth:`edgecache.fills.continuing.Continuing.when_slow`."""
         self._rest.when_slow(callback)

@@ -151,6 +151,9 @@ class Storing:
                 octets=filling.written,
                 why=failure,
             )
+            if isinstance(self._response, Completing) and self._response.doubtful:
+                assert isinstance(self._used, Beginning)
+                self._used.give_up()
             # Before the clients hear of it: their next request may go on with it.
             if not self._keep(failure):
                 filling.when_unread(self._writer.abandon)

@@ -153,6 +153,22 @@ class CompletedTests(PartsCase):
 
         return self.run_async(test())
 
+    def test_found_wrong_at_the_end_it_is_not_gone_on_with_again(self):
+        """Clients have the begin of one of over a MiB by then, and are cut"""
+
+        async def test():
+            content, came = content_of(3_000_000), 1_500_000
+            # Its first octet, which only a digest finds; and one that the rest begins with.
+            for field, at in ((digest_of(content), 0), (digest_of(content), came - 1), (TAG, came - 1)):
+                await self.broken(FRESH, field, content=wrong(content, at), after=came)
+                self.play(serves(content, FRESH, field))
+                self.assertFalse((await self.ask(self.target)).complete)
+                await self.gone()
+                await self.whole(content=content)
+                self.assertIsNone(self.ranges[-1])
+
+        return self.run_async(test())
+
     def test_another_representation_is_fetched_whole_and_the_part_goes(self):
         async def test():
             await self.broken()
