@@ -143,18 +143,19 @@ class NodeMetrics(Collector):
         yield position
 
     def _upstreams(self) -> Iterator[Metric]:
-        up = family(True, "upstream_up", "Is the address asked before all others are?", "origin", "address")
-        failing = family(
-            True, "upstream_failing", "Does it fail, and is asked because there is no other?", "origin", "address"
-        )
-        ejected = family(True, "upstream_consecutive_ejections", "Ejections in a row", "origin", "address")
+        # Of an origin the last one is empty, which Prometheus takes for none.
+        which = ("origin", "address", "sibling")
+        up = family(True, "upstream_up", "Is the address asked before all others are?", *which)
+        failing = family(True, "upstream_failing", "Does it fail, and is asked because there is no other?", *which)
+        ejected = family(True, "upstream_consecutive_ejections", "Ejections in a row", *which)
         known = _configured(self._parts.config)
         for upstream in self._parts.upstreams():
             if upstream.origin not in known:
                 continue
-            up.add_metric([upstream.origin, upstream.address], upstream.healthy)
-            failing.add_metric([upstream.origin, upstream.address], upstream.failing)
-            ejected.add_metric([upstream.origin, upstream.address], upstream.ejections)
+            values = [upstream.origin, upstream.address, upstream.sibling]
+            up.add_metric(values, upstream.healthy)
+            failing.add_metric(values, upstream.failing)
+            ejected.add_metric(values, upstream.ejections)
         yield from (up, failing, ejected)
         counts = self._parts.upstream_counts()
         for name, text, found in (

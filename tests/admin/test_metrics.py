@@ -13,9 +13,18 @@ from attrs import evolve
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.defer import maybeDeferred
 
+from edgecache.admin import metrics
 from edgecache.admin.metricnames import OF_WORKERS
 from edgecache.admin.metrics import LINKED, resources
-from edgecache.admin.parts import FollowerCounts, FollowerView, ReloadState, SiblingView, UpstreamCounts, WorkerState
+from edgecache.admin.parts import (
+    FollowerCounts,
+    FollowerView,
+    ReloadState,
+    SiblingView,
+    UpstreamCounts,
+    UpstreamState,
+    WorkerState,
+)
 from edgecache.store.folding import Downloads
 from edgecache.store.page import Page
 from edgecache.store.scrubbing import Scrubbing
@@ -63,12 +72,16 @@ class MetricsTests(AdminCase):
             ("edgecache_purges_total", {"mode": "delete"}, 1),
             ("edgecache_purge_epoch", {}, 2),
             ("edgecache_purge_log_position", {"node": "eu-1"}, 1),
-            ("edgecache_upstream_up", {"origin": "http://origin.example", "address": "192.0.2.1:80"}, 0),
-            ("edgecache_upstream_up", {"origin": "http://origin.example", "address": "192.0.2.2:80"}, 1),
-            ("edgecache_upstream_failing", {"origin": "http://origin.example", "address": "192.0.2.2:80"}, 0),
+            ("edgecache_upstream_up", {"origin": "http://origin.example", "address": "192.0.2.1:80", "sibling": ""}, 0),
+            ("edgecache_upstream_up", {"origin": "http://origin.example", "address": "192.0.2.2:80", "sibling": ""}, 1),
+            (
+                "edgecache_upstream_failing",
+                {"origin": "http://origin.example", "address": "192.0.2.2:80", "sibling": ""},
+                0,
+            ),
             (
                 "edgecache_upstream_consecutive_ejections",
-                {"origin": "http://origin.example", "address": "192.0.2.1:80"},
+                {"origin": "http://origin.example", "address": "192.0.2.1:80", "sibling": ""},
                 2,
             ),
             ("edgecache_upstream_outcomes_total", {"origin": "http://origin.example", "outcome": "good"}, 70),
@@ -203,9 +216,69 @@ class NameTests(AdminCase):
         self.assertEqual(("edgecache", "Bearer"), (job["job_name"], job["authorization"]["type"]))
         self.assertEqual("/metrics", job.get("metrics_path", "/metrics"))
 
-    def test_promtool_takes_the_rules(self) -> None:
+    def promtool(self, *words: str) -> str:
+        """What it complains of."""
         program = shutil.which("promtool")
         if program is None:
             self.skipTest("promtool is not installed here")
-        done = subprocess.run([program, "check", "rules", str(RULES / "alerts.yml")], capture_output=True, text=True)
-        self.assertEqual(0, done.returncode, done.stdout + done.stderr)
+        done = subprocess.run([program, *words], capture_output=True, text=True)
+        return done.stdout + done.stderr if done.returncode else ""
+
+    def test_promtool_takes_the_rules(self) -> None:
+        self.assertEqual("", self.promtool("check", "rules", str(RULES / "alerts.yml")))
+
+    def fired(self, upstreams: list[UpstreamState], minutes: int, fires: dict[str, list[dict[str, str]]]) -> None:
+        """What a node tells of its upstreams, for so long, fires these alerts with these labels, and no other."""
+        self.upstreams = upstreams
+        known = {one.origin for one in upstreams}
+        self.patch(metrics, "_configured", lambda config: known)
+        told = self.ask("GET", "/metrics").content.decode()
+        series = [
+            {"series": f"{name[:-1]},instance='edge'}}", "values": f"{value}+0x{minutes}"}
+            for name, value in re.findall(r"^(edgecache_upstream_(?:up|failing){.*}) (\S+)$", told, re.MULTILINE)
+        ]
+        self.assertEqual(2 * len(upstreams), len(series))
+        alerts = yaml.safe_load((RULES / "alerts.yml").read_text())["groups"][0]["rules"]
+        expected = []
+        for alert in ("EdgecacheOriginDown", "EdgecacheUpstreamOut"):
+            (rule,) = [one for one in alerts if one.get("alert") == alert]
+            with_labels = []
+            for labels in fires.get(alert, []):
+                told_of = {"instance": "edge", **labels}
+                texts = {
+                    name: re.sub(r"{{ \$labels\.(\w+) }}", lambda found: told_of[found[1]], text)  # noqa: B023
+                    for name, text in rule["annotations"].items()
+                }
+                with_labels.append({"exp_labels": {**told_of, **rule["labels"]}, "exp_annotations": texts})
+            expected.append({"eval_time": f"{minutes}m", "alertname": alert, "exp_alerts": with_labels})
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        file = directory / "tests.yml"
+        tests = [{"interval": "1m", "input_series": series, "alert_rule_test": expected}]
+        file.write_text(yaml.safe_dump({"rule_files": [str(RULES / "alerts.yml")], "tests": tests}))
+        self.assertEqual("", self.promtool("test", "rules", str(file)))
+
+    def test_an_origin_whose_last_address_fails_wakes_somebody(self) -> None:
+        out = UpstreamState("http://o.example", "192.0.2.1:80", False, "no-head", state="ejected")
+        last = UpstreamState("http://o.example", "192.0.2.2:80", True, "no-head; there is no other", state="failing")
+        self.fired([out, last], 2, {"EdgecacheOriginDown": [{"origin": "http://o.example"}]})
+        self.fired([UpstreamState("http://o.example", "192.0.2.2:80")], 2, {})
+
+    def test_an_origin_whose_name_was_never_found_wakes_somebody(self) -> None:
+        unresolved = UpstreamState("http://o.example", "", False, "no address is known", state="unresolved")
+        self.fired([unresolved], 2, {"EdgecacheOriginDown": [{"origin": "http://o.example"}]})
+
+    def test_an_origin_that_others_stand_in_for_wakes_nobody_and_is_told_of(self) -> None:
+        out = UpstreamState("http://o.example", "192.0.2.1:80", False, "no-head", state="ejected")
+        other = UpstreamState("http://other.example", "192.0.2.2:80")
+        self.fired([out, other], 2, {})
+        labels = {"origin": "http://o.example", "address": "192.0.2.1:80"}
+        self.fired([out, other], 11, {"EdgecacheUpstreamOut": [labels]})
+
+    def test_a_sibling_that_is_away_wakes_nobody(self) -> None:
+        """Content is asked for elsewhere then, and another rule tells of it."""
+        origin = UpstreamState("http://o.example", "192.0.2.1:80")
+        for away in ("ejected", "unresolved"):
+            address = "" if away == "unresolved" else "192.0.2.9:8444"
+            gone = UpstreamState("https://us.example:8444", address, False, "no-head", state=away, sibling="us-1")
+            self.fired([origin, gone], 2, {})
