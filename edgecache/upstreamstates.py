@@ -46,8 +46,8 @@ def _upstream(origin: str, host: str, port: int, watch: Watch, slot: int, offset
         # More addresses than the page has room for.
         return UpstreamState(origin, address, state="unwatched", sibling=sibling)
     probe = condition.next_probe_at
-    detail = "" if condition.state is State.HEALTHY else condition.reason
-    said = _said(condition.ejected_for or detail)
+    detail = "" if condition.state is State.HEALTHY else condition.ejected_for or condition.reason
+    said = _said(detail)
     if condition.failing:
         detail = f"{condition.failing}; there is no other"
         said = f"{_said(condition.failing)}; it is asked on, for there is no other"

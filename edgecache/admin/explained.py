@@ -99,7 +99,7 @@ def _asked(found: dict[str, Any]) -> Iterator[str]:
             why = f", asked after others: {one['state']} ({said or 'no failure'})"
         elif one["state"] == FAILING:
             why = f", which fails: {said}"
-        which = f"Origin {one['order']} of {len(found['upstreams'])} to be asked"
+        which = f"Address {one['order']} of {len(found['upstreams'])} to be asked"
         yield f"{which}: {one['origin']} at {one['address']}{why}."
 
 

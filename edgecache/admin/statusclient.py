@@ -88,7 +88,7 @@ def _row(found: dict[str, Any]) -> list[str]:
         _percent(counters["hits"], counters["requests"]),
         shown_size(counters["bytes_sent"]),
         "/".join(f"{one['share']:.0%}" for one in found["store"]["environments"].values()) or "-",
-        f"{sum(one['healthy'] for one in upstreams)}/{len(upstreams)}",
+        f"{sum(one['healthy'] and one['state'] != 'failing' for one in upstreams)}/{len(upstreams)}",
         f"{len(heard)}/{len(siblings)}",
         str(len(found["warnings"])),
     ]
@@ -128,9 +128,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     for kind in ("hits", "misses"):
         took = found["latency"][kind]
         if took["p50"] is not None:
-            lines.append(
-                f"  {kind}: half within {_milliseconds(took['p50'])}, 99 % within {_milliseconds(took['p99'])}"
-            )
+            lines.append(f"  {kind}: half {_within(took, 0.5, 'p50')}, 99 % {_within(took, 0.99, 'p99')}")
     for sibling in found["siblings"]:
         lines.append(f"  sibling {sibling['id']}: {_sibling(sibling, now)}")
     if found["lease"]["fenced"]:
@@ -149,13 +147,17 @@ def _sibling(sibling: dict[str, Any], now: float) -> str:
     return heard + (f", lacks {sibling['lacking']} purges" if sibling["lacking"] else "")
 
 
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:g} ms"
+def _within(took: dict[str, Any], share: float, name: str) -> str:
+    """What took longer than the last bound took nobody knows how long."""
+    over = took["recent"][-1] > (1 - share) * sum(took["recent"])
+    return f"not within {took['bounds'][-1] * 1000:g} ms" if over else f"within {took[name] * 1000:g} ms"
 
 
 def _health(upstream: dict[str, Any], now: float) -> str:
     state = "up" if upstream["healthy"] else "down"
-    if upstream["state"] != "healthy":
+    if upstream["state"] == "failing":
+        state = "failing"
+    elif upstream["state"] != "healthy":
         state += f", {upstream['state']}"
     if upstream["since"] is not None and upstream["detail"]:
         state += f" for {_duration(max(0.0, now - upstream['since']))}"

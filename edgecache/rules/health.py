@@ -234,8 +234,9 @@ class Health:
         if self.in_service:
             return None
         change = self._return(State.HEALTHY, ONLY_ONE_LEFT, now)
-        # As if it had been the last one when it failed.
-        self.spared = Change(State.HEALTHY, State.HEALTHY, "never probed", None, spared=True)
+        # As if it had been the last one when it failed: for what that was.
+        why = self.ejected_for.partition(",")[0]
+        self.spared = Change(State.HEALTHY, State.HEALTHY, why, None, spared=True)
         self.spared_since = now
         return change
 

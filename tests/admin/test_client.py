@@ -12,9 +12,12 @@ from twisted.trial.unittest import TestCase
 
 from edgecache.admin.address import AdminAddress, AdminFailed, find_token
 from edgecache.admin.client import call
+from edgecache.admin.parts import UpstreamState
 from edgecache.admin.purgeclient import purge, purge_state
 from edgecache.admin.site import admin_site
 from edgecache.admin.statusclient import status
+from edgecache.store.page import Page
+from edgecache.words.latency import MISSES
 from tests.admin.harness import AdminCase
 
 
@@ -67,6 +70,26 @@ class ClientTests(TestCase, AdminCase):
         self.lines.clear()
         await status(reactor, [self.where], self.lines.append, as_json=True)
         self.assertEqual("eu-1", orjson.loads(self.lines[0])["node"]["id"])
+
+    async def test_the_last_address_of_an_origin_that_fails_is_not_one_that_is_up(self) -> None:
+        detail = "no-head; there is no other"
+        self.upstreams = [UpstreamState("http://o.example", "192.0.2.1:80", True, detail, state="failing")]
+        await status(reactor, [self.where], self.lines.append)
+        self.assertIn(f"  http://o.example at 192.0.2.1:80: failing ({detail})", self.lines)
+        self.lines.clear()
+        await status(reactor, [self.where, self.where], self.lines.append)
+        column = self.lines[0].index("UPSTREAMS")
+        self.assertEqual("0/1", self.lines[1][column:].split()[0])
+
+    async def test_what_took_longer_than_the_last_bucket_is_not_said_to_be_within_it(self) -> None:
+        self.parts.history.start()
+        self.parts.history.stop()
+        worker = Page.open(self.page.path, 0)
+        self.addCleanup(worker.close)
+        for seconds in (0.7, 0.7, 30.0):
+            MISSES.count(worker, seconds)
+        await status(reactor, [self.where], self.lines.append)
+        self.assertIn("  misses: half within 1000 ms, 99 % not within 10000 ms", self.lines)
 
     async def test_a_node_that_is_not_ready_is_exit_status_1(self) -> None:
         self.page.set_draining(True)

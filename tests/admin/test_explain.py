@@ -112,7 +112,7 @@ class OutcomeTests(ExplainCase):
         ]
         told = self.explain("/simple/attrs/")["summary"]
         self.assertIn(
-            "Origin 1 of 2 to be asked: http://origin.example at 192.0.2.1:80, which fails: "
+            "Address 1 of 2 to be asked: http://origin.example at 192.0.2.1:80, which fails: "
             "stalls in the middle of contents.",
             told,
         )

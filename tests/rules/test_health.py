@@ -290,10 +290,14 @@ class LastOneTests(SynchronousTestCase):
             change = health.readmit(NOW)
             assert change is not None
             self.assertEqual((State.HEALTHY, True, FAILING_WORD), (change.state, change.returned, health.word))
-            # It has proved nothing.
-            released = health.release(NOW + 1.0, 0.0, last=False)
-            assert released is not None
-            self.assertIs(State.EJECTED, released.state)
+            # It has proved nothing since, and what it did is said on, once.
+            for times in range(2):
+                assert health.spared is not None
+                self.assertEqual("no-head", health.spared.reason)
+                released = health.release(NOW + 1.0 + times, 0.0, last=False)
+                assert released is not None
+                self.assertEqual((State.EJECTED, "no-head, and another one is back"), (released.state, released.reason))
+                health.readmit(NOW + 1.5 + times)
         self.assertIsNone(of().readmit(NOW))
 
     def test_an_earlier_slow_start_does_not_go_on(self) -> None:

@@ -145,8 +145,8 @@ class FailingTests(WatchCase):
         self.advance(10.5)
         (probing, _) = upstream_states({NAME: ""}, document(BAD, GOOD)["origins"], watch, offset=0.0)
         self.assertEqual(
-            ("probing", "takes requests and does not answer"),
-            (probing.state, probing.said),
+            ("probing", "no-head", "takes requests and does not answer"),
+            (probing.state, probing.detail, probing.said),
         )
 
 

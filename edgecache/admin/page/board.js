@@ -89,13 +89,21 @@ function drawHistory(history) {
     [{ name: "sent", values: sent }, { name: "fetched", values: fetched }], most, (value) => `${size(value)}/s`, span);
 }
 
+// What took longer than the last bound took nobody knows how long.
+function within(part, found, bounds, counts) {
+  const all = counts.reduce((sum, one) => sum + one, 0);
+  const over = counts[counts.length - 1] > (1 - part) * all;
+  return over ? `not within ${bound(bounds[bounds.length - 1])}` : `within ${bound(found)}`;
+}
+
 function drawLatency(latency) {
   for (const name of ["hits", "misses"]) {
     const { bounds, counts, recent, p50, p99 } = latency[name];
     // What was a moment ago says more than what was since the start; without requests there is only that.
     const shown = recent.some((one) => one > 0) ? recent : counts;
     const all = shown.reduce((sum, one) => sum + one, 0);
-    const said = p50 === null ? `No ${name} yet` : `${name}: half within ${bound(p50)}, 99 % within ${bound(p99)}`;
+    const none = counts.some((one) => one > 0) ? `no ${name} in five minutes; since the start` : `no ${name} yet`;
+    const said = p50 === null ? none : `${name}: half ${within(0.5, p50, bounds, recent)}, 99 % ${within(0.99, p99, bounds, recent)}`;
     at(`${name}-said`).textContent = said;
     const labels = [...bounds.map(bound), ""];
     bars(at(`${name}-chart`), `Share of ${name} by time to the first octet. ${said}`, labels, shown.map((one) => (all ? one / all : 0)));
@@ -154,7 +162,7 @@ export function purgeProgress(purge, now) {
 
 // docs/PURGING.md, in a few words.
 function meaning({ state, pending, effective_by: due }, now) {
-  if (state === "local") return "No majority has it: it holds nowhere but here, and is tried on.";
+  if (state === "local") return "No majority has it: it holds where it is applied, and is tried on.";
   if (state === "durable" && due !== null && due > now) return `A majority has it; it holds everywhere in ${duration(due - now)} at the latest.`;
   if (state === "durable") return "A majority has it.";
   if (pending.length) return "It holds everywhere: who has not told has no lease, and asks the origin.";
