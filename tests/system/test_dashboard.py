@@ -193,8 +193,9 @@ class DashboardTests(SynchronousTestCase):
         self.assertEqual(1, self.browser.execute_script(most))  # type: ignore[no-untyped-call]
         named = "return getComputedStyle(document.querySelector('#upstreams td:last-child'), '::before').content"
         self.assertIn("Next probe", self.browser.execute_script(named))  # type: ignore[no-untyped-call]
-        roles = "return document.querySelectorAll('#upstreams[role=table] [role=row] [role=cell]').length"
-        self.assertGreater(self.browser.execute_script(roles), 0)  # type: ignore[no-untyped-call]
+        for kind in ("columnheader", "rowheader", "cell"):
+            roles = f"return document.querySelectorAll('#upstreams[role=table] [role=row] [role={kind}]').length"
+            self.assertGreater(self.browser.execute_script(roles), 0, kind)  # type: ignore[no-untyped-call]
 
     def test_a_url_is_looked_up_and_purged(self) -> None:
         target = "/looked-up"
@@ -212,6 +213,19 @@ class DashboardTests(SynchronousTestCase):
         self.shown("#purges", target)
         self.assertEqual(b"new", self.node.ask(target).content)
         self.assertEqual([], self.problems())
+
+    def test_a_purge_that_was_taken_is_shown_as_such_whatever_a_second_look_comes_to(self) -> None:
+        self.sign_in()
+        self.type("url", "/looked-up-once")
+        self.shown("#found", "Nothing is stored")
+        broken = (
+            "const whole = window.fetch; window.fetch = (path, how) =>"
+            " path.startsWith('/explain') ? Promise.reject(new TypeError('no answer')) : whole(path, how)"
+        )
+        self.browser.execute_script(broken)  # type: ignore[no-untyped-call]
+        self.browser.find_element(By.CSS_SELECTOR, "#purge button").click()
+        self.shown("#purge-progress", "complete")
+        self.assertNotIn("does not answer", self.browser.find_element(By.ID, "purge-progress").text)
 
     def test_what_a_url_says_is_never_run(self) -> None:
         self.origin.serve(HOSTILE, text("content"))

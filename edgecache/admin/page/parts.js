@@ -15,7 +15,7 @@ export function pill(text, kind) {
 // that whoever reads or selects them is not disturbed.
 export function fill(table, rows, nothing) {
   const body = table.tBodies[0];
-  table.setAttribute("role", "table");
+  if (!table.hasAttribute("role")) keepTable(table);
   const made = rows.map((cells) => row(cells, table));
   if (!rows.length) {
     const cell = element("td", nothing, { role: "cell", class: "none", colspan: String(table.tHead.rows[0].cells.length) });
@@ -32,7 +32,14 @@ export function fill(table, rows, nothing) {
 }
 
 // Where there is little room a row is shown as a card (style.css), each cell with its column's name; the roles keep it a
-// table for whoever has it read out.
+// table, with the names of its columns, for whoever has it read out.
+function keepTable(table) {
+  table.setAttribute("role", "table");
+  const names = table.tHead.rows[0];
+  names.setAttribute("role", "row");
+  for (const name of names.cells) name.setAttribute("role", "columnheader");
+}
+
 function row(cells, table) {
   const made = element("tr", "", { role: "row" });
   cells.forEach((cell, index) => {

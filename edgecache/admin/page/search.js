@@ -47,11 +47,13 @@ function lines(answer) {
   return [...answer.summary.map((line) => element("li", line)), element("li", `So it was at ${clock(now, now)}.`, { class: "none" })];
 }
 
-// What was said of it before the purge is not true any more.
+// What was said of it before the purge is not true any more. Without an answer it says of when it is; the purge goes on.
 async function again(url) {
   const summary = at("summary");
-  const answer = await call("GET", `/explain?url=${encodeURIComponent(url)}`);
-  if (at("summary") === summary) replace(summary, lines(answer));
+  try {
+    const answer = await call("GET", `/explain?url=${encodeURIComponent(url)}`);
+    if (at("summary") === summary) replace(summary, lines(answer));
+  } catch { /* The next refresh says what is the matter. */ }
 }
 
 // Whatever the node says, one line for each value, nested names joined.
@@ -91,7 +93,7 @@ function purging(url) {
 async function purge(url, mode, progress) {
   try {
     let answer = await call("POST", "/purge?wait=durable&timeout=5", { urls: [url], mode });
-    await again(url);
+    again(url);
     for (let poll = 0; poll < POLLS; poll += 1) {
       replace(progress, [`${answer.state}: `, ...purgeProgress(answer, Date.now() / 1000)]);
       if (answer.state === "complete") return;
