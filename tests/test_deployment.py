@@ -175,7 +175,8 @@ class SystemdTests(SynchronousTestCase):
         self.assertTrue(fnmatch.fnmatch(log, pattern))
         self.assertEqual(Path("/var/log") / self.service["LogsDirectory"], Path(log).parent)
         self.assertIn(f'access = "{log}"', PAGE)
-        self.assertIn(f"systemctl reload {UNIT.stem}\n", text)
+        self.assertIn(f"systemctl try-reload-or-restart {UNIT.stem}\n", text)
+        self.assertIn(f"    su {self.service['User']} {self.service['Group']}\n", text)
 
     def test_what_the_page_installs_is_what_the_unit_runs(self) -> None:
         program, file = self.service["ExecStart"].split()[0], self.service["ExecStart"].split()[-1]
