@@ -168,7 +168,7 @@ class Verifier:
         if not isinstance(stored, Stored):
             return 0
         if stored.flags & Flag.IN_BLOBS:
-            self._content = _Content(key_hash, stored, 0, hashlib.sha256() if stored.digest else None)
+            self._content = _Content(key_hash, stored, 0, hashlib.sha256() if _is_hashed(stored) else None)
             return 0
         return self._small(reader, key_hash, stored)
 
@@ -185,7 +185,7 @@ class Verifier:
         finally:
             reader.done()
         self.verified.octets += len(content)
-        if stored.digest:
+        if _is_hashed(stored):
             self._compare(key_hash, stored, hashlib.sha256(content))
         return len(content)
 
@@ -236,6 +236,11 @@ class Verifier:
         self.verified.damaged += 1
         if len(self.verified.found) < MOST_TOLD:
             self.verified.found.append(Found(key_hash, key, why))
+
+
+def _is_hashed(stored: Stored) -> bool:
+    """Has its content to be what its digest names? (A part has the digest of the whole.)"""
+    return bool(stored.digest) and stored.status != 206
 
 
 def _why(missing: ContentMissing, part: str) -> str:

@@ -58,7 +58,7 @@ class Stored:
     :ivar etag: the field value as received, ``b""`` without one.
     :ivar size: octets of content.
     :ivar content_id: 16 random octets under which the chunks lie.
-    :ivar digest: sha256 of the content, ``b""`` where none was demanded.
+    :ivar digest: sha256 of the content, of the whole one where this is a part; ``b""`` where none was demanded.
     :ivar head: serialised status line and end-to-end field lines with Content-Length, each ended by
         CR LF, no empty line, without Age, Cache-Status and Connection.
     :ivar views: memo of what is derived from a page of an index, by representation; it is not stored, and another

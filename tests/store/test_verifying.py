@@ -76,6 +76,13 @@ class VerifyingTests(FullStoreTestCase):
         self.assertEqual([b""], list(self.found()))
         self.assertEqual({}, self.found())
 
+    def test_a_part_has_the_digest_of_the_whole_and_is_not_compared_with_it(self) -> None:
+        whole = hashlib.sha256(octets(9 * CHUNK)).digest()
+        for key, size in ((b"large", 3 * CHUNK), (b"little", 5_000)):
+            self.store(octets(9 * CHUNK)[:size], response(key, status=206, digest=whole))
+        verified = self.verify()
+        self.assertEqual((len(SIZES), 0, []), (verified.hashed, verified.damaged, verified.found))
+
     def test_content_that_is_whole_and_not_what_its_digest_names_is_dropped(self) -> None:
         for key, size in ((b"large", 3 * CHUNK), (b"little", 9)):
             self.store(octets(size, 50), response(key, digest=hashlib.sha256(b"something else").digest()))
