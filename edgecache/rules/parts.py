@@ -36,6 +36,10 @@ ASIDE_OCTETS = 8 << 20
 """A part that somebody asks for is stored as it passes if it has no more; larger ones are parts of nobody's routine."""
 
 
+# What a 206 says of its own octets (RFC 9530 §2): neither what lies within it nor the whole has the same.
+_OF_THE_PART = (b"content-range", b"content-length", b"content-digest", b"content-md5")
+
+
 class Place(enum.Enum):
     """Which part: one of each kind is stored of a content, the newest."""
 
@@ -145,11 +149,12 @@ def passing_part(
     place = None if span is None else place_of(span)
     if span is None or place is None or length != span.octets or span.octets > ASIDE_OCTETS:
         return None
+    if (head.get(b"content-type") or b"").lower().startswith(b"multipart/byteranges"):
+        return None
     if head.status != 206 or asked.method != b"GET" or asked.range is None or asked.site.index:
         return None
     # As if it were the whole: of that the rules speak.
-    fields = without(head.fields, (b"content-range", b"content-length"))
-    whole = Head(200, b"OK", fields)
+    whole = Head(200, b"OK", without(head.fields, _OF_THE_PART))
     directives = response_directives(whole)
     freshness = freshness_of(asked.site, asked.file, whole, directives, requested_at, responded_at)
     names, tags = nominated(whole), tags_of_response(asked, whole)

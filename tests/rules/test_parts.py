@@ -238,6 +238,21 @@ class PassingTests(SynchronousTestCase):
             self.assertIsNone(self.part(self.FRESH, f"Content-Range: {content_range}", length=length), content_range)
         self.assertIsNone(self.part(self.FRESH, self.RIGHT, status=200))
 
+    def test_what_it_says_of_its_own_octets_is_said_of_no_others(self) -> None:
+        """Neither of what lies within it nor of the whole that is completed from it"""
+        own = "Content-Digest: sha-256=:AAAA:", "Content-MD5: AAAA"
+        found = self.part(self.FRESH, 'ETag: "one"', "Content-Range: bytes 0-4/10", *own)
+        assert found is not None
+        whole = as_whole(found.stored)
+        assert whole is not None
+        names = {name for name, _ in first_head(whole[0]).fields}
+        self.assertIn(b"etag", names)
+        self.assertEqual(set(), names & {b"content-digest", b"content-md5"})
+
+    def test_several_parts_are_none(self) -> None:
+        several = "Content-Type: multipart/byteranges; boundary=x"
+        self.assertIsNone(self.part(self.FRESH, 'ETag: "one"', self.RIGHT, several))
+
     def test_a_large_one_passes_only(self) -> None:
         for octets, stored in ((ASIDE_OCTETS, True), (ASIDE_OCTETS + 1, False)):
             content_range = Span(SIZE, SIZE + octets, SIZE + octets).field.decode()
