@@ -266,8 +266,13 @@ class Fills:
         asked, forward = waiter.asked, waiter.forward
         if forward.stored is not None or forward.at_origin or forward.no_cache or asked.sibling is not None:
             return False
-        if like is None and forward.alone:
-            return False
+        if like is None:
+            if forward.alone:
+                return False
+            running = self._running.get(waiter.record_hash)
+            plan = None if running is None else running.plan
+            if isinstance(plan, Store) and other_variant(asked, plan) is None:
+                like = plan.stored
         place = waiter.record_hash if like is None else variant_hash(asked.key_hash, like.variant)
         return self.parts.answer(asked, place, waiter.downstream, like)
 

@@ -111,11 +111,22 @@ class Parts:
         """:param plan: of a part that passes. :return: stores it meanwhile."""
         return Aside(plan.stored.size, self._writer.begin(), partial(self._store, asked.key_hash, plan))
 
+    def outlived(self, record_hash: bytes, whole: Stored) -> None:
+        """All of what would lie there is stored, whatever it was completed from: its beginning is of no more use."""
+        lies = part_hash(record_hash, Place.BEGINNING)
+        part = self._stored(lies, whole.key)
+        if part is not None and part.validated_at <= whole.validated_at:
+            self.remove(lies, part)
+
     def remove(self, lies: bytes, part: Stored) -> None:
         """It is of no more use."""
         self._writer.remove(lies, part.content_id)
 
     def _store(self, key_hash: bytes, plan: Store, writer: ContentWriter) -> None:
+        if plan.nominated is not None and self._stored(key_hash, plan.stored.key) is not None:
+            # Something whole lies where the nominated fields would: it is worth more, also when it is stale.
+            writer.abandon()
+            return
         waiting = self._storing.setdefault(plan.record_hash, [])
         primary = None if plan.nominated is None else (key_hash, Variants(plan.stored.key, [plan.nominated]))
 
@@ -125,7 +136,8 @@ class Parts:
             writer.finished()
             if self._storing.get(plan.record_hash) is waiting:
                 del self._storing[plan.record_hash]
-            for each in waiting:
+            told, waiting[:] = waiting[:], []
+            for each in told:
                 each.callback(None)
 
         _ = writer.commit(plan.record_hash, plan.stored, primary).addCallback(committed)
@@ -180,7 +192,7 @@ class Parts:
     def has(self, record_hash: bytes, key: bytes) -> bool:
         """Is, or will there be, a beginning of what would lie there?"""
         lies = part_hash(record_hash, Place.BEGINNING)
-        return lies in self._storing or self._beginning(lies, key) is not None
+        return lies in self._storing or self._stored(lies, key) is not None
 
     async def take(self, record_hash: bytes, asked: Asked, outbound: Outbound) -> Beginning | None:
         """
@@ -193,7 +205,7 @@ class Parts:
             stored: Deferred[None] = Deferred()
             self._storing[lies].append(stored)
             await stored
-        part = self._beginning(lies, asked.key)
+        part = self._stored(lies, asked.key)
         if part is None or asked.directives.no_store or (asked.authorized and not part.flags & Flag.AUTHORIZED):
             # Of the latter the response is likely its own, and then it would be asked for twice.
             return None
@@ -220,7 +232,7 @@ class Parts:
         broken = Broken(known, head, span.stop, tail, check)
         return Beginning(plan_of(asked, whole), broken, self, part, lies, source)
 
-    def _beginning(self, lies: bytes, key: bytes) -> Stored | None:
+    def _stored(self, lies: bytes, key: bytes) -> Stored | None:
         try:
             found = self._reader.look_up(lies, key)
         finally:
@@ -238,6 +250,9 @@ class Aside:
 
     def data(self, data: bytes) -> None:
         """The next octets."""
+        if self._writer.congested or self._writer.failed is not None:
+            # Nobody paces it but its client: what waits for the disk meanwhile would be held in memory.
+            self._writer.abandon()
         self._writer.write(data)
 
     def ended(self) -> None:

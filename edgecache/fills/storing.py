@@ -215,6 +215,8 @@ class Storing:
             filling.when_unread(writer.finished if committed else writer.abandon)
             if committed and isinstance(self._used, Beginning):
                 self._used.give_up()
+            elif committed:
+                self._fill.fills.parts.outlived(plan.record_hash, stored)
 
 
 def _flagged(plan: Store, flag: Flag) -> Store:

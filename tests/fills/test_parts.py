@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
+from edgecache.fills.keeping import KEPT_OCTETS
+from edgecache.rules.decisions import Forward
+from edgecache.rules.outbound import outbound
+from edgecache.rules.parts import passing_part
 from edgecache.rules.spans import span_of
 from edgecache.store import layout
 from edgecache.store.record import unpack
 from edgecache.words.counters import Counter
+from edgecache.words.reasons import ForwardReason
 from edgecache.words.stored import Stored
 from tests.fills.rig import Answer, Exchange, Script
 from tests.fills.test_breaking import FRESH, TAG, breaks, content_of, digest_of, serves, wrong
 from tests.fills.test_keeping import MEGABYTE, REST, TENTH, KeepingCase, nothing, says
+from tests.rules.build import NOW, asked, head
+from tests.rules.test_parts import plan
 
 LONG = content_of(20_000_000)
 """Of this, a fill that nobody waits for is given up."""
@@ -216,6 +226,72 @@ class CompletedTests(PartsCase):
 
         return self.run_async(test())
 
+    def test_it_goes_once_the_whole_is_stored_whatever_that_was_completed_from(self):
+        """It broke off once more, and the next try went on with what was kept in hand of that"""
+
+        async def test():
+            await self.broken()
+            self.keep.limit = KEPT_OCTETS
+
+            async def some(exchange: Exchange) -> None:
+                start = TENTH - 4096
+                place = f"Content-Range: bytes {start}-{len(MEGABYTE) - 1}/{len(MEGABYTE)}"
+                rest = f"Content-Length: {len(MEGABYTE) - start}"
+                await exchange.answer(b"", FRESH, TAG, place, rest, status="206 Partial Content", length=False)
+                await exchange.send(MEGABYTE[start:500_000])
+                exchange.cut()
+
+            self.play(some, nothing())
+            self.assertFalse((await self.ask(self.target)).complete)
+            self.assertEqual([(0, TENTH, len(MEGABYTE))], self.parts())
+            self.play(serves(MEGABYTE, FRESH, TAG))
+            await self.whole()
+            self.assertEqual(f"bytes={500_000 - 4096}-", self.ranges[-1])
+            await self.gone()
+
+        return self.run_async(test())
+
+    def test_it_takes_the_place_of_nothing_whole(self):
+        """What varies only now would hide what is stored without that, and is a part"""
+
+        async def test():
+            self.target = "/varying"
+            self.play(says("200 OK", FRESH, TAG, content=b"whole"))
+            self.assertEqual(b"whole", (await self.ask(self.target)).content)
+            await self.hit(self.target)
+            self.keep.limit = 0
+            self.play(breaks(LONG, 5_000_000, FRESH, 'ETag: "two"', "Vary: Accept-Language"), nothing())
+            self.assertFalse((await self.ask(self.target, "Cache-Control: no-cache")).complete)
+            # Committed after whatever was to be stored.
+            self.origin.scripts["/other"] = says("200 OK", FRESH, TAG, content=b"other")
+            await self.hit("/other")
+            answer = await self.ask(self.target)
+            self.assertEqual((True, b"whole"), (answer.hit, answer.content))
+
+        return self.run_async(test())
+
+    def test_who_waits_for_one_is_told_once_though_two_are_on_their_way(self):
+        async def test():
+            parts: Any = self.keep.spill.__self__  # type: ignore[attr-defined]
+            request, how = asked(), plan('ETag: "one"', size=len(MEGABYTE))
+            writers = [parts._writer.begin() for _ in range(2)]
+            for writer in writers:
+                writer.write(MEGABYTE[:TENTH])
+            parts.keep(request.key_hash, how, writers[0])
+            taking = Deferred.fromCoroutine(
+                parts.take(how.record_hash, request, outbound(request, Forward(ForwardReason.URI_MISS)))
+            )
+            parts.keep(request.key_hash, how, writers[1])
+            beginning = await taking.asFuture(asyncio.get_running_loop())
+            self.assertEqual(TENTH, beginning.broken.received)
+            beginning.give_back(self.keep, b"")
+            await self.until(lambda: not parts._storing)
+            gc.collect()
+            self.assertEqual([], self.flushLoggedErrors())
+            self.assertEqual([(0, TENTH, len(MEGABYTE))], self.parts())
+
+        return self.run_async(test())
+
     def test_damaged_on_disk_it_is_fetched_whole_by_whom_nothing_was_sent(self):
         async def test():
             fields = FRESH, digest_of(MEGABYTE)
@@ -408,6 +484,57 @@ class AsideTests(PartsCase):
             other = await self.filling(FRESH, 'ETag: "two"')
             self.assertFalse((await self.ending(1000)).hit)
             other.set()
+
+        return self.run_async(test())
+
+    def test_nor_where_that_one_may_still_be_fresh(self):
+        async def test():
+            self.target = "/changed"
+            tags = ['"one"']
+
+            async def script(exchange: Exchange) -> None:
+                tag, last = tags[-1], exchange.fields.get("range", "").endswith(f"-{len(LONG) - 1}")
+                if last:
+                    await ranged(LONG, FRESH, f"ETag: {tag}")(exchange)
+                    return
+                await exchange.answer(b"", FRESH, f"ETag: {tag}", f"Content-Length: {len(LONG)}", length=False)
+                await exchange.send(LONG[:100_000])
+                await exchange.wait_closed()
+
+            self.play(script)
+            client = await self.client()
+            client.send(self.target)
+            await client.head()
+            await self.ending(1000)
+            client.leave()
+            await self.until(lambda: len(self.parts()) == 2)
+            self.assertTrue((await self.ending(1000)).hit)
+            tags.append('"two"')
+            client = await self.client()
+            client.send(self.target)
+            self.assertEqual('"two"', (await client.head()).fields["etag"])
+            answer = await self.ending(1000)
+            self.assertEqual((False, '"two"'), (answer.hit, answer.fields["etag"]))
+
+        return self.run_async(test())
+
+    def test_while_the_store_is_behind_it_passes_only(self):
+        """Its client sets the pace, and what waits for the disk waits in memory"""
+
+        async def test():
+            parts: Any = self.keep.spill.__self__  # type: ignore[attr-defined]
+            budget = parts._writer._shared.budget
+            budget.limit = 0
+            request = asked("Range: bytes=-300000")
+            said = head("Cache-Control: max-age=60", "Content-Range: bytes 700000-999999/1000000", status=206)
+            found = passing_part(request, said, 300_000, NOW, NOW, 0)
+            assert found is not None
+            aside = parts.aside(request, found)
+            for start in range(700_000, 1_000_000, 100_000):
+                aside.data(MEGABYTE[start : start + 100_000])
+            aside.ended()
+            await self.until(lambda: not budget.held)
+            self.assertEqual(({}, []), (parts._storing, self.parts()))
 
         return self.run_async(test())
 
