@@ -23,7 +23,7 @@ from edgecache.rules.allowance import Allowance, Ticket
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward
 from edgecache.rules.digests import repr_digest
-from edgecache.rules.resuming import Broken, Rest, on_answer, rest_of
+from edgecache.rules.resuming import Broken, NotTheRest, Rest, on_answer, rest_of
 from edgecache.rules.siblinghood import COPY_SECONDS
 from edgecache.rules.sites import Site
 from edgecache.store.layout import CHUNK
@@ -152,6 +152,10 @@ class Attempts:
             return self.usable(site, outbound, response, ticket, seeking, resumable=resumable)
         by_close = response.delimited_by_close
         fitting = on_answer(broken.known, broken.received, response.head, response.length, delimited_by_close=by_close)
+        named = None if seeking is None else seeking.digest
+        if named is not None and named != broken.known.digest:
+            # Its page says by now what all of it must hash to, and nobody has compared the first octets with that.
+            fitting = NotTheRest("its page names another digest", wrong=False)
         if not isinstance(fitting, Rest) and response.head.status in _ABOUT_A_RANGE:
             response.cancel()
             ticket.close()

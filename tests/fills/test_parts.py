@@ -19,6 +19,7 @@ from edgecache.words.counters import Counter
 from edgecache.words.reasons import ForwardReason
 from edgecache.words.stored import Stored
 from tests.fills.rig import Answer, Exchange, Script
+from tests.fills.test_artifacts import LARGE, WHEEL, ArtifactCase
 from tests.fills.test_breaking import FRESH, TAG, breaks, content_of, digest_of, serves, wrong
 from tests.fills.test_keeping import MEGABYTE, REST, TENTH, KeepingCase, nothing, says
 from tests.rules.build import NOW, asked, head
@@ -599,3 +600,24 @@ class AsideTests(PartsCase):
             self.assertEqual([], self.parts())
 
         return self.run_async(test())
+
+
+class NamedTests(ArtifactCase):
+    """A beginning from before its page gave a digest is none of what has to have that"""
+
+    page_seconds = 0.001
+
+    def test_what_its_page_names_by_digest_is_checked_from_its_first_octet(self):
+        async def test():
+            [worker] = self._workers
+            worker._keep.limit = 0
+            target, bad = "/files/six/-/" + WHEEL, wrong(LARGE, 5)
+            tag = 'ETag: "one"'
+            self.named(LARGE, breaks(bad, 500_000, tag), hashes={})
+            self.assertFalse((await self.ask(target)).complete)
+            await self.until(lambda: self.counter(Counter.PARTS_STORED) == 1)
+            self.named(LARGE, ranged(LARGE, tag))
+            self.assertTrue((await self.ask(target)).content == LARGE)
+            self.assertTrue((await self.hit(target)).content == LARGE)
+
+        return self.index(test())
