@@ -14,7 +14,7 @@ from edgecache.fills.continuing import Continuing
 from edgecache.rules.resuming import Broken
 from edgecache.store.sources import StoredSource
 from edgecache.upstream.responses import Sink
-from edgecache.words.errors import EdgeError
+from edgecache.words.errors import EdgeError, NotTaken
 from edgecache.words.ports import Timers
 
 AT_ONCE = 1 << 20
@@ -144,6 +144,11 @@ class Completing:
                 if self._beginning.check is not None:
                     self._beginning.check.update(data)
                 self._sink.begin(data)
+        except Exception:
+            # No memory for a piece: what the sink has of it nobody knows, and nobody would ever wake us again.
+            if self._sink is not None:
+                self._fail(NotTaken(self.address.name, 0.0))
+            raise
         finally:
             self._busy = False
         if self._sink is not None and self._position == self._beginning.received:
