@@ -17,8 +17,10 @@ from edgecache.fills.deriving import Derivations
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Part
 from edgecache.rules.pages import PAGE
+from edgecache.rules.parts import Place, answers, as_whole, part_hash
 from edgecache.rules.presenting import present
 from edgecache.rules.representations import SOURCE
+from edgecache.rules.resuming import overlap
 from edgecache.rules.varying import variant_hash, variant_of
 from edgecache.store import layout
 from edgecache.store.ahead import READ
@@ -31,8 +33,11 @@ from edgecache.words.stored import Stored, Variants
 
 _log = Logger()
 
-LOOKS = 4
-"""Base record, record of a form or variant, chunks, pieces: there is nothing more to read before an answer begins."""
+LOOKS = 5
+"""
+Base record, record of a form or variant, those of parts, chunks, pieces: there is nothing more to read before an answer
+begins.
+"""
 
 CAREFUL = 256
 """Requests in a row that are read by a thread unseen, once something had to be waited for."""
@@ -135,27 +140,57 @@ class Warming:
                 stored = self._reader.look_up(key_hash, asked.key)
                 if isinstance(stored, Stored):
                     return self._content(asked, stored)
-            return None
+            # As a look-up has it: where the first of them would lie.
+            variant = variant_of(asked, found.nominated[0]) if found.nominated else b""
+            return self._parts(asked, variant_hash(asked.key_hash, variant))
         if found is not None and found.flags & PAGE and asked.representation is not SOURCE:
             view = self._derivations.view(asked, found)
             if absent := self._record(view.record_hash):
                 return absent
             derived = self._reader.look_up(view.record_hash, view.key)
             found = derived if isinstance(derived, Stored) else None
-        return None if found is None else self._content(asked, found)
+            return None if found is None else self._content(asked, found)
+        return self._parts(asked, key_hash) if found is None else self._content(asked, found)
+
+    def _parts(self, asked: Asked, record_hash: bytes) -> Absent | None:
+        """What is looked for where nothing whole is: a part that answers a range, a beginning that is gone on with."""
+        if not asked.fills or asked.page is not None:
+            return None
+        places = (Place.BEGINNING,) if asked.range is None else tuple(Place)
+        lies = [part_hash(record_hash, place) for place in places]
+        if absent := self._some(self._small, self._environments.small.databases[layout.RECORDS], lies):
+            return absent
+        tail = None
+        for each in lies:
+            part = self._reader.look_up(each, asked.key)
+            found = as_whole(part) if isinstance(part, Stored) else None
+            if not isinstance(part, Stored) or found is None:
+                continue
+            whole, span = found
+            wanted = present(asked, whole)
+            if isinstance(wanted, Part) and answers(span, wanted):
+                return self._octets(part, wanted.start - span.start, wanted.stop - span.start)
+            if not span.start:
+                tail = part
+        # The rest is compared with its last octets.
+        return None if tail is None else self._octets(tail, tail.size - overlap(tail.size), tail.size)
 
     def _record(self, key_hash: bytes) -> Absent | None:
         return self._some(self._small, self._environments.small.databases[layout.RECORDS], [key_hash])
 
     def _content(self, asked: Asked, stored: Stored) -> Absent | None:
         """The begin of what is sent of it, or all if it is small; inline content is its record's."""
-        size, content_id = stored.size, stored.content_id
-        if asked.head or not size:
+        if asked.head or not stored.size:
             return None
-        start, stop, full = 0, size, size // CHUNK
+        start, stop = 0, stored.size
         part = None if asked.range is None else present(asked, stored)
         if isinstance(part, Part):
             start, stop = part.start, part.stop
+        return self._octets(stored, start, stop)
+
+    def _octets(self, stored: Stored, start: int, stop: int) -> Absent | None:
+        size, content_id = stored.size, stored.content_id
+        full = size // CHUNK
         first = start // CHUNK
         last = min(full, first + READ, -(-stop // CHUNK))
         if first < last:

@@ -8,7 +8,9 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from edgecache.fills.warming import BELIEVED_SECONDS, CAREFUL, Absent, Warming
 from edgecache.rules.asking import Asked, ask
+from edgecache.rules.parts import Place, as_part, part_hash
 from edgecache.rules.sites import Site, Sites
+from edgecache.rules.spans import Span
 from edgecache.store import layout
 from edgecache.store.layout import CHUNK, PIECE
 from edgecache.words.config import Config, NodeSettings, Profile, SiteSettings
@@ -62,9 +64,31 @@ class WarmingTests(StoreTestCase):
         self.now += BELIEVED_SECONDS
         self.assertEqual([records, (chunks, 16)], self.reads("large"))
 
-    def test_a_head_needs_no_content_and_a_miss_only_the_look(self) -> None:
-        self.assertEqual([(layout.RECORDS, 1)], self.reads("large", b"HEAD"))
-        self.assertEqual([(layout.RECORDS, 1)], self.reads("missing"))
+    def test_a_head_needs_no_content_and_a_miss_only_the_looks_for_it_and_its_parts(self) -> None:
+        records = (layout.RECORDS, 1)
+        self.assertEqual([records], self.reads("large", b"HEAD"))
+        self.assertEqual([records], self.reads("absent", b"HEAD"))
+        self.assertEqual([records, records], self.reads("missing"))
+        self.assertEqual([records, (layout.RECORDS, 2)], self.reads("missing", b"GET", (b"range", b"bytes=0-0")))
+
+    def test_of_a_stored_beginning_what_answers_or_what_the_rest_is_compared_with(self) -> None:
+        """The head of a whole, of which the first 20 chunks and some octets have come"""
+        size = SIZES["large"]
+        whole = response(self.asked("begun").key, head=b"HTTP/1.1 200 OK\r\n", size=2 * size)
+        place = part_hash(self.asked("begun").key_hash, Place.BEGINNING)
+        writer = self.fill(octets(size))
+        self.assertTrue(self.loop.result(writer.commit(place, as_part(whole, Span(0, size, 2 * size)))))
+        writer.finished()
+        records, contents, chunks = (layout.RECORDS, 1), layout.CONTENTS, layout.CHUNKS
+        self.assertEqual([records, records, (chunks, 1), (contents, 1)], self.reads("begun"))
+        for part, wanted in (
+            (b"%d-%d" % (CHUNK - 1, CHUNK), [(chunks, 2)]),
+            (b"%d-%d" % (18 * CHUNK, size - 1), [(chunks, 2), (contents, 1)]),
+            # It has not come: a fill goes on.
+            (b"-5", [(chunks, 1), (contents, 1)]),
+        ):
+            field = (b"range", b"bytes=" + part)
+            self.assertEqual([records, (layout.RECORDS, 2), *wanted], self.reads("begun", b"GET", field), part)
 
     def test_of_a_part_what_it_touches_is_read_wherever_it_is(self) -> None:
         records, contents, chunks = (layout.RECORDS, 1), layout.CONTENTS, layout.CHUNKS
