@@ -97,9 +97,11 @@ class Thoroughly:
         fills, leader, place, first = fill.fills, fill.leader, fill.registered, fill.waiters.first
         asking = outbound(leader, fill.forward, content=content)
         look_up = None
+        doubt = fills.doubts.of(leader.key_hash)
+        mixed = doubt is not None and doubt.mixed
         if place is not None:
             fill.kept = fills.keep.take(place, leader)
-            if fill.kept is None and not fill.tried.restarts:
+            if fill.kept is None and not fill.tried.restarts and not mixed:
                 fill.kept = await fills.parts.take(place, leader, asking)
             # After the floor was taken, which it has to cover.
             look_up = fills.siblings(leader, fill.forward)
@@ -107,7 +109,6 @@ class Thoroughly:
             # An upload that is sent counts, whoever waits for its answer.
             first.downstream.on_gone(self)
         fill.asks_home = look_up is not None and look_up.home
-        doubt = fills.doubts.of(leader.key_hash)
         if leader.page is not None:
             fill.known = fills.serials.known(leader).serial
         self._asking = True
@@ -121,7 +122,7 @@ class Thoroughly:
                 None if fill.kept is None else fill.kept.broken,
                 look_up,
                 sought,
-                resumable=doubt is None or not doubt.mixed,
+                resumable=not mixed,
             )
         finally:
             self._asking = False

@@ -180,6 +180,34 @@ class CompletedTests(PartsCase):
 
         return self.run_async(test())
 
+    def test_while_it_is_doubted_what_is_from_several_none_is_gone_on_with(self):
+        """Of what was found wrong there may be another, older beginning: that all came from"""
+
+        async def test():
+            content, came, more = content_of(3_000_000), 1_500_000, 1_700_000
+            fields = FRESH, digest_of(content)
+            await self.broken(*fields, content=wrong(content, 0), after=came)
+            self.keep.limit = KEPT_OCTETS
+
+            async def some(exchange: Exchange) -> None:
+                start = came - 4096
+                place = f"Content-Range: bytes {start}-{len(content) - 1}/{len(content)}"
+                rest = f"Content-Length: {len(content) - start}"
+                await exchange.answer(b"", *fields, place, rest, status="206 Partial Content", length=False)
+                await exchange.send(content[start:more])
+                exchange.cut()
+
+            self.play(some, nothing())
+            self.assertFalse((await self.ask(self.target)).complete)
+            self.play(serves(content, *fields))
+            self.assertFalse((await self.ask(self.target)).complete)
+            self.assertEqual(f"bytes={more - 4096}-", self.ranges[-1])
+            await self.whole(content=content)
+            self.assertIsNone(self.ranges[-1])
+            await self.gone()
+
+        return self.run_async(test())
+
     def test_another_representation_is_fetched_whole_and_the_part_goes(self):
         async def test():
             await self.broken()
