@@ -37,8 +37,11 @@ from edgecache.store.writing import ContentWriter, StoreWriter
 from edgecache.words.counters import Counter
 from edgecache.words.errors import ContentMissing
 from edgecache.words.messages import Outbound
-from edgecache.words.ports import Counts, Downstream, Timers
+from edgecache.words.ports import Counts, Downstream, Timer, Timers
 from edgecache.words.stored import Flag, Stored, Variants
+
+STORED_SECONDS = 1.0
+"""So long a fill waits for a beginning that is on its way to the store; then all comes anew."""
 
 
 @define(eq=False, repr=False)
@@ -202,9 +205,7 @@ class Parts:
         """
         lies = part_hash(record_hash, Place.BEGINNING)
         if lies in self._storing:
-            stored: Deferred[None] = Deferred()
-            self._storing[lies].append(stored)
-            await stored
+            await self._stored_soon(self._storing[lies])
         part = self._stored(lies, asked.key)
         if part is None or asked.directives.no_store or (asked.authorized and not part.flags & Flag.AUTHORIZED):
             # Of the latter the response is likely its own, and then it would be asked for twice.
@@ -231,6 +232,26 @@ class Parts:
         check = None if digest is None else self._hashing.check(digest)
         broken = Broken(known, head, span.stop, tail, check)
         return Beginning(plan_of(asked, whole), broken, self, part, lies, source)
+
+    async def _stored_soon(self, waiting: list[Deferred[None]]) -> None:
+        """Until it is stored; but clients wait for their first octet meanwhile, and a disk may stand still."""
+        stored: Deferred[None] = Deferred()
+        waiting.append(stored)
+        timer: Timer | None = None
+
+        def late() -> None:
+            nonlocal timer
+            timer = None
+            stored.callback(None)
+
+        timer = self.timers.callLater(STORED_SECONDS, late)
+        try:
+            await stored
+        finally:
+            if stored in waiting:
+                waiting.remove(stored)
+            if timer is not None:
+                timer.cancel()
 
     def _stored(self, lies: bytes, key: bytes) -> Stored | None:
         try:

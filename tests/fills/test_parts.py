@@ -8,14 +8,18 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from edgecache.fills import parts as parts_module
 from edgecache.fills.keeping import KEPT_OCTETS
+from edgecache.rules.asking import Asked, ask
 from edgecache.rules.decisions import Forward
 from edgecache.rules.outbound import outbound
-from edgecache.rules.parts import passing_part
+from edgecache.rules.parts import Place, part_hash, passing_part
+from edgecache.rules.sites import Sites
 from edgecache.rules.spans import span_of
 from edgecache.store import layout
 from edgecache.store.record import unpack
 from edgecache.words.counters import Counter
+from edgecache.words.messages import Request
 from edgecache.words.reasons import ForwardReason
 from edgecache.words.stored import Stored
 from tests.fills.rig import Answer, Exchange, Script
@@ -318,6 +322,20 @@ class CompletedTests(PartsCase):
             gc.collect()
             self.assertEqual([], self.flushLoggedErrors())
             self.assertEqual([(0, TENTH, len(MEGABYTE))], self.parts())
+
+        return self.run_async(test())
+
+    def test_where_the_disk_stands_still_nobody_waits_for_it(self):
+        async def test():
+            self.patch(parts_module, "STORED_SECONDS", 0.01)
+            parts: Any = self.keep.spill.__self__  # type: ignore[attr-defined]
+            self.play(says("200 OK", FRESH, TAG, content=b"whole"))
+            request = ask(Request(b"GET", self.target.encode(), b"edge.test", []), Sites(self.config))
+            assert isinstance(request, Asked)
+            lies = part_hash(request.key_hash, Place.BEGINNING)
+            parts._storing[lies] = []
+            self.assertEqual(b"whole", (await self.ask(self.target)).content)
+            self.assertEqual([], parts._storing.pop(lies))
 
         return self.run_async(test())
 
