@@ -27,20 +27,19 @@ from edgecache.fills.owners import Owners
 from edgecache.fills.paging import Paging
 from edgecache.fills.parts import Parts
 from edgecache.fills.representing import Representing, as_it_is
-from edgecache.fills.sending import UNDERIVED, Sender
+from edgecache.fills.sending import Sender
 from edgecache.fills.serials import Serials
+from edgecache.fills.stale import Stale
 from edgecache.fills.unshareable import Unshareable
 from edgecache.fills.unstored import Unstored
 from edgecache.fills.waiting import Waiter, Waiters
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked
-from edgecache.rules.decisions import Ahead, Forward, Freshen, Part, Refuse, Reuse, Store
-from edgecache.rules.fallback import expired
+from edgecache.rules.decisions import Ahead, Forward, Freshen, Part, Refuse, Store
 from edgecache.rules.indexpaths import project_tag
 from edgecache.rules.lately import Lately
 from edgecache.rules.outbound import outbound
-from edgecache.rules.pages import PAGE
-from edgecache.rules.policy import other_variant, stale_first
+from edgecache.rules.policy import other_variant
 from edgecache.rules.selectors import tag_selector
 from edgecache.rules.siblinghood import marked
 from edgecache.rules.varying import variant_hash
@@ -79,6 +78,7 @@ class Fills:
     :ivar artifacts: finds the files that pages of an index name.
     :ivar doubts: keys whose content was found wrong lately.
     :ivar representing: answers with what is derived from pages.
+    :ivar stale: answers with what is stored, where nothing better is to be had.
     :ivar late: pages that clients were no longer kept waiting for.
     :ivar unstored: told of what is not stored.
     :ivar starts: how many fills begin in one turn of the loop; without it, all that are asked for.
@@ -109,6 +109,7 @@ class Fills:
     doubts: Doubts = field(init=False)
     unshareable: Unshareable = field(init=False)
     representing: Representing = field(init=False)
+    stale: Stale = field(init=False)
     late: LatePages = field(factory=LatePages)
     unstored: Unstored | None = None
     starts: Turns | None = None
@@ -128,6 +129,10 @@ class Fills:
     def _answers_of_pages(self) -> Representing:
         return Representing(self)
 
+    @stale.default
+    def _better_than_nothing(self) -> Stale:
+        return Stale(self)
+
     def join(
         self,
         asked: Asked,
@@ -141,11 +146,11 @@ class Fills:
 
         :param until: monotonic seconds, of who has waited for somebody else already; see :class:`Waiter`.
         """
-        forward = self.honest(asked, forward)
+        forward = self.stale.honest(asked, forward)
         if until is None:
             until = self.until(asked)
         waiter = Waiter(asked, forward, record_hash, downstream, self._begun, until)
-        if self._stale_first(waiter):
+        if self.stale.first(waiter):
             self.refresh(asked, forward, record_hash)
             return
         if asked.range is not None and self._part_answers(waiter):
@@ -207,29 +212,7 @@ class Fills:
     def refresh(self, asked: Asked, forward: Forward, record_hash: bytes) -> None:
         """Validate a stored response behind the client's back (RFC 5861 §3), unless that is happening already."""
         if self._joinable(asked, record_hash) is None:
-            self._begin(asked, self.honest(asked, forward), record_hash, [], self.until(asked))
-
-    def reuse(self, waiter: Waiter, reuse: Reuse, detail: str, proxy_status: bytes) -> bool:
-        """
-        Answer with what is stored, stale, and say why.
-
-        :return: ``False``: its content is gone, and nothing was sent.
-        """
-        stored = waiter.forward.stored
-        assert stored is not None
-        status = status_fields.hit(waiter.asked.site, reuse, detail)
-        # What was purged is stale whatever its time says; caches downstream go by its time alone.
-        head = expired(stored.head) if stored.fresh_until > self.clock() else stored.head
-        stored = evolve(stored, head=head + proxy_status)
-        # Where it was found, whatever its client has waited for since.
-        record_hash = variant_hash(waiter.asked.key_hash, stored.variant)
-        answer = (waiter.downstream, waiter.asked, stored, record_hash, reuse.age, status)
-        sent = self.sender.send_later(*answer)
-        if sent is UNDERIVED:
-            self.representing.answer(*answer)
-        if sent:
-            self.counts.add(Counter.STALE_HITS)
-        return bool(sent)
+            self._begin(asked, self.stale.honest(asked, forward), record_hash, [], self.until(asked))
 
     def alone(self, waiter: Waiter) -> None:
         """Forward ``waiter`` on its own: it may not share what it waited for."""
@@ -392,22 +375,6 @@ class Fills:
             return
         tried = FIRST if late is None else Tried(avoid=late.avoid)
         self._start(asked, forward, record_hash, record_hash, waiters, until, tried)
-
-    def _stale_first(self, waiter: Waiter) -> bool:
-        """While everybody who could be asked fails, no installer shall wait for that to be seen once more."""
-        asked = waiter.asked
-        reuse = stale_first(asked, waiter.forward, self.clock())
-        if reuse is None or not self.attempts.failing(asked.site):
-            return False
-        error = "destination_unavailable"
-        return self.reuse(waiter, reuse, error, status_fields.proxy_status(asked.site, error=error))
-
-    def honest(self, asked: Asked, forward: Forward) -> Forward:
-        """:return: the same, without the stored page as a last resort if it is known to be older than its project."""
-        stored = forward.stored
-        if stored is None or not forward.stale_allowed or not stored.flags & PAGE:
-            return forward
-        return evolve(forward, stale_allowed=False) if self.serials.is_behind(asked, stored) else forward
 
     def _start(
         self,

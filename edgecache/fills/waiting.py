@@ -359,11 +359,11 @@ class Waiters:
         detail = "" if decision.received is not None else decision.detail
         why = status_fields.proxy_status(self.leader.site, received=decision.received, detail=detail)
         for waiter in self.take():
-            waiter.forward = self._fills.honest(waiter.asked, waiter.forward)
+            waiter.forward = self._fills.stale.honest(waiter.asked, waiter.forward)
             own = on_failure(waiter.asked, waiter.forward, self._fills.clock(), None)
             if not isinstance(own, Reuse):
                 self._fills.alone(waiter)
-            elif not self._fills.reuse(waiter, own, decision.detail, why):
+            elif not self._fills.stale.answer(waiter, own, decision.detail, why):
                 waiter.forward = evolve(waiter.forward, stored=None)
                 self._fills.alone(waiter)
 
@@ -387,9 +387,9 @@ class Waiters:
         for waiter in waiters:
             now = self._fills.clock()
             # More may be known of the project than when it was asked for.
-            waiter.forward = self._fills.honest(waiter.asked, waiter.forward)
+            waiter.forward = self._fills.stale.honest(waiter.asked, waiter.forward)
             answer = on_failure(waiter.asked, waiter.forward, now, failure)
-            if isinstance(answer, Reuse) and not self._fills.reuse(waiter, answer, failure.proxy_error, why):
+            if isinstance(answer, Reuse) and not self._fills.stale.answer(waiter, answer, failure.proxy_error, why):
                 answer = on_failure(waiter.asked, evolve(waiter.forward, stored=None), now, failure)
             if isinstance(answer, Refuse):
                 self._refuse(waiter, answer)
