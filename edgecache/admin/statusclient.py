@@ -85,7 +85,7 @@ def _row(found: dict[str, Any]) -> list[str]:
         state,
         _duration(node["uptime_seconds"]),
         str(counters["requests"]),
-        _percent(counters["hits"], counters["requests"]),
+        _percent(counters["hits"] + counters["stale_hits"], counters["requests"]),
         shown_size(counters["bytes_sent"]),
         "/".join(f"{one['share']:.0%}" for one in found["store"]["environments"].values()) or "-",
         f"{sum(one['healthy'] and one['state'] != 'failing' for one in upstreams)}/{len(upstreams)}",
@@ -107,7 +107,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines = [
         f"node {node['id']}{where}: {state}",
         f"  edgecache {found['versions']['edgecache']}, up {_duration(node['uptime_seconds'])}",
-        f"  {asked} requests, {_percent(counters['hits'], asked)} hits, "
+        f"  {asked} requests, {_percent(counters['hits'] + counters['stale_hits'], asked)} hits, "
         f"{shown_size(counters['bytes_sent'])} sent, {shown_size(counters['bytes_fetched'])} fetched",
         f"  purges: epoch {purges['epoch']}, {sum(purges['accepted'].values())} accepted since the start",
     ]

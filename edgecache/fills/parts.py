@@ -187,6 +187,7 @@ class Parts:
         start, stop = wanted.start - span.start, wanted.stop - span.start
         if not self._sender.send_part(downstream, head, part, lies, start, stop):
             return False
+        self.counts.add(Counter.HITS)
         self.counts.add(Counter.PART_HITS)
         return True
 

@@ -433,7 +433,7 @@ class RangesTests(PartsCase):
                 self.assertEqual(f"bytes {start}-{stop - 1}/{size}", answer.fields["content-range"])
                 self.assertEqual('"one"', answer.fields["etag"])
             self.assertEqual([], self.origin.seen)
-            self.assertEqual(3, self.counter(Counter.PART_HITS))
+            self.assertEqual((3, 3), (self.counter(Counter.PART_HITS), self.counter(Counter.HITS)))
             self.play(ranged(MEGABYTE, FRESH, TAG))
             answer = await self.part(f"5-{TENTH}")
             self.assertEqual((206, False), (answer.status, answer.hit))

@@ -57,6 +57,11 @@ function rates(status, before) {
   return { requests: of("requests"), hits: of("hits"), sent: of("bytes_sent"), fetched: of("bytes_fetched") };
 }
 
+// What is served stale comes from the store as well: an outage of the origin is no fall of the ratio.
+function fromStore(history) {
+  return history.hits.map((hits, index) => hits + history.stale_hits[index]);
+}
+
 function drawNow(status, before) {
   const { counters } = status;
   const now = rates(status, before);
@@ -64,13 +69,13 @@ function drawNow(status, before) {
   const { history } = status;
   definitions(at("tiles"), [
     ["Requests", now ? `${count(now.requests)} /s` : "…"],
-    ["Hit ratio, 1 min", share(lately(history.hits), lately(history.requests))],
+    ["Hit ratio, 1 min", share(lately(fromStore(history)), lately(history.requests))],
     ["Sent", now ? `${size(now.sent)}/s` : "…"],
     ["Fetched", now ? `${size(now.fetched)}/s` : "…"],
     ["Connections", count(counters.connections_open)],
     ["Fills running", count(counters.fills_running)],
     ["Requests in all", count(counters.requests)],
-    ["Hit ratio in all", share(counters.hits, counters.requests)],
+    ["Hit ratio in all", share(counters.hits + counters.stale_hits, counters.requests)],
   ]);
   drawHistory(status.history);
   drawLatency(status.latency);
@@ -78,7 +83,8 @@ function drawNow(status, before) {
 
 function drawHistory(history) {
   const span = `${duration(history.step_seconds * history.requests.length)} ago`;
-  const ratios = history.requests.map((all, index) => (all > 0 ? history.hits[index] / all : null));
+  const answered = fromStore(history);
+  const ratios = history.requests.map((all, index) => (all > 0 ? answered[index] / all : null));
   const known = ratios.filter((ratio) => ratio !== null);
   const last = known.length ? `${Math.round(100 * known[known.length - 1])} %` : "unknown";
   lines(at("ratio-chart"), `Hit ratio over time, last ${last}`, [{ name: "hits", values: ratios }], 1, (value) => `${Math.round(100 * value)} %`, span);
