@@ -150,6 +150,8 @@ class Common:
             tell,
             lambda: random.uniform(-1.0, 1.0),
         )
+        if fleet is not None:
+            fleet.mesh.when_heard_again(watch.heard_again)
         counting = OneThread.named(reactor, "downloads")
         downloads = Downloads.of(config, timers, counting) if config.counts_downloads else None
         following = OneThread.named(reactor, "follower")

@@ -130,6 +130,10 @@ class Health:
     spared_since: float = 0.0
     ejected_for: str = ""
     _ejections: int = 0
+    # Is its next failure, when probed, one that may only show that it is not quite back?
+    _returning: bool = False
+    # When it was probed last, or is to be, for such news.
+    _heard_at: float = -inf
     # From then on earlier ejections do not count; inf while it is out.
     _forgiven_at: float = 0.0
     _period: float = 0.0
@@ -205,7 +209,8 @@ class Health:
             return None
         self.until = inf
         if self.state is State.EJECTED:
-            return self._become(State.PROBING, "its time is over", now)
+            why = "its node is heard of again" if self._returning else "its time is over"
+            return self._become(State.PROBING, why, now)
         if self.state is State.RECOVERING:
             return self._become(State.HEALTHY, "slow start is over", now)
         return None
@@ -249,7 +254,30 @@ class Health:
     def hasten(self, now: float) -> None:
         """All others fail too: probe it soon, however often it has failed."""
         if self.state is State.EJECTED:
-            self.until = min(self.until, max(now, self.since + min(SOON_SECONDS, self.settings.eject_seconds)))
+            self.until = min(self.until, max(now, self._soon))
+
+    def heard_again(self, now: float) -> None:
+        """
+        Whoever it belongs to is there again, as is known otherwise: probe it at once, and once more soon if that fails.
+
+        But once in the time for which it is out: one that flaps stays out longer each time all the same.
+        """
+        if self.in_service:
+            return
+        due = max(now, self._heard_at + self._period)
+        if self.state is State.EJECTED:
+            due = max(due, self._soon)
+            if due >= self.until:
+                return
+            self.until = due
+        elif due > now:
+            return
+        # Of a probe that runs it is not known on which side of that it began.
+        self._heard_at, self._returning = due, True
+
+    @property
+    def _soon(self) -> float:
+        return self.since + min(SOON_SECONDS, self.settings.eject_seconds)
 
     def _tripped(self, outcome: Outcome, now: float) -> str:
         """:return: why it has to leave, ``""`` if it has not."""
@@ -264,14 +292,16 @@ class Health:
         return ""
 
     def _eject(self, reason: str, outcome: Outcome | None, now: float, jitter: float) -> Change:
-        self._ejections = self.ejections(now) + 1
-        doubled = self.settings.eject_seconds * 2.0 ** min(self._ejections - 1, _MOST_DOUBLINGS)
-        self._period = min(doubled, self.settings.eject_longest_seconds)
+        period = min(self._period, self.settings.eject_seconds)
+        if not self._returning:
+            self._ejections = self.ejections(now) + 1
+            doubled = self.settings.eject_seconds * 2.0 ** min(self._ejections - 1, _MOST_DOUBLINGS)
+            period = self._period = min(doubled, self.settings.eject_longest_seconds)
         self._forgiven_at = inf
         self._forget()
         self.ejected_for = reason
         change = self._become(State.EJECTED, reason, now, outcome)
-        self.until = now + self._period * (1 + JITTER * jitter)
+        self.until = now + period * (1 + JITTER * jitter)
         return change
 
     def _return(self, state: State, reason: str, now: float) -> Change:
@@ -312,6 +342,7 @@ class Health:
     def _forget(self) -> None:
         self._row = 0
         self.spared = None
+        self._returning = False
         self._recovered_at = -inf
         self._window.clear()
 

@@ -93,6 +93,10 @@ class Mesh:
     _problems: dict[str, str] = field(factory=dict)
     _timer: Timer | None = None
     _settling: list[Callable[[], None]] = field(factory=list)
+    # When each last answered a call; and those that did not answer one that began after that.
+    _answered: dict[str, float] = field(factory=dict)
+    _unheard: set[str] = field(factory=set)
+    _hearing: list[Callable[[str], None]] = field(factory=list)
     _stopped: bool = False
 
     @property
@@ -127,6 +131,10 @@ class Mesh:
     def catch_up(self, sibling: str) -> None:
         """``sibling`` has applied what is not here yet: it was seen in a look-up of content."""
         self._do(self._member.catch_up(sibling, self._boot()))
+
+    def when_heard_again(self, told: Callable[[str], None]) -> None:
+        """:param told: called with the id of a sibling each time that it answers again after calls to it had failed."""
+        self._hearing.append(told)
 
     def siblings(self) -> list[SiblingState]:
         """:return: what is known of each."""
@@ -271,18 +279,37 @@ class Mesh:
     async def _call(self, sibling: str, message: spreading.Message) -> None:
         push = isinstance(message, Push)
         self._pushes += push
+        began = self._boot()
         try:
             answer = from_document(await self._transport.call(sibling, _CALLS[type(message)], to_document(message)))
         except CallFailed as failure:
             self._member.unreachable(sibling, failure.problem)
+            self._missed(sibling, began)
             return
         except BadMessage as error:
             self._member.unreachable(sibling, f"its answer is no message: {error.problem}")
+            self._missed(sibling, began)
             return
         finally:
             self._pushes -= push
         if isinstance(answer, Pulled | Stands | spreading.Refused):
             self._do(self._came(sibling, answer))
+            if self._member.problem(sibling):
+                self._missed(sibling, began)
+            else:
+                self._heard(sibling)
+
+    def _missed(self, sibling: str, began: float) -> None:
+        # Calls of an outage may fail when it is over.
+        if began >= self._answered.get(sibling, 0.0):
+            self._unheard.add(sibling)
+
+    def _heard(self, sibling: str) -> None:
+        self._answered[sibling] = self._boot()
+        if sibling in self._unheard:
+            self._unheard.discard(sibling)
+            for told in self._hearing:
+                told(sibling)
 
     def _kept(self, work: Coroutine[Deferred[Any], Any, list[Effect]]) -> None:
         """Control does things in the order in which it was asked, so nothing here waits for what is before it."""

@@ -144,6 +144,10 @@ class Roster:
         new = [one for slot, one in self.members.items() if before.get(slot) is not one]
         return gone, new
 
+    def of_sibling(self, sibling: str) -> list[Member]:
+        """:return: where that node's contents are asked for."""
+        return [one for one in self.members.values() if any(origin.sibling == sibling for origin in one.origins)]
+
     def groups_of(self, member: Member) -> list[Group]:
         """:return: of every site that uses it."""
         return [group for group in self.groups if member in group.members]

@@ -128,6 +128,13 @@ class Watch:
             self._told(member, goods, None if kind is None else Outcome(kind), times)
         self._arm()
 
+    def heard_again(self, sibling: str) -> None:
+        """That node answers control calls again: if it is not asked for contents, find out now whether it may be."""
+        now = self._timers.seconds()
+        for member in self._roster.of_sibling(sibling):
+            member.health.heard_again(now)
+        self._arm()
+
     def condition(self, slot: int) -> Condition | None:
         """:return: of the address in ``slot``, ``None`` when there is none."""
         member = self._roster.members.get(slot)

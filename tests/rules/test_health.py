@@ -201,6 +201,88 @@ class EjectionTests(SynchronousTestCase):
             self.assertEqual(NOW + soon, health.until)
 
 
+class HeardAgainTests(SynchronousTestCase):
+    """A sibling's control calls succeed again: what is known of its contents is old."""
+
+    def out(self, number: int) -> tuple[Health, float]:
+        """:return: one that has been ejected so often in a row, and when that was last."""
+        health, now = ejected(), NOW
+        for _ in range(number - 1):
+            now = health.until
+            self.probe_fails(health, now)
+        return health, now
+
+    def probe_fails(self, health: Health, now: float) -> None:
+        self.assertIsNotNone(health.look(now))
+        health.probed(Outcome.NO_HEAD, now, 0.0, last=False)
+
+    def test_it_is_probed_at_once_and_comes_back_by_that_alone(self) -> None:
+        health, at = self.out(5)
+        self.assertEqual(at + 160.0, health.until)
+        health.heard_again(at + 79.0)
+        self.assertEqual((State.EJECTED, EJECTED_WORD, at + 79.0), (health.state, health.word, health.until))
+        change = health.look(at + 79.0)
+        assert change is not None
+        self.assertEqual((State.PROBING, "its node is heard of again"), (change.state, change.reason))
+        health.probed(Outcome.GOOD, at + 79.0, 0.0, last=False)
+        self.assertIs(State.RECOVERING, health.state)
+
+    def test_but_a_second_after_it_was_heard_of_last(self) -> None:
+        health, at = self.out(5)
+        health.heard_again(at)
+        self.assertEqual(at + SOON_SECONDS, health.until)
+
+    def test_where_that_fails_it_is_tried_once_more_soon_and_it_does_not_count(self) -> None:
+        """A node answers control calls before its workers answer anybody."""
+        health, at = self.out(5)
+        back = at + 79.0
+        health.heard_again(back)
+        self.probe_fails(health, back)
+        self.assertEqual((5, back + 10.0), (health.ejections(back), health.until))
+        self.probe_fails(health, back + 10.0)
+        self.assertEqual((6, back + 10.0 + 300.0), (health.ejections(back), health.until))
+
+    def test_a_probe_that_began_before_does_not_count_either(self) -> None:
+        health, at = self.out(5)
+        health.look(at + 160.0)
+        health.heard_again(at + 161.0)
+        health.probed(Outcome.CONNECT_TIMED_OUT, at + 162.0, 0.0, last=False)
+        self.assertEqual((5, at + 172.0), (health.ejections(at), health.until))
+
+    def test_one_that_is_heard_of_again_and_again_is_probed_twice_in_each_of_its_times(self) -> None:
+        """Calls go one way only, say."""
+        health, now = self.out(1)
+        probed = []
+        for _ in range(700):
+            now += 1.0
+            health.heard_again(now)
+            if now >= health.until:
+                probed.append(now - NOW)
+                self.probe_fails(health, now)
+        self.assertEqual([1.0, 11.0, 21.0, 31.0, 61.0, 71.0, 141.0, 151.0, 301.0, 311.0, 601.0, 611.0], probed)
+
+    def test_one_that_flaps_stays_out_longer_each_time_all_the_same(self) -> None:
+        health, now, lengths = of(), NOW, []
+        for _ in range(5):
+            tell(health, Outcome.STALLED, now=now)
+            began = now
+            while health.state is State.EJECTED:
+                now += 1.0
+                health.heard_again(now)
+                health.look(now)
+            lengths.append(now - began)
+            health.probed(Outcome.GOOD, now, 0.0, last=False)
+            now += 5.0
+        self.assertEqual([1.0, 15.0, 35.0, 75.0, 155.0], lengths)
+
+    def test_who_is_in_service_is_none_of_it(self) -> None:
+        for health in (of(), (suspect := of())):
+            tell(suspect, Outcome.SLOW_TO_CONNECT)
+            before = health.state, health.until
+            health.heard_again(NOW)
+            self.assertEqual(before, (health.state, health.until))
+
+
 class RecoveryTests(SynchronousTestCase):
     """Slow start 30 s."""
 
@@ -366,7 +448,7 @@ class SuspectTests(SynchronousTestCase):
 FAILURES = st.sampled_from([kind for kind in Outcome if kind is not Outcome.GOOD])
 TOLD = st.tuples(st.just("tell"), st.integers(0, 20), FAILURES | st.none(), st.integers(1, 20), st.booleans())
 PROBED = st.tuples(st.just("probed"), st.sampled_from(Outcome), st.booleans())
-PLAIN = st.sampled_from([("look",), ("hasten",), ("readmit",), ("release", True), ("release", False)])
+PLAIN = st.sampled_from([("look",), ("hasten",), ("heard_again",), ("readmit",), ("release", True), ("release", False)])
 STEPS = st.lists(st.tuples(st.floats(0.0, 400.0), st.floats(-1.0, 1.0), st.one_of(TOLD, PROBED, PLAIN)), max_size=40)
 
 
@@ -382,6 +464,9 @@ def act(health: Health, now: float, jitter: float, step: tuple[Any, ...]) -> Cha
             return health.release(now, jitter, last=last)
         case ("hasten",):
             health.hasten(now)
+            return None
+        case ("heard_again",):
+            health.heard_again(now)
             return None
     return health.look(now)
 
@@ -413,12 +498,15 @@ class HealthProperties(SynchronousTestCase):
     @settings(max_examples=100)
     @given(STEPS)
     def test_an_ejection_is_as_long_as_its_number_says(self, steps: list[Any]) -> None:
+        """Unless its number is that of before: a probe for news of it has failed."""
         health, now = of(), NOW
         for seconds, jitter, step in steps:
             now += seconds
+            before = health.ejections(now)
             change = act(health, now, jitter, step)
             if change is not None and change.state is State.EJECTED:
-                nominal = min(300.0, 10.0 * 2 ** (health.ejections(now) - 1))
+                number = health.ejections(now)
+                nominal = 10.0 if number == before else min(300.0, 10.0 * 2 ** (number - 1))
                 self.assertAlmostEqual(nominal * (1 + 0.2 * jitter), health.until - now, places=3)
 
     @settings(max_examples=100)

@@ -267,6 +267,50 @@ class SpreadingTests(MeshCase):
         self.assertEqual(1, len(self.flushLoggedErrors(LookupError)))
 
 
+class HeardAgainTests(MeshCase):
+    """Whoever asks siblings for more than purges is told that one is back."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.told: list[tuple[str, str]] = []
+        for name, node in self.nodes.items():
+            node.mesh.when_heard_again(lambda other, name=name: self.told.append((name, other)))
+
+    def test_it_is_told_once_by_each_when_one_is_not_cut_off_any_more(self) -> None:
+        self.seconds(5)
+        self.cut("c")
+        self.seconds(30)
+        self.assertEqual([], self.told)
+        self.fleet.cut.clear()
+        self.seconds(30)
+        self.assertEqual([("a", "c"), ("b", "c"), ("c", "a"), ("c", "b")], sorted(self.told))
+
+    def test_or_when_one_is_started_again(self) -> None:
+        self.nodes["c"].stop()
+        self.seconds(5)
+        self.nodes["c"].start()
+        self.seconds(5)
+        self.assertEqual([("a", "c"), ("b", "c")], sorted(self.told))
+
+    def test_that_its_calls_come_does_not_say_that_it_can_be_reached(self) -> None:
+        self.fleet.cut = {("a", "c")}
+        self.seconds(10)
+        self.assertEqual([], self.told)
+        self.fleet.cut.clear()
+        self.seconds(10)
+        # Whoever calls from there had no answer, either.
+        self.assertEqual([("a", "c"), ("c", "a")], sorted(self.told))
+
+    def test_one_that_is_not_listened_to_is_not_back(self) -> None:
+        node = self.nodes["c"]
+        node.stop()
+        self.seconds(5)
+        node.ids = ("a", "b", "c", "d")
+        node.start()
+        self.seconds(5)
+        self.assertEqual([], self.told)
+
+
 class RestartTests(MeshCase):
     def test_a_node_that_returns_is_fenced_until_it_has_caught_up(self) -> None:
         self.nodes["c"].stop()

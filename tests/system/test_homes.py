@@ -38,6 +38,7 @@ class HomesTestCase(SynchronousTestCase):
     workers = 0
     silence = False
     """Are the tests about how long a sibling's silence is put up with?"""
+    eject_seconds = 1.0
     fleet: Fleet
     origin: Origin
     root: Path
@@ -56,7 +57,8 @@ class HomesTestCase(SynchronousTestCase):
             cls.origin.url,
             workers=cls.workers,
             siblings="pull_seconds = 0.2\ncall_seconds = 1.0\nlease_seconds = 5.0",
-            more=f"{'[upstream]' if cls.silence else UNHURRIED}\neject_seconds = 1.0\nslow_start_seconds = 0.0",
+            more=f"{'[upstream]' if cls.silence else UNHURRIED}\n"
+            f"eject_seconds = {cls.eject_seconds}\nslow_start_seconds = 0.0",
             profile="plain",
             prefix=() if cls.silence else patient(cls.root / "first"),
         )
@@ -280,6 +282,37 @@ class SilenceTests(HomesTestCase):
                 os.kill(pid, signal.SIGCONT)
         self.assertEqual((200, b"found"), (answer.status, answer.content))
         until(lambda: self.state("n2", "n1") == "healthy", "a probe brings it back")
+
+
+class ReturnTests(HomesTestCase):
+    silence = True
+    # Longer than any test: only what is learnt otherwise brings a sibling back.
+    eject_seconds = 300.0
+
+    def test_a_home_that_stood_still_is_asked_again_once_its_control_calls_succeed(self) -> None:
+        family = self.fleet.nodes["n2"].family()
+        for pid in family:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            left, later = self.target("n2", 0), self.target("n2", 1)
+            for target in (left, later):
+                self.origin.serve(target, text("found"))
+            self.assertEqual(b"found", self.fleet.nodes["n1"].ask(left).content)
+            until(lambda: self.state("n2", "n1") == "ejected", "the silent home is left out")
+            until(lambda: self.problem("n2", "n1"), "its control calls fail")
+        finally:
+            for pid in family:
+                os.kill(pid, signal.SIGCONT)
+        until(lambda: not self.problem("n2", "n1"), "they succeed again")
+        until(lambda: self.state("n2", "n1") == "healthy", "and so it is probed")
+        answers = self.count("n1", Counter.SIBLING_ANSWERS)
+        self.assertEqual(b"found", self.fleet.nodes["n1"].ask(later).content)
+        self.assertEqual(answers + 1, self.count("n1", Counter.SIBLING_ANSWERS))
+
+    def problem(self, of: str, at: str) -> str:
+        """Why ``at`` cannot speak to the node ``of``."""
+        siblings = self.fleet.status(self.fleet.nodes[at])["siblings"]
+        return next(str(one["problem"] or "") for one in siblings if one["id"] == of)
 
 
 class TroubleTests(HomesTestCase):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.health import EJECTED_WORD, FAILING_WORD, SUSPECT_WORD, State, share
-from edgecache.upstream.addresses import parse_origin
+from edgecache.upstream.addresses import Origin, parse_origin
 from edgecache.upstream.client import Client
 from edgecache.upstream.roster import Roster
 from edgecache.upstream.standing import Standing
@@ -49,7 +50,13 @@ class WatchCase(SynchronousTestCase):
         if event["log_namespace"] == "edgecache.upstream.watching":
             self.logged.append(event["log_format"].format(**event))
 
-    def watch(self, *sites: SiteSettings, hosts: tuple[str, ...] = (BAD, GOOD), **changed: Any) -> Watch:
+    def watch(
+        self,
+        *sites: SiteSettings,
+        hosts: tuple[str, ...] = (BAD, GOOD),
+        siblings: tuple[Origin, ...] = (),
+        **changed: Any,
+    ) -> Watch:
         settings = UpstreamSettings(**changed)
         client = Client(self.stage, self.clock, settings)
         offset = WALL - self.began
@@ -61,7 +68,7 @@ class WatchCase(SynchronousTestCase):
             self.told.append(slots)
 
         watch = Watch(
-            Roster(sites or (site(),), settings),
+            Roster(sites or (site(),), settings, siblings),
             client,
             self.clock,
             lambda: offset + self.clock.seconds(),
@@ -348,6 +355,59 @@ class ProbeTests(WatchCase):
         self.advance(10.0)
         self.assertIs(State.EJECTED, self.state(watch, 1))
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+
+
+class SiblingTests(WatchCase):
+    """A sibling that is heard of again is probed where its contents are asked for."""
+
+    def out(self, **changed: Any) -> tuple[Watch, Silent]:
+        """:return: a watch of two siblings whose probes have failed until the next is far away."""
+        siblings = tuple(evolve(parse_origin(f"http://{name}.example"), sibling=name) for name in ("m", "n"))
+        watch = self.watch(hosts=(), siblings=siblings, **changed)
+        watch.follow({"origins": {"http://m.example": [[BAD, 80, 1]], "http://n.example": [[OTHER, 80, 2]]}})
+        silent: Silent = self.play(BAD, Silent())
+        self.play(OTHER, Silent())
+        for slot in (1, 2):
+            self.fail_at(watch, slot, Outcome.NO_HEAD)
+        while self.condition(watch, 1).ejections < 5:
+            self.advance(1.0)
+        self.advance(20.0)
+        return watch, silent
+
+    def test_it_is_probed_at_once_and_not_asked_before_its_content_came(self) -> None:
+        watch, _ = self.out()
+        other = self.condition(watch, 2)
+        self.stage._hosts.pop(BAD)
+        stalling = self.play(BAD, Stalling(LARGE))
+        watch.heard_again("m")
+        self.advance(0.1)
+        self.assertEqual((1, State.PROBING, EJECTED_WORD), (len(stalling.asked), self.state(watch, 1), self.words[1]))
+        self.assertEqual(other, self.condition(watch, 2), "that is another one")
+        self.advance(5.0)
+        self.assertEqual((State.EJECTED, EJECTED_WORD), (self.state(watch, 1), self.words[1]))
+        # Not all of it may be back yet: once more, soon.
+        self.stage._hosts.pop(BAD)
+        good = self.play(BAD, Good())
+        self.advance(10.0)
+        self.assertEqual(([b"/"], State.RECOVERING), ([asked.target for asked in good.asked], self.state(watch, 1)))
+        self.assertIn("ejected -> probing: its node is heard of again", "".join(self.logged))
+
+    def test_it_is_said_when_it_will_be_probed(self) -> None:
+        watch, silent = self.out()
+        asked = len(silent.asked)
+        watch.heard_again("m")
+        self.assertEqual(self.clock.seconds(), self.condition(watch, 1).next_probe_at)
+        for _ in range(20):
+            # Again and again: that is no news.
+            self.advance(1.0)
+            watch.heard_again("m")
+        self.assertEqual(2, len(silent.asked) - asked)
+
+    def test_one_that_is_well_or_that_nobody_asks_is_left_alone(self) -> None:
+        watch = self.watch()
+        watch.heard_again("m")
+        self.advance(60.0)
+        self.assertEqual([], self.logged)
 
 
 class LastOneTests(WatchCase):
