@@ -253,12 +253,21 @@ class Explaining:
         )
         found: LookUp | None = siblings.look_up(asked, forward)
         order = homes_of(config).order(asked.key_hash)
-        home = siblings.home_of(order)
+        why_not = _why_no_home(asked, forward, found)
+        first = None if why_not else siblings.home_of(order)
+        fills = config.node.id if first is None else first.origin.sibling
+        passed_over = [] if why_not else order[: order.index(fills)]
+        if order[0] == config.node.id:
+            why_not = why_not or f"{config.node.id} itself is the home"
+        elif passed_over:
+            why_not = "its contents are not asked for now"
         return {
             "order": order,
-            "home": home.origin.sibling if home is not None else config.node.id,
-            "home_is_asked": found is not None and found.home,
-            "why_not": _why_no_home(asked, forward, found, home, own=config.node.id),
+            "home": order[0],
+            "home_is_asked": not why_not,
+            "why_not": why_not,
+            "asked_first": None if first is None else fills,
+            "passed_over": [{"sibling": node_id} for node_id in passed_over],
             "copies": found is not None,
         }
 
@@ -337,16 +346,15 @@ def _address_document(address: Address, wanted: float) -> dict[str, Any]:
     }
 
 
-def _why_no_home(asked: Asked, forward: Forward, found: LookUp | None, home: Address | None, own: str) -> str:
-    if found is not None and found.home:
-        return ""
+def _why_no_home(asked: Asked, forward: Forward, found: LookUp | None) -> str:
+    """:return: why no sibling is asked first, whatever state they are in."""
     if not may_ask_siblings(asked, forward):
         return "it is one client's alone, or was deleted or invalidated here: the origin knows best"
     if found is None:
         return "this node is fenced: it cannot tell what a sibling must have applied"
     if not fills_at_home(asked):
         return "the site fills from its origin (page_fill, fill)"
-    return f"{own} itself is the home" if home is None else ""
+    return ""
 
 
 def _left(until: float, now: float) -> float | None:

@@ -9,7 +9,7 @@ from attrs import define
 
 from edgecache.admin.answers import Answer, Problem
 from edgecache.admin.explained import summary
-from edgecache.admin.parts import AdminParts
+from edgecache.admin.parts import AdminParts, UpstreamState
 from edgecache.admin.queries import arguments
 from edgecache.admin.requests import AdminRequest
 from edgecache.rules.sites import host_octets
@@ -42,7 +42,7 @@ class Explanations:
         fields = [_field(text) for text in asked.get("field", [])]
         document = await explain(method.encode(), authority, target, fields, secure)
         self._complete(document)
-        document["summary"] = summary(document)
+        document["summary"] = summary(document, self._parts.wall())
         return Answer(document)
 
     def _where(self, url: str) -> tuple[bool, bytes, bytes]:
@@ -71,15 +71,15 @@ class Explanations:
 
     def _complete(self, document: dict[str, Any]) -> None:
         """What the loop alone knows: how addresses are, and which purge it was."""
-        states = {(one.origin, one.address): one for one in self._parts.upstreams()}
+        upstreams = self._parts.upstreams()
+        states = {(one.origin, one.address): one for one in upstreams}
         for place, one in enumerate(document["upstreams"]):
-            state = states.get((one["origin"], one["address"]))
             one["order"] = place + 1
-            one["state"] = "unknown" if state is None else state.state
-            one["reason"] = "" if state is None else state.detail
-            one["said"] = "" if state is None else state.said
-            one["since"] = None if state is None else state.since
-            one["next_probe_at"] = None if state is None else state.next_probe_at
+            one |= _condition(states.get((one["origin"], one["address"])))
+        if document["siblings"] is not None:
+            homes = {one.sibling: one for one in upstreams}
+            for one in document["siblings"]["passed_over"]:
+                one |= _condition(homes.get(one["sibling"]))
         purge = document["purge"]
         if purge is not None:
             epoch = purge["epoch"]
@@ -89,6 +89,16 @@ class Explanations:
             purge["id"] = None if found is None else found.entry.purge_id
             purge["accepted_at"] = None if found is None else found.purge.accepted_at
             purge["accepted_by"] = None if found is None else found.entry.log.id
+
+
+def _condition(state: UpstreamState | None) -> dict[str, Any]:
+    return {
+        "state": "unknown" if state is None else state.state,
+        "reason": "" if state is None else state.detail,
+        "said": "" if state is None else state.said,
+        "since": None if state is None else state.since,
+        "next_probe_at": None if state is None else state.next_probe_at,
+    }
 
 
 def _field(text: str) -> tuple[bytes, bytes]:

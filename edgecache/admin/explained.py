@@ -18,9 +18,12 @@ _WHY = {
 }
 
 
-def summary(found: dict[str, Any]) -> list[str]:
-    """:return: what would happen, then why, the most important first."""
-    return [*_outcome(found), *_stored(found), *_not_stored(found), *_purged(found), *_asked(found)]
+def summary(found: dict[str, Any], now: float) -> list[str]:
+    """
+    :param now: wall time.
+    :return: what would happen, then why, the most important first.
+    """
+    return [*_outcome(found), *_stored(found), *_not_stored(found), *_purged(found), *_asked(found, now)]
 
 
 def _outcome(found: dict[str, Any]) -> Iterator[str]:
@@ -84,15 +87,12 @@ def _purged(found: dict[str, Any]) -> Iterator[str]:
     yield f"It was purged since it was last known good: {who} ({purge['mode']}) of {what}, epoch {purge['epoch']}."
 
 
-def _asked(found: dict[str, Any]) -> Iterator[str]:
+def _asked(found: dict[str, Any], now: float) -> Iterator[str]:
     siblings = found["siblings"]
     if found["page"] is not None and found["upstreams"]:
         yield f"Where the file is, and its digest, is read from the page {found['page']}."
     if siblings is not None:
-        if siblings["home_is_asked"]:
-            yield f"First its home among the siblings would be asked: {siblings['home']}."
-        else:
-            yield f"Its home ({siblings['home']}) is not asked first: {siblings['why_not']}."
+        yield from _home(siblings, now)
     for one in found["upstreams"]:
         why, said = "", one["said"] or one["reason"]
         if one["share"] < 1.0:
@@ -101,6 +101,21 @@ def _asked(found: dict[str, Any]) -> Iterator[str]:
             why = f", which fails: {said}"
         which = f"Address {one['order']} of {len(found['upstreams'])} to be asked"
         yield f"{which}: {one['origin']} at {one['address']}{why}."
+
+
+def _home(siblings: dict[str, Any], now: float) -> Iterator[str]:
+    home, instead, passed_over = siblings["home"], siblings["asked_first"], siblings["passed_over"]
+    if siblings["home_is_asked"]:
+        yield f"First its home among the siblings would be asked: {home}."
+    elif not passed_over:
+        yield f"Its home ({home}) is not asked first: {siblings['why_not']}."
+    for place, one in enumerate(passed_over):
+        who = f"Nor is {one['sibling']}" if place else f"Its home among the siblings, {home}, is not asked now"
+        said, at = one["said"] or one["reason"], one["next_probe_at"]
+        why = f"{one['state']} ({said})" if said else one["state"]
+        yield f"{who}: {why}{'' if at is None else f', probed next in {max(0.0, at - now):.0f} s'}."
+    if passed_over:
+        yield f"In its place {instead} would be asked first." if instead else "In its place this node asks the origin."
 
 
 __all__ = ["summary"]

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from attrs import evolve
 from twisted.internet.defer import maybeDeferred
 
+from edgecache.admin.parts import UpstreamState
 from edgecache.explaining import Explaining
 from edgecache.rules.asking import Asked, ask
 from edgecache.rules.health import EJECTED_WORD
@@ -212,8 +213,59 @@ class SiblingTests(ExplainCase):
         self.assertFalse(page["siblings"]["home_is_asked"])
         self.assertIn("page_fill", page["siblings"]["why_not"])
 
-    def test_nobody_is_the_home_but_this_node_while_the_others_are_not_known(self) -> None:
-        self.assertEqual({"eu-1"}, set(self.by_home()))
+    def test_a_home_that_is_left_out_is_named_and_why_and_who_is_asked_instead(self) -> None:
+        for slot, name in enumerate(("us-1", "ap-1"), 4):
+            self.addresses[f"https://{name}.example:8444"] = [["192.0.2.9", 8440 + slot, slot]]
+        self.page.set_health(4, EJECTED_WORD)
+        self.upstreams += [
+            UpstreamState(
+                "https://us-1.example:8444",
+                "192.0.2.9:8444",
+                False,
+                "no-head",
+                state="ejected",
+                said="takes requests and does not answer",
+                next_probe_at=NOW + 81.0,
+                sibling="us-1",
+            ),
+            UpstreamState("https://ap-1.example:8444", "192.0.2.9:8445", sibling="ap-1"),
+        ]
+        out = "Its home among the siblings, us-1, is not asked now: ejected (takes requests and does not answer), "
+        for order, asked, instead in (
+            (["us-1", "ap-1", "eu-1"], "ap-1", "In its place ap-1 would be asked first."),
+            (["us-1", "eu-1", "ap-1"], None, "In its place this node asks the origin."),
+        ):
+            found = self.with_order(order)
+            siblings = found["siblings"]
+            self.assertEqual(
+                ("us-1", False, "its contents are not asked for now", asked),
+                tuple(siblings[name] for name in ("home", "home_is_asked", "why_not", "asked_first")),
+            )
+            self.assertEqual(
+                [("us-1", "ejected", NOW + 81.0)],
+                [(one["sibling"], one["state"], one["next_probe_at"]) for one in siblings["passed_over"]],
+            )
+            told = found["summary"]
+            at = told.index(f"{out}probed next in 81 s.")
+            self.assertEqual(instead, told[at + 1])
+        # Whom nobody would have asked before is not spoken of.
+        for order, first in ((["ap-1", "us-1", "eu-1"], "ap-1"), (["eu-1", "us-1", "ap-1"], None)):
+            siblings = self.with_order(order)["siblings"]
+            self.assertEqual((order[0], first, []), tuple(siblings[n] for n in ("home", "asked_first", "passed_over")))
+
+    def with_order(self, order: list[str]) -> Any:
+        """What is said of a file for which the nodes come in this order."""
+        files = (self.explain(f"/files/a/{number:064x}/a-1.tar.gz") for number in range(200))
+        return next(found for found in files if found["siblings"]["order"] == order)
+
+    def test_where_none_of_the_others_has_an_address_this_node_asks_the_origin(self) -> None:
+        found = self.by_home()
+        self.assertEqual({"eu-1", "us-1", "ap-1"}, set(found))
+        self.assertEqual({(False, None)}, {(one["home_is_asked"], one["asked_first"]) for one in found.values()})
+
+    def test_a_home_does_not_matter_where_the_site_fills_from_its_origin(self) -> None:
+        siblings = self.explain("/simple/a/")["siblings"]
+        self.assertEqual((None, []), (siblings["asked_first"], siblings["passed_over"]))
 
     def test_a_fenced_node_asks_no_sibling(self) -> None:
         self.page.publish_fresh_until(self.boot - 1.0)
