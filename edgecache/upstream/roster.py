@@ -48,7 +48,7 @@ class Member:
     @property
     def next_at(self) -> float:
         """When something has to be done without being told."""
-        return min(self.next_regular, self.health.until)
+        return min(self.next_regular, self.health.next_at)
 
     @property
     def next_regular(self) -> float:

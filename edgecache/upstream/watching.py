@@ -251,7 +251,8 @@ class Watch:
         for member in list(self._roster.members.values()):
             change = member.health.look(now)
             self._apply(member, change)
-            if (change is not None and change.state is State.PROBING) or member.health.unsettled:
+            asked = member.health.is_to_be_asked(now)
+            if asked or (change is not None and change.state is State.PROBING) or member.health.unsettled:
                 self._probe(member, None)
             if now >= member.next_regular:
                 for path in [path for path, due in member.due.items() if now >= due]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from hypothesis import given, settings
@@ -344,6 +345,24 @@ class LastOneTests(SynchronousTestCase):
         self.assertEqual((FAILING_WORD, 1.0), (health.word, share(health.word, NOW, 30.0)))
         tell(health, None, goods=1, last=True)
         self.assertEqual(HEALTHY_WORD, health.word)
+
+    def test_where_nobody_asks_it_it_is_asked_each_time_an_ejection_would_have_taken(self) -> None:
+        """A quiet site would call it failing for hours after it is well"""
+        health = of()
+        self.assertEqual(inf, health.next_at)
+        tell(health, Outcome.NO_HEAD, last=True)
+        tell(health, Outcome.NO_HEAD, last=True, now=NOW + 3.0)
+        self.assertEqual(NOW + 13.0, health.next_at)
+        self.assertFalse(health.is_to_be_asked(NOW + 12.9))
+        self.assertEqual([True, False], [health.is_to_be_asked(NOW + 13.0) for _ in range(2)])
+        self.assertEqual(NOW + 23.0, health.next_at)
+        tell(health, None, goods=1, last=True, now=NOW + 14.0)
+        self.assertEqual(inf, health.next_at)
+        other = probing()
+        other.readmit(NOW)
+        self.assertEqual(NOW + 10.0, other.next_at)
+        other.release(NOW + 1.0, 0.0, last=False)
+        self.assertEqual(other.until, other.next_at)
 
     def test_it_leaves_when_another_is_back_and_nothing_went_well_since(self) -> None:
         health = of()

@@ -145,6 +145,18 @@ class FailingTests(WatchCase):
         (_, well) = upstream_states({NAME: ""}, found, watch, offset=1000.0)
         self.assertEqual(("healthy", "", ""), (well.state, well.detail, well.said))
 
+    def test_a_quiet_one_is_asked_by_the_node_until_it_is_well(self) -> None:
+        watch = self.watch(hosts=(BAD,))
+        silent = self.play(BAD, Silent())
+        self.fail_at(watch, 1, Outcome.NO_HEAD, "/a")
+        # 10 s, a probe of 5 s; 10 s after that failed, another one.
+        self.advance(26.0)
+        self.assertEqual(([b"/a", b"/a"], FAILING_WORD), ([one.target for one in silent.asked], self.words[1]))
+        self.play(BAD, Good())
+        self.advance(15.0)
+        self.assertEqual(0, self.words[1])
+        self.assertEqual(1, len(self.logged), "it is said once that it fails")
+
     def test_while_it_is_probed_it_is_still_said_why_it_is_out(self) -> None:
         watch = self.watch()
         self.play(BAD, Silent())
