@@ -133,10 +133,12 @@ class Episode:
             return {}
         claims = History.kept_in(self.stage.directory).of(Claimed)
         ids = sorted({claimed.id for claimed in claims if claimed.state != "local"})
-        return {
-            name: [each for each in ids if node.admin("GET", f"/purge/{each}").status == 200]
-            for name, node in self.stage.fleet.nodes.items()
-        }
+
+        def knows(node: Node, purge: str) -> bool:
+            # Also one of which it has not heard yet how far it has come: that is 202, or 503.
+            return bool(orjson.loads(node.admin("GET", f"/purge/{purge}").content).get("id") == purge)
+
+        return {name: [each for each in ids if knows(node, each)] for name, node in self.stage.fleet.nodes.items()}
 
     def _count(self) -> None:
         counts = {}
