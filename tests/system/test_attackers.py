@@ -156,11 +156,19 @@ class AttackersTests(SynchronousTestCase):
         self.assertLess(watch.most - memory, MOST_OWN + 4 * KIB * CROWD)
 
     def test_one_address_has_so_many_and_the_others_do_not_notice(self) -> None:
+        # Two workers, each of which counts its own.
+        most, before = 2 * (CROWD // 5), descriptors(self.node)
         with Attack(self.node.url, {"silent": CROWD}, addresses=1) as crowd:
-            # Two workers, each of which counts its own.
-            until(lambda: crowd.told()["silent"]["left"] <= 2 * (CROWD // 5), "who is turned away")
+            until(lambda: crowd.told()["silent"]["left"] <= most, "who is turned away")
             with self.everybody_else_is_served():
-                self.assertGreaterEqual(crowd.told()["silent"]["statuses"]["503"], CROWD - 2 * (CROWD // 5))
+                told = crowd.told()["silent"]
+                self.assertLess(descriptors(self.node) - before, most + FEW)
+        # Whoever was let in, and was silent for too long, is closed, and leaves room for one who was to be turned away.
+        self.assertLessEqual({"503"}, set(told["statuses"]))
+        self.assertLessEqual(set(told["statuses"]), {"503", "closed"})
+        self.assertLessEqual(told["connected"], most)
+        if "closed" not in told["statuses"]:
+            self.assertEqual(CROWD - most, told["statuses"]["503"])
 
     def test_connections_that_come_and_go_leave_nothing(self) -> None:
         before, memory = descriptors(self.node), processes.anonymous_octets(self.node.family())
