@@ -47,6 +47,7 @@ class Filling:
 
     :ivar response: whence it comes; what it leaves out at the begin, the writer has already.
     :ivar length: octets in all; ``None`` until the end where the upstream announced none.
+    :ivar stored: so many of the first ones are stored already: they come before anything is fetched.
     :ivar complete: everything has come, and as much as was announced.
     :ivar withheld: nothing may be shown yet, see Note [content with a digest]; ``shown`` is called once
         when that changes. It stays so if the content fails before.
@@ -58,6 +59,7 @@ class Filling:
     _done: Callable[[], None]
     _shown: Callable[[], None]
     length: int | None
+    stored: int = 0
     withheld: bool = field(init=False)
     complete: bool = False
     failed: Exception | None = None

@@ -198,7 +198,9 @@ class Parts:
         lies = part_hash(record_hash, Place.BEGINNING)
         return lies in self._storing or self._stored(lies, key) is not None
 
-    async def take(self, record_hash: bytes, asked: Asked, outbound: Outbound) -> Beginning | None:
+    async def take(
+        self, record_hash: bytes, asked: Asked, outbound: Outbound, stored: Stored | None = None
+    ) -> Beginning | None:
         """
         :param outbound: what is asked for the whole.
         :return: the beginning of the response that ``asked`` would have as well; ``None`` if there is none, or a
@@ -213,6 +215,7 @@ class Parts:
             return None
         found = as_whole(part)
         if found is None or self._epochs.since(part) is not None:
+        :param stored: the whole that would be validated.
             self.remove(lies, part)
             return None
         whole, span = found
@@ -228,6 +231,10 @@ class Parts:
             return None
         if known is None:
             source.close()
+        if stored is not None and is_same(whole, stored):
+            # That a worker was slow to store it is no reason to fetch the rest of what is all here.
+            self.remove(lies, part)
+            return None
             self.remove(lies, part)
             return None
         check = None if digest is None else self._hashing.check(digest)

@@ -133,8 +133,9 @@ class Storing:
     def _on_its_way(self) -> Filling:
         size = self._plan.stored.size
         length = None if size < 0 else size
-        fill = self._fill
-        return Filling(self._writer, self._response, fill.fills.counts, self._filled, fill.waiters.shown, length)
+        fill, used = self._fill, self._used
+        here = used.broken.received if isinstance(used, Beginning) else 0
+        return Filling(self._writer, self._response, fill.fills.counts, self._filled, fill.waiters.shown, length, here)
 
     def _filled(self) -> None:
         """The content has come to its end, good or bad."""

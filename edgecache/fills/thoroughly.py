@@ -102,7 +102,7 @@ class Thoroughly:
         if place is not None:
             fill.kept = fills.keep.take(place, leader)
             if fill.kept is None and not fill.tried.restarts and not mixed:
-                fill.kept = await fills.parts.take(place, leader, asking)
+                fill.kept = await fills.parts.take(place, leader, asking, fill.forward.stored)
             # After the floor was taken, which it has to cover.
             look_up = fills.siblings(leader, fill.forward)
         elif first is not None and self._form is None:

@@ -282,7 +282,7 @@ class Waiters:
             self._fills.alone(waiter)
             return
         if isinstance(presentation, Part):
-            if presentation.start > filling.written + FAR_AHEAD and not waiter.patient:
+            if presentation.start > max(filling.written, filling.stored) + FAR_AHEAD and not waiter.patient:
                 self._fills.ahead(waiter, presentation, plan.stored)
                 return
             if filling.unverified(presentation.stop):

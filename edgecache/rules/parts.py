@@ -92,7 +92,10 @@ def answers(span: Span, part: Part) -> bool:
 
 def is_same(whole: Stored, other: Stored) -> bool:
     """Are both of one representation, as far as anybody has said (RFC 9110 §8.8.1)?"""
-    return whole.size == other.size and is_strong(whole.etag) and whole.etag == other.etag
+    if whole.size != other.size:
+        return False
+    digest = digest_of(whole)
+    return (is_strong(whole.etag) and whole.etag == other.etag) or (digest is not None and digest == digest_of(other))
 
 
 # The beginning of what broke off, or was not wanted any longer

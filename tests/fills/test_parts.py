@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from edgecache.fills import parts as parts_module
 from edgecache.fills.keeping import KEPT_OCTETS
 from edgecache.rules.asking import Asked, ask
-from edgecache.rules.decisions import Forward
+from edgecache.rules.decisions import Forward, Store
 from edgecache.rules.outbound import outbound
 from edgecache.rules.parts import Place, part_hash, passing_part
 from edgecache.rules.sites import Sites
@@ -125,6 +125,44 @@ class CompletedTests(PartsCase):
                 self.assertEqual(LONG[5_000_000:], await client.reader.readexactly(len(LONG) - 5_000_000))
             self.assertEqual(LONG, (await self.hit(self.target)).content)
             self.assertEqual(1, len(self.ranges))
+
+        return self.run_async(test())
+
+    def test_who_has_the_beginning_too_and_asks_for_the_rest_waits_for_what_the_fill_fetches(self):
+        """A client that goes on where it was cut, or a sibling with a beginning of its own"""
+
+        async def test():
+            await self.broken(content=LONG, after=5_000_000)
+            self.play(ranged(LONG, FRESH, TAG))
+            answer = await self.ask(self.target, "Range: bytes=4990000-", 'If-Range: "one"')
+            self.assertEqual((206, True), (answer.status, answer.content == LONG[4_990_000:]))
+            self.assertEqual(LONG, (await self.hit(self.target)).content)
+            self.assertEqual([f"bytes={5_000_000 - 4096}-"], self.ranges)
+
+        return self.run_async(test())
+
+    def test_where_the_whole_is_stored_that_is_validated_and_no_rest_fetched(self):
+        """A worker that stops may store a beginning after the one in its place has stored the whole"""
+
+        async def test():
+            stale = "Cache-Control: max-age=60", "Age: 60", TAG
+            self.play(says("200 OK", *stale, content=MEGABYTE))
+            self.assertEqual(200, (await self.ask(self.target)).status)
+            await self.until(lambda: bool(self.records()))
+            [whole] = self.records()
+            parts: Any = self.keep.spill.__self__  # type: ignore[attr-defined]
+            request = ask(Request(b"GET", self.target.encode(), b"edge.test", []), Sites(self.config))
+            assert isinstance(request, Asked)
+            writer = parts._writer.begin()
+            writer.write(MEGABYTE[:TENTH])
+            parts.keep(request.key_hash, Store(whole, request.key_hash, None, whole), writer)
+            await self.until(lambda: bool(self.parts()))
+            self.origin.seen.clear()
+            self.play(says("304 Not Modified", FRESH, TAG))
+            await self.whole()
+            [asked] = self.origin.seen
+            self.assertEqual(('"one"', None), (asked.fields.get("if-none-match"), asked.fields.get("range")))
+            await self.gone()
 
         return self.run_async(test())
 

@@ -134,13 +134,15 @@ class RecordTests(SynchronousTestCase):
         if first < last and start < stop:
             self.assertEqual(within, answers(Span(start, stop, 100), Part(first, last)))
 
-    def test_of_one_representation_are_those_of_one_strong_tag_and_length(self) -> None:
+    def test_of_one_representation_are_those_of_one_length_and_strong_tag_or_digest(self) -> None:
         one = plan('ETag: "one"').stored
         self.assertTrue(is_same(one, plan('ETag: "one"').stored))
         for other in (plan('ETag: "two"'), plan('ETag: W/"one"'), plan('ETag: "one"', size=SIZE + 1)):
             self.assertFalse(is_same(one, other.stored))
         weak = plan('ETag: W/"one"').stored
         self.assertFalse(is_same(weak, weak))
+        self.assertTrue(is_same(plan(DIGEST).stored, plan(DIGEST, 'ETag: "one"').stored))
+        self.assertFalse(is_same(plan(DIGEST).stored, plan(DIGEST.replace("AAA", "AAB", 1)).stored))
 
 
 class BeginningTests(SynchronousTestCase):
