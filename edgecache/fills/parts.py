@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from weakref import WeakValueDictionary
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -89,6 +90,8 @@ class Parts:
     _hashing: Hashing = field(factory=Hashing)
     # What is on its way to the store, and who waits for that.
     _storing: dict[bytes, list[Deferred[None]]] = field(factory=dict)
+    # What passes and is stored meanwhile; who leaves may forget to say so.
+    _passing: WeakValueDictionary[bytes, Aside] = field(factory=WeakValueDictionary)
 
     # Stored
 
@@ -110,9 +113,18 @@ class Parts:
         """What is not kept in hand any longer."""
         self.keep(kept.key_hash, kept.plan, kept.writer)
 
-    def aside(self, asked: Asked, plan: Store) -> Aside:
-        """:param plan: of a part that passes. :return: stores it meanwhile."""
-        return Aside(plan.stored.size, self._writer.begin(), partial(self._store, asked.key_hash, plan))
+    def aside(self, asked: Asked, plan: Store) -> Aside | None:
+        """
+        :param plan: of a part that passes.
+        :return: stores it meanwhile; ``None`` while another one passes that would lie there: however many ask for it,
+            it is written once.
+        """
+        lies = plan.record_hash
+        if lies in self._passing or lies in self._storing:
+            return None
+        aside = Aside(plan.stored.size, self._writer.begin(), partial(self._store, asked.key_hash, plan))
+        self._passing[lies] = aside
+        return aside
 
     def outlived(self, record_hash: bytes, whole: Stored) -> None:
         """All of what would lie there is stored, whatever it was completed from: its beginning is of no more use."""
@@ -203,6 +215,7 @@ class Parts:
     ) -> Beginning | None:
         """
         :param outbound: what is asked for the whole.
+        :param stored: the whole that would be validated.
         :return: the beginning of the response that ``asked`` would have as well; ``None`` if there is none, or a
             purge has named it since.
         """
@@ -215,10 +228,13 @@ class Parts:
             return None
         found = as_whole(part)
         if found is None or self._epochs.since(part) is not None:
-        :param stored: the whole that would be validated.
             self.remove(lies, part)
             return None
         whole, span = found
+        if stored is not None and is_same(whole, stored):
+            # That a worker was slow to store it is no reason to fetch the rest of what is all here.
+            self.remove(lies, part)
+            return None
         head, digest = first_head(whole), digest_of(whole)
         known = known_of(outbound, head, whole.size, delimited_by_close=False, digest=digest)
         source = self._reader.open_source(lies, part)
@@ -231,10 +247,6 @@ class Parts:
             return None
         if known is None:
             source.close()
-        if stored is not None and is_same(whole, stored):
-            # That a worker was slow to store it is no reason to fetch the rest of what is all here.
-            self.remove(lies, part)
-            return None
             self.remove(lies, part)
             return None
         check = None if digest is None else self._hashing.check(digest)

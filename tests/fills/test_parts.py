@@ -623,6 +623,27 @@ class AsideTests(PartsCase):
 
         return self.run_async(test())
 
+    def test_however_many_are_sent_it_at_once_it_is_written_once(self):
+        async def test():
+            parts: Any = self.keep.spill.__self__  # type: ignore[attr-defined]
+            request = asked("Range: bytes=-300000")
+            said = head("Cache-Control: max-age=60", "Content-Range: bytes 700000-999999/1000000", status=206)
+            found = passing_part(request, said, 300_000, NOW, NOW, 0)
+            assert found is not None
+            aside = parts.aside(request, found)
+            self.assertIsNone(parts.aside(request, found))
+            aside.data(MEGABYTE[700_000:])
+            aside.ended()
+            self.assertIsNone(parts.aside(request, found))
+            await self.until(lambda: self.parts() == [(700_000, 1_000_000, 1_000_000)])
+            await self.until(lambda: not parts._storing)
+            # Of one whose client had left before its first octet nobody hears.
+            del aside
+            for _ in range(2):
+                self.assertIsNotNone(parts.aside(request, found))
+
+        return self.run_async(test())
+
     def test_a_part_that_an_origin_gives_unasked_is_what_it_says(self):
         async def test():
             part = says("206 Partial Content", FRESH, TAG, "Content-Range: bytes 5-9/10", content=b"56789")
