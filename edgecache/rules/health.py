@@ -118,6 +118,7 @@ class Health:
     :ivar until: when the node process has to look at it again (:meth:`look`), ``inf`` for never.
     :ivar spared: it would have been ejected for this, were it not the last one; until something goes well.
     :ivar spared_since: when that began.
+    :ivar ask_at: when it is asked although it failed: it is the last one, and may be well again; ``inf`` for never.
     :ivar ejected_for: why it was ejected the last time.
     """
 
@@ -128,10 +129,9 @@ class Health:
     until: float = inf
     spared: Change | None = None
     spared_since: float = 0.0
+    ask_at: float = inf
     ejected_for: str = ""
     _ejections: int = 0
-    # When it is asked, although it failed and nobody else does: it is the last one, and may be well again.
-    _ask_at: float = inf
     # Is its next failure, when probed, one that may only show that it is not quite back?
     _returning: bool = False
     # When it was probed last, or is to be, for such news.
@@ -181,7 +181,7 @@ class Health:
             return None
         if goods:
             self._row = 0
-            self.spared, self._ask_at = None, inf
+            self.spared, self.ask_at = None, inf
             self._count(now, goods, 0)
         if outcome is Outcome.SLOW_TO_CONNECT:
             return self._suspect(now)
@@ -195,7 +195,7 @@ class Health:
         if not last:
             return self._eject(tripped, outcome, now, jitter)
         settled = self._settled(now)
-        self._ask_at = now + self.settings.eject_seconds * (1 + JITTER * jitter)
+        self.ask_at = now + self.settings.eject_seconds * (1 + JITTER * jitter)
         if self.spared is not None:
             return settled
         self.spared = Change(settled.before if settled else self.state, self.state, tripped, outcome, spared=True)
@@ -221,13 +221,13 @@ class Health:
     @property
     def next_at(self) -> float:
         """When something has to be done without being told: :meth:`look`, and :meth:`is_to_be_asked`."""
-        return min(self.until, self._ask_at)
+        return min(self.until, self.ask_at)
 
     def is_to_be_asked(self, now: float) -> bool:
         """The last one has failed, and nobody has asked it since: it may be well again. Once in ``eject_seconds``."""
-        if now < self._ask_at:
+        if now < self.ask_at:
             return False
-        self._ask_at = now + self.settings.eject_seconds
+        self.ask_at = now + self.settings.eject_seconds
         return True
 
     @property
@@ -257,7 +257,7 @@ class Health:
         # As if it had been the last one when it failed: for what that was.
         why = self.ejected_for.partition(",")[0]
         self.spared = Change(State.HEALTHY, State.HEALTHY, why, None, spared=True)
-        self.spared_since, self._ask_at = now, now + self.settings.eject_seconds
+        self.spared_since, self.ask_at = now, now + self.settings.eject_seconds
         return change
 
     def release(self, now: float, jitter: float, *, last: bool) -> Change | None:
@@ -356,7 +356,7 @@ class Health:
 
     def _forget(self) -> None:
         self._row = 0
-        self.spared, self._ask_at = None, inf
+        self.spared, self.ask_at = None, inf
         self._returning = False
         self._recovered_at = -inf
         self._window.clear()

@@ -141,7 +141,7 @@ class Watch:
         if member is None:
             return None
         health = member.health
-        planned = member.next_regular
+        planned = min(member.next_regular, health.ask_at)
         if health.state is State.EJECTED:
             planned = health.until
         elif health.state is State.PROBING:

@@ -152,9 +152,10 @@ class FailingTests(WatchCase):
         # 10 s, a probe of 5 s; 10 s after that failed, another one.
         self.advance(26.0)
         self.assertEqual(([b"/a", b"/a"], FAILING_WORD), ([one.target for one in silent.asked], self.words[1]))
+        self.assertEqual(self.began + 35.0, self.condition(watch, 1).next_probe_at)
         self.play(BAD, Good())
         self.advance(15.0)
-        self.assertEqual(0, self.words[1])
+        self.assertEqual((0, None), (self.words[1], self.condition(watch, 1).next_probe_at))
         self.assertEqual(1, len(self.logged), "it is said once that it fails")
 
     def test_while_it_is_probed_it_is_still_said_why_it_is_out(self) -> None:
