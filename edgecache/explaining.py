@@ -14,12 +14,14 @@ from attrs import define, field
 
 from edgecache.fills.homes import LookUp, SiblingsAsked
 from edgecache.fills.outlet import Outlet
+from edgecache.fills.parts import Parts
 from edgecache.node import Node
 from edgecache.noting import Alone, Noted, NotedDownstream, NotedFills, ReadPage
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked, ask
 from edgecache.rules.decisions import Forward, Refuse
 from edgecache.rules.indexpaths import normalised_name, project_of_page, project_tag
+from edgecache.rules.parts import Place, as_whole, part_hash
 from edgecache.rules.purges import PurgeTable
 from edgecache.rules.routing import candidates
 from edgecache.rules.selectors import Selector, normal_target
@@ -93,6 +95,7 @@ class Explaining:
             **_asked_document(asked),
             **_outcome(noted, asked),
             "stored": None,
+            "parts": [],
             "purge": None,
             "siblings": None,
             "upstreams": [],
@@ -105,6 +108,8 @@ class Explaining:
         if stored is not None:
             document["stored"] = self._stored_document(stored, noted.record_hash, asked, now)
             document["purge"] = self._purge(stored, asked)
+        if noted.stored is None:
+            document["parts"] = self._parts_stored(noted, asked, epochs, now)
         if noted.forward is not None or noted.refresh is not None:
             forward = noted.forward or noted.refresh
             assert forward is not None
@@ -139,14 +144,19 @@ class Explaining:
 
     def _route(self, sites: Sites, page: Page, epochs: Epochs, noted: Noted) -> Node:
         alone: Any = Alone()
+        reader = StoreReader(self._environments, alone)
+        parts = Parts(
+            *(reader, alone, epochs, cast(Any, noted), alone, self._timers, self._wall),
+            lambda: page.fresh_until <= self._boot(),
+        )
         return Node(
             sites,
-            StoreReader(self._environments, alone),
+            reader,
             alone,
             cast(Any, ReadPage(page)),
             epochs,
             cast(Any, noted),
-            cast(Any, NotedFills(noted)),
+            cast(Any, NotedFills(noted, parts)),
             alone,
             self._config().node.id.encode(),
             self._wall,
@@ -160,12 +170,35 @@ class Explaining:
     # What is stored
 
     def _stored(self, noted: Noted, asked: Asked) -> Stored | None:
+        return self._lying_at(noted.record_hash or asked.key_hash, asked)
+
+    def _lying_at(self, record_hash: bytes, asked: Asked) -> Stored | None:
         reader = StoreReader(self._environments, cast(Any, Alone()))
         try:
-            found = reader.look_up(noted.record_hash or asked.key_hash, asked.key)
+            found = reader.look_up(record_hash, asked.key)
         finally:
             reader.done()
         return found if isinstance(found, Stored) else None
+
+    def _parts_stored(self, noted: Noted, asked: Asked, epochs: Epochs, now: float) -> list[dict[str, Any]]:
+        """:return: what is stored of its content for want of the whole, and was not purged since."""
+        found = []
+        for place in Place:
+            part = self._lying_at(part_hash(noted.record_hash or asked.key_hash, place), asked)
+            whole = None if part is None or epochs.since(part) is not None else as_whole(part)
+            if part is None or whole is None:
+                continue
+            stored, span = whole
+            found.append(
+                {
+                    "start": span.start,
+                    "stop": span.stop,
+                    "size": stored.size,
+                    "fresh_for": part.fresh_until - now,
+                    "etag": part.etag.decode("latin-1"),
+                }
+            )
+        return found
 
     def _stored_document(self, stored: Stored, record_hash: bytes, asked: Asked, now: float) -> dict[str, Any]:
         names = _names(asked, stored)

@@ -6,9 +6,11 @@ from typing import Any
 
 from attrs import define
 
+from edgecache.fills.parts import Parts
 from edgecache.fills.sending import ANSWERED
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward
+from edgecache.rules.parts import may_answer
 from edgecache.store.page import Page
 from edgecache.words.stored import Stored
 
@@ -39,9 +41,18 @@ class Noted:
     def send(
         self, _downstream: Any, asked: Asked, stored: Stored, record_hash: bytes, age: int, status: bytes
     ) -> object:
-        self.stored, self.record_hash, self.age, self.sent = stored, record_hash, age, True
+        self.stored, self.record_hash, self.age = stored, record_hash, age
+        return self._answered(status)
+
+    def send_part(self, _downstream: Any, head: bytes, _part: Stored, _lies: bytes, _start: int, _stop: int) -> object:
+        # It is neither forwarded nor from what is whole.
+        self.forward = None
+        return self._answered(head)
+
+    def _answered(self, lines: bytes) -> object:
+        self.sent = True
         # One of the lines that the head ends with.
-        self.cache_status = status.rpartition(b"cache-status: ")[2].partition(b"\r\n")[0]
+        self.cache_status = lines.rpartition(b"cache-status: ")[2].partition(b"\r\n")[0]
         return ANSWERED
 
     # Fills:
@@ -58,9 +69,12 @@ class NotedFills:
     """The route's fills."""
 
     noted: Noted
+    parts: Parts
 
-    def join(self, *answer: Any) -> None:
-        self.noted.join(*answer)
+    def join(self, asked: Asked, forward: Forward, record_hash: bytes, downstream: Any) -> None:
+        self.noted.join(asked, forward, record_hash, downstream)
+        if may_answer(asked, forward) and not forward.alone:
+            self.parts.answer(asked, record_hash, downstream)
 
     def refresh(self, *behind: Any) -> None:
         self.noted.refresh_behind(*behind)

@@ -23,7 +23,14 @@ def summary(found: dict[str, Any], now: float) -> list[str]:
     :param now: wall time.
     :return: what would happen, then why, the most important first.
     """
-    return [*_outcome(found), *_stored(found), *_not_stored(found), *_purged(found), *_asked(found, now)]
+    return [
+        *_outcome(found),
+        *_stored(found),
+        *_parts(found),
+        *_not_stored(found),
+        *_purged(found),
+        *_asked(found, now),
+    ]
 
 
 def _outcome(found: dict[str, Any]) -> Iterator[str]:
@@ -50,7 +57,7 @@ def _outcome(found: dict[str, Any]) -> Iterator[str]:
 def _stored(found: dict[str, Any]) -> Iterator[str]:
     stored = found["stored"]
     if stored is None:
-        if found["outcome"] == "forward":
+        if found["outcome"] == "forward" and not found["parts"]:
             yield "Nothing is stored that it could use."
         return
     fresh_for = stored["fresh_for"]
@@ -65,6 +72,15 @@ def _stored(found: dict[str, Any]) -> Iterator[str]:
         yield "It must be validated each time."
     if found["fenced"]:
         yield "This node is fenced: it validates whatever a purge that it may have missed could name."
+
+
+def _parts(found: dict[str, Any]) -> Iterator[str]:
+    for part in found["parts"]:
+        if part["start"]:
+            yield f"Of its content the last {part['stop'] - part['start']} of {part['size']} octets are stored."
+        else:
+            beginning = f"the first {part['stop']} of {part['size']} octets"
+            yield f"Of its content {beginning} are stored; a fill asks for the rest."
 
 
 def _not_stored(found: dict[str, Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from edgecache.rules.keys import Keyed
+from edgecache.rules.parts import as_whole
 from edgecache.rules.sites import site_id
 from edgecache.store.survey import Survey, Surveyed
 from edgecache.store.threads import InThread
@@ -82,11 +83,14 @@ class Objects:
             site = None if keyed is None else by_id.get(keyed.site)
             if keyed is None:
                 continue
+            whole = as_whole(stored)
             objects.append(
                 {
                     "site": None if site is None else site.name,
                     "url": (site.path if site is not None else "") + keyed.target.decode("latin-1"),
                     "bytes": stored.size,
+                    # Where it is but a part.
+                    "of": None if whole is None else whole[0].size,
                     "age_seconds": max(0.0, now - stored.generated_at),
                     "fresh": stored.fresh_until > now,
                     "content": "blobs" if stored.flags & Flag.IN_BLOBS else "small",

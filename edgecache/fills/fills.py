@@ -39,6 +39,7 @@ from edgecache.rules.decisions import Ahead, Forward, Freshen, Part, Refuse, Sto
 from edgecache.rules.indexpaths import project_tag
 from edgecache.rules.lately import Lately
 from edgecache.rules.outbound import outbound
+from edgecache.rules.parts import may_answer
 from edgecache.rules.policy import other_variant
 from edgecache.rules.selectors import tag_selector
 from edgecache.rules.siblinghood import marked
@@ -153,7 +154,7 @@ class Fills:
         if self.stale.first(waiter):
             self.refresh(asked, forward, record_hash)
             return
-        if asked.range is not None and self._part_answers(waiter):
+        if self._part_answers(waiter):
             return
         if asked.head_only and not asked.bypass and self._join_running(waiter):
             return  # the head of the fill is the answer
@@ -247,7 +248,7 @@ class Fills:
     def _part_answers(self, waiter: Waiter, like: Stored | None = None) -> bool:
         """:param like: what is being filled. :return: what ``waiter`` wants was within a part that is stored."""
         asked, forward = waiter.asked, waiter.forward
-        if forward.stored is not None or forward.at_origin or forward.no_cache or asked.sibling is not None:
+        if not may_answer(asked, forward):
             return False
         if like is None:
             if forward.alone:

@@ -18,7 +18,7 @@ import hashlib
 from attrs import evolve
 
 from edgecache.rules.asking import Asked
-from edgecache.rules.decisions import Part, Store
+from edgecache.rules.decisions import Forward, Part, Store
 from edgecache.rules.digests import SHA256, Digest, repr_digest
 from edgecache.rules.directives import response_directives
 from edgecache.rules.fields import is_strong, parsed, serialised
@@ -83,6 +83,13 @@ def as_whole(part: Stored) -> tuple[Stored, Span] | None:
     fields = without(fields, (b"content-range", b"content-length"))
     head = b"HTTP/1.1 200 OK\r\n" + serialised(fields) + length_line(200, span.complete)
     return evolve(part, status=200, size=span.complete, head=head), span
+
+
+def may_answer(asked: Asked, forward: Forward) -> bool:
+    """May a part answer ``asked``, which nothing whole does?"""
+    if asked.range is None or asked.sibling is not None:
+        return False
+    return forward.stored is None and not (forward.at_origin or forward.no_cache)
 
 
 def answers(span: Span, part: Part) -> bool:

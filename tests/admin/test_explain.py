@@ -12,7 +12,9 @@ from edgecache.admin.parts import UpstreamState
 from edgecache.explaining import Explaining
 from edgecache.rules.asking import Asked, ask
 from edgecache.rules.health import EJECTED_WORD
+from edgecache.rules.parts import as_part, part_hash, place_of
 from edgecache.rules.sites import Sites
+from edgecache.rules.spans import Span
 from edgecache.store.pagelayout import FREE
 from edgecache.store.small import SmallTransaction
 from edgecache.words.messages import Request
@@ -58,12 +60,18 @@ class ExplainCase(AdminCase):
         """Store a response to a GET of this."""
         asked = ask(Request(b"GET", url.encode(), host.encode(), []), Sites(self.parts.config))
         assert isinstance(asked, Asked)
+        stored = self.record(asked, lifetime=lifetime, **values)
+        self.put(asked.key_hash, stored)
+        return stored
+
+    def record(self, asked: Asked, *, lifetime: float = 60.0, **values: Any) -> Stored:
+        """Of a response to this."""
         generated_at = NOW - 5.0
         stored = Stored(
             site=asked.site.id,
             key=asked.key,
             status=200,
-            flags=values.pop("flags", 0),
+            flags=0,
             floor=self.page.epoch,
             generated_at=generated_at,
             fresh_until=generated_at + lifetime,
@@ -78,13 +86,24 @@ class ExplainCase(AdminCase):
             selectors=asked.selectors,
             head=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n",
         )
-        stored = evolve(stored, **values)
+        return evolve(stored, **values)
+
+    def put(self, record_hash: bytes, stored: Stored) -> None:
+        """Store it, with two octets."""
         small = self.environments.small
         with small.env.begin(write=True) as txn:
             transaction = SmallTransaction(txn, small.databases)
-            self.assertTrue(transaction.store(asked.key_hash, stored, [b"ok"], None))
+            self.assertTrue(transaction.store(record_hash, stored, [b"ok"], None))
             transaction.finish()
-        return stored
+
+    def store_part(self, url: str, host: str, span: Span) -> None:
+        """Store two octets of a response to a GET of this."""
+        asked = ask(Request(b"GET", url.encode(), host.encode(), []), Sites(self.parts.config))
+        assert isinstance(asked, Asked) and span.complete is not None
+        whole = self.record(asked, size=span.complete, head=b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n")
+        place = place_of(span)
+        assert place is not None
+        self.put(part_hash(asked.key_hash, place), as_part(whole, span))
 
 
 class OutcomeTests(ExplainCase):
@@ -132,6 +151,26 @@ class OutcomeTests(ExplainCase):
         self.assertEqual((["heuristic"], '"e"'), (stored["flags"], stored["etag"]))
         self.assertIn({"kind": "url", "value": "/x"}, stored["tags"])
         self.assertEqual([], found["upstreams"])
+
+    def test_of_what_is_stored_in_part_it_is_said_which_and_a_range_within_it_is_a_hit(self) -> None:
+        self.store_part("/x", "f.example", Span(0, 2, 10))
+        found = self.explain("http://f.example/x")
+        self.assertEqual(("forward", "uri-miss", None), (found["outcome"], found["reason"], found["stored"]))
+        self.assertEqual([{"start": 0, "stop": 2, "size": 10, "fresh_for": 55.0, "etag": '"e"'}], found["parts"])
+        self.assertIn("Of its content the first 2 of 10 octets are stored; a fill asks for the rest.", found["summary"])
+        within = self.explain("http://f.example/x", field="Range: bytes=0-1")
+        self.assertEqual(("hit", "eu-1; hit; ttl=55"), (within["outcome"], within["cache_status"]))
+        self.assertEqual([], within["upstreams"])
+        self.assertEqual("forward", self.explain("http://f.example/x", field="Range: bytes=0-2")["outcome"])
+        self.store("/x", "f.example")
+        self.assertEqual([], self.explain("http://f.example/x")["parts"])
+
+    def test_of_a_part_that_was_purged_nothing_is_said(self) -> None:
+        self.store_part("/x", "f.example", Span(8, 10, 10))
+        told = self.explain("http://f.example/x")["summary"]
+        self.assertIn("Of its content the last 2 of 10 octets are stored.", told)
+        self.ask("POST", "/purge", {"urls": ["http://f.example/x"]})
+        self.assertEqual([], self.explain("http://f.example/x")["parts"])
 
     def test_what_is_stale_would_be_validated(self) -> None:
         self.store("/x", "f.example", lifetime=1.0)

@@ -23,13 +23,17 @@ from edgecache.admin.parts import (
 )
 from edgecache.admin.statusclient import NOT_READY, READY, WARNED, exit_status
 from edgecache.admin.warnings import warnings
+from edgecache.rules.parts import as_part
+from edgecache.rules.spans import Span
 from edgecache.store.page import Page
 from edgecache.store.scrubbing import Scrubbing
+from edgecache.store.small import SmallTransaction
 from edgecache.store.survey import Survey
 from edgecache.words.counters import Counter
 from edgecache.words.latency import MISSES
 from edgecache.words.siblingsettings import SiblingsSettings
 from tests.admin.harness import NOW, AdminCase
+from tests.rules.test_parts import plan
 from tests.system.certificates import make_certificate
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "STATUS.md"
@@ -168,6 +172,17 @@ class ObjectsTests(StatusCase):
         found = self.ask("GET", "/objects?by=hottest&limit=1").json
         self.assertEqual([{"site": "index", "host": "h", "url": "/a", "count": 10, "share": 10 / 11}], found["objects"])
         self.assertEqual(11, found["sampled"])
+
+    def test_of_what_is_stored_in_part_it_is_said_of_how_much(self) -> None:
+        whole = plan('ETag: "one"', size=10).stored
+        small = self.environments.small
+        with small.env.begin(write=True) as txn:
+            transaction = SmallTransaction(txn, small.databases)
+            for key_hash, stored in ((b"w" * 32, whole), (b"p" * 32, as_part(whole, Span(0, 2, 10)))):
+                self.assertTrue(transaction.store(key_hash, stored, [b"0123456789"[: stored.size]], None))
+            transaction.finish()
+        found = self.ask("GET", "/objects?by=biggest").json["objects"]
+        self.assertEqual([(10, None), (2, 10)], [(one["bytes"], one["of"]) for one in found])
 
     def test_what_is_not_understood_is_400(self) -> None:
         for query in ("by=coldest", "limit=many", "limit=-1", "page=2"):

@@ -199,7 +199,7 @@ function drawStore({ store, hottest, biggest }) {
   const line = element("p", `Evicted since the start: ${count(collected.evicted_records)} objects, ${size(collected.evicted_octets)}.`, { class: "key" });
   replace(at("store"), [...meters, line]);
   fill(at("hottest"), hottest.objects.map((one) => [one.url, one.site, share(one.count, hottest.sampled)]), "Nothing was asked for yet.");
-  fill(at("biggest"), biggest.objects.map((one) => [one.url, one.site || "none any more", size(one.bytes)]), "Nothing is stored, or nobody has looked yet.");
+  fill(at("biggest"), biggest.objects.map((one) => [one.url, one.site || "none any more", one.of === null ? size(one.bytes) : `${size(one.bytes)} of ${size(one.of)}`]), "Nothing is stored, or nobody has looked yet.");
   at("biggest-said").textContent = biggest.complete ? "Biggest objects" : `Biggest objects of the ${count(biggest.examined)} looked at so far`;
 }
 
