@@ -126,6 +126,26 @@ class HomesTestCase(SynchronousTestCase):
 
 
 class MissTests(HomesTestCase):
+    def test_what_came_before_its_client_left_no_node_fetches_again(self) -> None:
+        """The home and the node that asked it have a beginning each, and the second asks the first for its rest"""
+        due = Artifact("iso", 6 * ARTIFACT)
+        target, hold = self.target("n1"), Hold(2 * ARTIFACT)
+        self.addCleanup(hold.release)
+        self.origin.serve(target, Reply(due, etag='"iso"', hold=hold))
+        asked = self.fleet.nodes["n2"]
+        before = {name: self.count(name, Counter.PARTS_STORED) for name in ("n1", "n2")}
+        download = Download(asked.url, target, due)
+        download.read_up_to(2 * ARTIFACT)
+        download.reset()
+        for name, stored in before.items():
+            until(lambda name=name, stored=stored: self.count(name, Counter.PARTS_STORED) > stored, f"a part at {name}")
+        hold.release()
+        again = Download(asked.url, target, due)
+        again.read_all()
+        self.assertTrue(again.exact, str(again))
+        ranges = [one.fields.get("range", "") for one in self.origin.seen if one.target == target]
+        self.assertEqual(["", f"bytes={2 * ARTIFACT - 4096}-"], ranges)
+
     def test_300_clients_of_three_nodes_cost_the_origin_one_request(self) -> None:
         due = Artifact("wheel", ARTIFACT)
         target = self.target("n2")
