@@ -33,6 +33,10 @@ _DEFECT = Refuse(500, "the node failed to answer; its log says why")
 FAR_AHEAD = 1 << 20
 """A range that begins so many octets after what has come is fetched on its own."""
 
+COPIED_AHEAD = 128 << 20
+"""So much of a stored beginning counts as come: even a slow disk copies it within ``stall_seconds``. A sibling, or
+another worker, that hears nothing for longer goes elsewhere."""
+
 
 @define(eq=False, repr=False)
 class Waiter:
@@ -282,7 +286,8 @@ class Waiters:
             self._fills.alone(waiter)
             return
         if isinstance(presentation, Part):
-            if presentation.start > max(filling.written, filling.stored) + FAR_AHEAD and not waiter.patient:
+            come = max(filling.written, min(filling.stored, filling.written + COPIED_AHEAD))
+            if presentation.start > come + FAR_AHEAD and not waiter.patient:
                 self._fills.ahead(waiter, presentation, plan.stored)
                 return
             if filling.unverified(presentation.stop):

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from edgecache.fills import parts as parts_module
+from edgecache.fills import waiting
 from edgecache.fills.keeping import KEPT_OCTETS
 from edgecache.rules.asking import Asked, ask
 from edgecache.rules.decisions import Forward, Store
@@ -138,6 +139,19 @@ class CompletedTests(PartsCase):
             self.assertEqual((206, True), (answer.status, answer.content == LONG[4_990_000:]))
             self.assertEqual(LONG, (await self.hit(self.target)).content)
             self.assertEqual([f"bytes={5_000_000 - 4096}-"], self.ranges)
+
+        return self.run_async(test())
+
+    def test_but_not_while_too_much_is_copied_first(self):
+        """Who hears nothing for long takes it for stalled"""
+
+        async def test():
+            self.patch(waiting, "COPIED_AHEAD", 1_000_000)
+            await self.broken(content=LONG, after=5_000_000)
+            self.play(ranged(LONG, FRESH, TAG))
+            answer = await self.ask(self.target, "Range: bytes=4990000-")
+            self.assertEqual((206, True), (answer.status, answer.content == LONG[4_990_000:]))
+            self.assertEqual({f"bytes={5_000_000 - 4096}-", f"bytes=4990000-{len(LONG) - 1}"}, set(self.ranges))
 
         return self.run_async(test())
 
