@@ -21,7 +21,7 @@ from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked, ask
 from edgecache.rules.decisions import Forward, Refuse
 from edgecache.rules.indexpaths import normalised_name, project_of_page, project_tag
-from edgecache.rules.parts import Place, as_whole, part_hash
+from edgecache.rules.partrecords import Place, as_whole, part_hash
 from edgecache.rules.purges import PurgeTable
 from edgecache.rules.routing import candidates
 from edgecache.rules.selectors import Selector, normal_target

@@ -31,6 +31,7 @@ _PIDFILE = "twistd.pid"
 SHARED = (
     "edgecache.processes.running",
     "edgecache.rules.health",
+    "edgecache.rules.partrecords",
     "edgecache.siblings.origins",
     "edgecache.store.controlreading",
     "edgecache.store.reading",

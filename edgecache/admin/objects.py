@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from edgecache.rules.keys import Keyed
-from edgecache.rules.parts import as_whole
+from edgecache.rules.partrecords import as_whole
 from edgecache.rules.sites import site_id
 from edgecache.store.survey import Survey, Surveyed
 from edgecache.store.threads import InThread

@@ -17,17 +17,8 @@ from edgecache.fills.sending import Sender
 from edgecache.rules import status_fields
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Part, Reuse, Store
-from edgecache.rules.parts import (
-    Place,
-    answers,
-    as_whole,
-    beginning_of,
-    digest_of,
-    first_head,
-    is_same,
-    part_hash,
-    plan_of,
-)
+from edgecache.rules.partrecords import Place, as_whole, part_hash
+from edgecache.rules.parts import answers, beginning_of, digest_of, first_head, is_same, plan_of
 from edgecache.rules.policy import on_request
 from edgecache.rules.presenting import head_of, present
 from edgecache.rules.resuming import Broken, known_of, overlap

@@ -143,7 +143,7 @@ class Sender:
         """
         Like :meth:`send`, of partial content.
 
-        :param part: its record (:func:`edgecache.rules.parts.as_part`).
+        :param part: its record (:func:`edgecache.rules.partrecords.as_part`).
         :param start: first octet of what is stored that is sent, ``stop`` the one after the last.
         """
         return self._send(downstream, part, record_hash, head, start, stop)

@@ -17,7 +17,8 @@ from edgecache.fills.deriving import Derivations
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Part
 from edgecache.rules.pages import PAGE
-from edgecache.rules.parts import Place, answers, as_whole, part_hash
+from edgecache.rules.partrecords import Place, as_whole, part_hash
+from edgecache.rules.parts import answers
 from edgecache.rules.presenting import present
 from edgecache.rules.representations import SOURCE
 from edgecache.rules.resuming import overlap

@@ -12,18 +12,14 @@ answered by it, while it is fresh; a beginning is completed by asking for the re
 
 from __future__ import annotations
 
-import enum
-import hashlib
-
-from attrs import evolve
-
 from edgecache.rules.asking import Asked
 from edgecache.rules.decisions import Forward, Part, Store
 from edgecache.rules.digests import SHA256, Digest, repr_digest
 from edgecache.rules.directives import response_directives
-from edgecache.rules.fields import is_strong, parsed, serialised
+from edgecache.rules.fields import is_strong, parsed
 from edgecache.rules.freshness import freshness_of
-from edgecache.rules.recording import length_line, record_selectors, tags_of_response
+from edgecache.rules.partrecords import as_part, part_hash, place_of
+from edgecache.rules.recording import record_selectors, tags_of_response
 from edgecache.rules.resuming import OVERLAP
 from edgecache.rules.selectors import MAX_TAGS
 from edgecache.rules.spans import Span, span_of
@@ -38,51 +34,6 @@ ASIDE_OCTETS = 8 << 20
 
 # What a 206 says of its own octets (RFC 9530 §2): neither what lies within it nor the whole has the same.
 _OF_THE_PART = (b"content-range", b"content-length", b"content-digest", b"content-md5")
-
-
-class Place(enum.Enum):
-    """Which part: one of each kind is stored of a content, the newest."""
-
-    BEGINNING = b"beginning"
-    ENDING = b"ending"
-
-
-def place_of(span: Span) -> Place | None:
-    """:return: ``None`` for what lies in the middle, of which installers and archives' readers never ask."""
-    if span.complete is None or not span.consistent or span.octets == span.complete:
-        return None
-    if span.start == 0:
-        return Place.BEGINNING
-    return Place.ENDING if span.stop == span.complete else None
-
-
-def part_hash(record_hash: bytes, place: Place) -> bytes:
-    """:param record_hash: where the whole lies, or would lie. :return: 32 octets: where that part of it lies."""
-    return hashlib.blake2b(place.value, digest_size=32, key=record_hash, person=b"partial content").digest()
-
-
-def as_part(whole: Stored, span: Span) -> Stored:
-    """
-    :param whole: its record, as if all of it had come.
-    :return: the record of those octets of it.
-    """
-    fields = without(parsed(whole.head), (b"content-length",))
-    fields.append((b"content-range", span.field))
-    head = b"HTTP/1.1 206 Partial Content\r\n" + serialised(fields) + length_line(206, span.octets)
-    return evolve(whole, status=206, size=span.octets, content_id=b"", head=head)
-
-
-def as_whole(part: Stored) -> tuple[Stored, Span] | None:
-    """
-    :return: what :func:`as_part` was given, its content id that of the part; ``None`` if it was not made there.
-    """
-    fields = parsed(part.head)
-    span = span_of(dict(fields).get(b"content-range"))
-    if part.status != 206 or span is None or span.complete is None or span.octets != part.size:
-        return None
-    fields = without(fields, (b"content-range", b"content-length"))
-    head = b"HTTP/1.1 200 OK\r\n" + serialised(fields) + length_line(200, span.complete)
-    return evolve(part, status=200, size=span.complete, head=head), span
 
 
 def may_answer(asked: Asked, forward: Forward) -> bool:

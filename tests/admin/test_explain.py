@@ -12,7 +12,7 @@ from edgecache.admin.parts import UpstreamState
 from edgecache.explaining import Explaining
 from edgecache.rules.asking import Asked, ask
 from edgecache.rules.health import EJECTED_WORD
-from edgecache.rules.parts import as_part, part_hash, place_of
+from edgecache.rules.partrecords import as_part, part_hash, place_of
 from edgecache.rules.sites import Sites
 from edgecache.rules.spans import Span
 from edgecache.store.pagelayout import FREE

@@ -23,7 +23,7 @@ from edgecache.admin.parts import (
 )
 from edgecache.admin.statusclient import NOT_READY, READY, WARNED, exit_status
 from edgecache.admin.warnings import warnings
-from edgecache.rules.parts import as_part
+from edgecache.rules.partrecords import as_part
 from edgecache.rules.spans import Span
 from edgecache.store.page import Page
 from edgecache.store.scrubbing import Scrubbing

@@ -14,7 +14,8 @@ from edgecache.fills.keeping import KEPT_OCTETS
 from edgecache.rules.asking import Asked, ask
 from edgecache.rules.decisions import Forward, Store
 from edgecache.rules.outbound import outbound
-from edgecache.rules.parts import Place, part_hash, passing_part
+from edgecache.rules.partrecords import Place, part_hash
+from edgecache.rules.parts import passing_part
 from edgecache.rules.sites import Sites
 from edgecache.rules.spans import span_of
 from edgecache.store import layout

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from edgecache.fills.warming import BELIEVED_SECONDS, CAREFUL, Absent, Warming
 from edgecache.rules.asking import Asked, ask
-from edgecache.rules.parts import Place, as_part, part_hash
+from edgecache.rules.partrecords import Place, as_part, part_hash
 from edgecache.rules.sites import Site, Sites
 from edgecache.rules.spans import Span
 from edgecache.store import layout

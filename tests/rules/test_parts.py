@@ -8,19 +8,15 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from edgecache.rules.decisions import Forward, Part, Store
+from edgecache.rules.partrecords import Place, as_part, as_whole, part_hash, place_of
 from edgecache.rules.parts import (
     ASIDE_OCTETS,
-    Place,
     answers,
-    as_part,
-    as_whole,
     beginning_of,
     digest_of,
     first_head,
     is_same,
-    part_hash,
     passing_part,
-    place_of,
     plan_of,
 )
 from edgecache.rules.policy import on_response

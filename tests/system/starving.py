@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.harness import Node
 from tests.system.origins import Origin
+from tests.system.processes import until
 from tests.system.traffic import reply_to
 
 
@@ -124,7 +125,8 @@ class LosableDisk:
 
     def find_again(self) -> None:
         """As it was left, once nobody has files there any more."""
-        subprocess.run(["umount", str(self.path)], check=True)
+        # The kernel may let go of them a moment after whoever had them has ended.
+        until(lambda: subprocess.run(["umount", str(self.path)], check=False).returncode == 0, "a disk nobody uses")
         self._mount()
 
     def end(self) -> None:
