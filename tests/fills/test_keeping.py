@@ -61,6 +61,23 @@ def says(status: str, *fields: str, content: bytes = b"") -> Script:
     return script
 
 
+def rest(content: bytes, *fields: str, after: asyncio.Event | None = None, stop: int | None = None) -> Script:
+    """The rest that is asked for, once ``after`` is set, and broken off before octet ``stop``."""
+
+    async def script(exchange: Exchange) -> None:
+        start = int(exchange.fields["range"].removeprefix("bytes=").rstrip("-"))
+        place = f"Content-Range: bytes {start}-{len(content) - 1}/{len(content)}"
+        length = f"Content-Length: {len(content) - start}"
+        await exchange.answer(b"", *fields, place, length, status="206 Partial Content", length=False)
+        if after is not None:
+            await after.wait()
+        await exchange.send(content[start:stop])
+        if stop is not None:
+            exchange.cut()
+
+    return script
+
+
 class KeepingCase(RigCase):
     """One origin, which breaks off; asked for the rest at once, it does not answer."""
 
@@ -124,15 +141,7 @@ class NextTryTests(KeepingCase):
             await self.broken()
             proceed = asyncio.Event()
 
-            async def halting(exchange: Exchange) -> None:
-                start = TENTH - 4096
-                place = f"Content-Range: bytes {start}-{len(MEGABYTE) - 1}/{len(MEGABYTE)}"
-                rest = f"Content-Length: {len(MEGABYTE) - start}"
-                await exchange.answer(b"", FRESH, TAG, place, rest, status="206 Partial Content", length=False)
-                await proceed.wait()
-                await exchange.send(MEGABYTE[start:])
-
-            self.play(halting)
+            self.play(rest(MEGABYTE, FRESH, TAG, after=proceed))
             clients = [await self.client() for _ in range(3)]
             for client in clients:
                 client.send(self.target)
@@ -226,17 +235,8 @@ class NextTryTests(KeepingCase):
             await self.broken()
             untils: list[float] = []
             for came in (300_000, 300_000, 700_000):
-
-                async def some(exchange: Exchange, came: int = came) -> None:
-                    start = int(exchange.fields["range"].removeprefix("bytes=").rstrip("-"))
-                    place = f"Content-Range: bytes {start}-{len(MEGABYTE) - 1}/{len(MEGABYTE)}"
-                    rest = f"Content-Length: {len(MEGABYTE) - start}"
-                    await exchange.answer(b"", FRESH, TAG, place, rest, status="206 Partial Content", length=False)
-                    await exchange.send(MEGABYTE[start:came])
-                    exchange.cut()
-
                 self.origin.seen.clear()
-                self.play(some)
+                self.play(rest(MEGABYTE, FRESH, TAG, stop=came))
                 answer = await self.ask(self.target)
                 self.assertEqual((False, True), (answer.complete, answer.content == MEGABYTE[:came]))
                 # One rest of one address (rule 9).
@@ -469,15 +469,7 @@ class DigestTests(KeepingCase):
             proceed = asyncio.Event()
             right = serves(content, FRESH)
 
-            async def halting(exchange: Exchange) -> None:
-                start = 2_000_000 - 4096
-                place = f"Content-Range: bytes {start}-{len(content) - 1}/{len(content)}"
-                rest = f"Content-Length: {len(content) - start}"
-                await exchange.answer(b"", FRESH, place, rest, status="206 Partial Content", length=False)
-                await proceed.wait()
-                await exchange.send(content[start:])
-
-            self.play(halting, right)
+            self.play(rest(content, FRESH, after=proceed), right)
             client = await self.client()
             client.send(self.target)
             await client.head()

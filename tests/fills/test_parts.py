@@ -27,7 +27,7 @@ from edgecache.words.stored import Stored
 from tests.fills.rig import Answer, Exchange, Script
 from tests.fills.test_artifacts import LARGE, WHEEL, ArtifactCase
 from tests.fills.test_breaking import FRESH, TAG, breaks, content_of, digest_of, serves, wrong
-from tests.fills.test_keeping import MEGABYTE, REST, TENTH, KeepingCase, nothing, says
+from tests.fills.test_keeping import MEGABYTE, REST, TENTH, KeepingCase, nothing, rest, says
 from tests.rules.build import NOW, asked, head
 from tests.rules.test_parts import plan
 
@@ -107,15 +107,7 @@ class CompletedTests(PartsCase):
             await self.broken(content=LONG, after=5_000_000)
             proceed = asyncio.Event()
 
-            async def halting(exchange: Exchange) -> None:
-                start = 5_000_000 - 4096
-                place = f"Content-Range: bytes {start}-{len(LONG) - 1}/{len(LONG)}"
-                rest = f"Content-Length: {len(LONG) - start}"
-                await exchange.answer(b"", FRESH, TAG, place, rest, status="206 Partial Content", length=False)
-                await proceed.wait()
-                await exchange.send(LONG[start:])
-
-            self.play(halting)
+            self.play(rest(LONG, FRESH, TAG, after=proceed))
             clients = [await self.client() for _ in range(3)]
             for client in clients:
                 client.send(self.target)
@@ -246,15 +238,7 @@ class CompletedTests(PartsCase):
             await self.broken(*fields, content=wrong(content, 0), after=came)
             self.keep.limit = KEPT_OCTETS
 
-            async def some(exchange: Exchange) -> None:
-                start = came - 4096
-                place = f"Content-Range: bytes {start}-{len(content) - 1}/{len(content)}"
-                rest = f"Content-Length: {len(content) - start}"
-                await exchange.answer(b"", *fields, place, rest, status="206 Partial Content", length=False)
-                await exchange.send(content[start:more])
-                exchange.cut()
-
-            self.play(some, nothing())
+            self.play(rest(content, *fields, stop=more), nothing())
             self.assertFalse((await self.ask(self.target)).complete)
             self.play(serves(content, *fields))
             self.assertFalse((await self.ask(self.target)).complete)
@@ -292,16 +276,7 @@ class CompletedTests(PartsCase):
         async def test():
             await self.broken()
             for come in (300_000, 300_000, 700_000):
-
-                async def some(exchange: Exchange, come: int = come) -> None:
-                    start = int(exchange.fields["range"].removeprefix("bytes=").rstrip("-"))
-                    place = f"Content-Range: bytes {start}-{len(MEGABYTE) - 1}/{len(MEGABYTE)}"
-                    rest = f"Content-Length: {len(MEGABYTE) - start}"
-                    await exchange.answer(b"", FRESH, TAG, place, rest, status="206 Partial Content", length=False)
-                    await exchange.send(MEGABYTE[start:come])
-                    exchange.cut()
-
-                self.play(some)
+                self.play(rest(MEGABYTE, FRESH, TAG, stop=come))
                 answer = await self.ask(self.target)
                 self.assertEqual((False, True), (answer.complete, answer.content == MEGABYTE[:come]))
                 await self.until(lambda come=come: self.parts() == [(0, come, len(MEGABYTE))])
@@ -319,15 +294,7 @@ class CompletedTests(PartsCase):
             await self.broken()
             self.keep.limit = KEPT_OCTETS
 
-            async def some(exchange: Exchange) -> None:
-                start = TENTH - 4096
-                place = f"Content-Range: bytes {start}-{len(MEGABYTE) - 1}/{len(MEGABYTE)}"
-                rest = f"Content-Length: {len(MEGABYTE) - start}"
-                await exchange.answer(b"", FRESH, TAG, place, rest, status="206 Partial Content", length=False)
-                await exchange.send(MEGABYTE[start:500_000])
-                exchange.cut()
-
-            self.play(some, nothing())
+            self.play(rest(MEGABYTE, FRESH, TAG, stop=500_000), nothing())
             self.assertFalse((await self.ask(self.target)).complete)
             self.assertEqual([(0, TENTH, len(MEGABYTE))], self.parts())
             self.play(serves(MEGABYTE, FRESH, TAG))
