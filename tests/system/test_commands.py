@@ -113,7 +113,9 @@ class CommandsTests(SynchronousTestCase):
         self.assertEqual(("hit", wanted[7].sha256), (found["outcome"], found["stored"]["sha256"]))
 
         # Verify
-        damage(node.data, bytes.fromhex(self.explained(node, targets[1])["stored"]["record"]), 17)
+        # Warmed is what its client has got; the record is there a moment later.
+        stored = until(lambda: self.explained(node, targets[1])["stored"], "the record of what was warmed")
+        damage(node.data, bytes.fromhex(stored["record"]), 17)
         rate = max(20 * MIB, octets // 20)
         found = self.command(node, "verify", "--refetch", "--rate", f"{rate // MIB}MiB")
         self.assertEqual(("done", 1), (found["state"], found["damaged"]))
