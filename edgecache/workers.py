@@ -18,6 +18,7 @@ from edgecache.fills.attempts import Attempts
 from edgecache.fills.catalogues import Catalogues
 from edgecache.fills.deriving import Derivations
 from edgecache.fills.fills import STARTS, Fills
+from edgecache.fills.hashing import Hashing
 from edgecache.fills.homes import SiblingsAsked
 from edgecache.fills.keeping import Keep, kept_octets
 from edgecache.fills.nodeprocess import NodeProcess
@@ -194,13 +195,21 @@ async def start_worker(parts: WorkerParts) -> Worker:
             fenced,
         )
 
-    partial = Parts(reader, writer, epochs, sender, page, timers, time.time, fenced)
+    hashing = Hashing()
+    partial = Parts(reader, writer, epochs, sender, page, timers, time.time, fenced, hashing)
     keep = Keep(epochs, timers, partial.spilled, kept_octets(config.store.size, parts.count))
     fills = Fills(
         reader,
         writer,
         Attempts.of(
-            client, book, standing, config.upstream, timers, page, siblings if config.siblings is not None else None
+            client,
+            book,
+            standing,
+            config.upstream,
+            timers,
+            page,
+            siblings if config.siblings is not None else None,
+            hashing,
         ),
         epochs,
         keep,

@@ -71,15 +71,19 @@ class Attempts:
         timers: Timers,
         counts: Counts,
         siblings: Callable[[Outlet], SiblingsAsked] | None = None,
+        hashing: Hashing | None = None,
     ) -> Attempts:
         """
         :param standing: tells it of ejections from now on.
         :param siblings: makes them what can be asked besides the origins; ``None``: there are none.
+        :param hashing: computes digests; one of its own, unless told.
         """
         allowance = Allowance(settings.attempt_share, settings.attempt_least, settings.hedge_share)
         attempts = cls(book, Outlet(client, standing, settings, timers, counts), allowance)
         if siblings is not None:
             attempts._siblings = siblings(attempts._outlet)
+        if hashing is not None:
+            attempts._hashing = hashing
         standing.on_ejected(attempts._ejected)
         return attempts
 
